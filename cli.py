@@ -1,0 +1,413 @@
+"""The command line: parse, call the library, print. No mathematics.
+
+Whatever imports torch is imported inside the commands, so that ``reconstruct --help`` is quick.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+import reconstruct
+from reconstruct.errors import CallError, ImageError, ReconstructError
+
+if TYPE_CHECKING:
+    import torch
+
+    from reconstruct.network import Network
+    from reconstruct.report.figures import Panel
+
+COMMANDS = ("invert", "models")
+
+
+class MainJobFirst(TyperGroup):
+    """``reconstruct IMAGE ...`` is ``reconstruct invert IMAGE ...``: the main job needs no word."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in (*COMMANDS, "--help", "--version"):
+            args = ["invert", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(cls=MainJobFirst, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+notes = Console(stderr=True, highlight=False)
+# Into a file or a pipe a table keeps its lines whole.
+printed = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+
+
+def main() -> None:
+    """Run, and turn errors that are for people into one line and an exit status."""
+    try:
+        app(prog_name="reconstruct")
+    except CallError as error:
+        _fail(str(error), 2)
+    except (ReconstructError, OSError) as error:
+        _fail(str(error), 1)
+    except MemoryError:
+        _fail("not enough memory; try a smaller --size", 1)
+
+
+def _fail(message: str, status: int) -> None:
+    print(f"reconstruct: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(status)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"reconstruct {reconstruct.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _everything(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """What does a layer of a convolutional network still know about the image?
+
+    reconstruct IMAGE... --model MODEL --layer LAYER   inverts a layer's features back to the picture;
+    'reconstruct invert --help' lists the options of this main job.
+    """
+
+
+@app.command()
+def invert(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures to reconstruct.")],
+    model: Annotated[str, typer.Option(help="A name in the zoo, or the path of a TOML specification.")],
+    layer: Annotated[str, typer.Option(help="A layer, several with commas, or 'all'.")],
+    method: Annotated[str, typer.Option(help="A method, several with commas, or 'all'.")] = "linear",
+    linear_form: Annotated[str, typer.Option(help="Pseudoinverse of linear: global or patch.")] = "global",
+    damping: Annotated[
+        str, typer.Option(help="Damping of each layer's least squares, by its largest squared singular value; or auto.")
+    ] = "auto",
+    size: Annotated[int | None, typer.Option(help="Side of the centred square, in pixels.", min=1)] = None,
+    native: Annotated[bool, typer.Option("--native", help="Never resize; trim to what the strides cover.")] = False,
+    budget: Annotated[float | None, typer.Option(help="Work at which a method stops, in forward passes.")] = None,
+    tolerance: Annotated[float | None, typer.Option(help="Feature residual at which a method stops.")] = None,
+    random_weights: Annotated[int | None, typer.Option(metavar="SEED", help="Random weights instead of a file.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    output: Annotated[Path, typer.Option(help="Folder for what is written.")] = Path(),
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON array on standard output.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of whatever is random.")] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No table, no progress.")] = False,
+) -> None:
+    """The image back from a layer's features: the main job.
+
+    Writes, for each image, STEM.MODEL.LAYER.METHOD.png and STEM.MODEL.comparison.png.
+    """
+    if size is not None and native:
+        raise CallError("--size resizes and --native never does: give one of them")
+    with _busy("loading", quiet or as_json):
+        import torch
+
+        from reconstruct.network import layer_list
+        from reconstruct.zoo import load_model
+
+        torch.manual_seed(seed)
+        net = load_model(model, random_weights=random_weights, device=_device(device))
+        layers = layer_list(net, layer)
+        methods = _methods(net, method, layers, quiet)
+    options = {"linear_form": linear_form, "damping": _damping(damping), "budget": budget, "tolerance": tolerance}
+    stems = _stems(images)
+    records: list[dict[str, Any]] = []
+    failures = 0
+    total = len(images) * sum(len(chosen) for chosen in methods.values())
+    with _progress(total, quiet or as_json) as advance:
+        for path, stem in zip(images, stems, strict=True):
+            try:
+                picture = _picture(path, net, layers, size, native, quiet)
+            except ImageError as error:
+                failures += 1
+                known = f" (there is a command '{path}')" if str(path) in COMMANDS else ""
+                notes.print(f"reconstruct: {error}{known}", soft_wrap=True, markup=False)
+                advance(total // len(images))
+                continue
+            records += _reconstruct(net, picture, str(path), stem, methods, options, output, advance)
+    if as_json:
+        print(json.dumps([_strict(record) for record in records], indent=2, allow_nan=False))
+    elif not quiet and records:
+        _table(records)
+        written = sorted({record["comparison"] for record in records})
+        printed.print(f"comparison: {', '.join(written)}", soft_wrap=True, markup=False)
+    if failures:
+        raise typer.Exit(1)
+
+
+@app.command()
+def models(
+    name: Annotated[str | None, typer.Argument(help="A model; without it, all.")] = None,
+    random_weights: Annotated[int | None, typer.Option(metavar="SEED", help="Random weights instead of a file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
+) -> None:
+    """The zoo; for one model its layers, shapes, parameters and frame bounds."""
+    with _busy("measuring", as_json):
+        from reconstruct.zoo import describe, model_names, read_architecture
+
+        if name is None:
+            known = [read_architecture(each) for each in model_names()]
+            listed = [
+                {
+                    "name": each.name,
+                    "base": each.base,
+                    "parameters": each.parameters(),
+                    "weights": each.weights,
+                    "source": each.source,
+                }
+                for each in known
+            ]
+        else:
+            described = describe(name, random_weights=random_weights)
+    if as_json:
+        print(json.dumps(listed if name is None else described, indent=2, allow_nan=False))
+    elif name is None:
+        _model_table(listed)
+    else:
+        _layer_table(described)
+
+
+def _methods(net: Network, wanted: str, layers: list[str], quiet: bool) -> dict[str, list[str]]:
+    """For each layer the methods that apply; asked for singly, one that does not is an error."""
+    from reconstruct.inversion import METHODS, applicable, check_method
+
+    names = list(METHODS) if wanted == "all" else [name.strip() for name in wanted.split(",") if name.strip()]
+    for name in names:
+        check_method(name)
+    chosen: dict[str, list[str]] = {}
+    for layer in layers:
+        reasons = {name: applicable(net, layer, name) for name in dict.fromkeys(names)}
+        chosen[layer] = [name for name, reason in reasons.items() if reason is None]
+        for name, reason in reasons.items():
+            if reason is not None and len(names) == 1 and wanted != "all":
+                raise CallError(reason)
+            if reason is not None and not quiet:
+                notes.print(f"skipped {name} at {layer}: {reason}", soft_wrap=True, markup=False)
+    if not any(chosen.values()):
+        raise CallError(f"no method of {', '.join(names)} applies to {', '.join(layers)} of {net.name}")
+    return chosen
+
+
+def _damping(value: str) -> Any:
+    if value == "auto":
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        raise CallError(f"--damping is 'auto' or a number, not '{value}'") from None
+
+
+def _device(wanted: str) -> str:
+    import torch
+
+    if wanted not in ("auto", "cpu", "cuda"):
+        raise CallError(f"--device is auto, cpu or cuda, not '{wanted}'")
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise CallError("--device cuda: torch finds no CUDA device here; use --device cpu")
+    if wanted != "auto":
+        return wanted
+    if not torch.cuda.is_available():
+        return "cpu"
+    try:
+        import cupy  # noqa: F401
+    except ImportError:
+        notes.print("a GPU is there but CuPy is not (pip install 'reconstruct[gpu]'): using the CPU", soft_wrap=True)
+        return "cpu"
+    return "cuda"
+
+
+def _stems(images: list[Path]) -> list[str]:
+    """A name for what is written of each image; images of one name in several folders are numbered."""
+    stems: list[str] = []
+    for path in images:
+        stem, count = path.stem, 1
+        while stem in stems:
+            count += 1
+            stem = f"{path.stem}-{count}"
+        stems.append(stem)
+    return stems
+
+
+def _picture(path: Path, net: Network, layers: list[str], size: int | None, native: bool, quiet: bool) -> torch.Tensor:
+    """The image that goes in, 3 x H x W, cropped and resized as asked."""
+    from reconstruct.images import fit, read_image, to_tensor
+
+    picture = read_image(path)
+    area = (picture.height, picture.width)
+    deepest = max(layers, key=net.architecture.index)
+    try:
+        net.architecture.response_sizes(area, deepest)
+    except CallError as error:
+        raise ImageError(f"{path}: {error}") from error
+    if native:
+        height, width = net.architecture.covered_size(area, deepest)
+        return to_tensor(picture)[:, :height, :width].contiguous()
+    side = net.input_size if size is None else size
+    if min(area) < side and not quiet:
+        notes.print(f"{path} is {area[0]} x {area[1]} pixels, enlarged to {side} x {side}", soft_wrap=True, markup=False)
+    return to_tensor(fit(picture, side))
+
+
+def _reconstruct(
+    net: Network,
+    picture: torch.Tensor,
+    name: str,
+    stem: str,
+    methods: dict[str, list[str]],
+    options: dict[str, Any],
+    output: Path,
+    advance: Any,
+) -> list[dict[str, Any]]:
+    """Every layer and method of one image: records, and the pictures written."""
+    import torch
+
+    from reconstruct.images import save_image, write_png
+    from reconstruct.inversion import invert
+    from reconstruct.metrics import quality
+    from reconstruct.report.figures import Panel, comparison
+
+    batch = picture[None].to(net.mean.device)
+    shown = output / f"{stem}.{net.name}.comparison.png"
+    records = []
+    rows: dict[str, list[Panel]] = {}
+    for layer, chosen in methods.items():
+        with torch.no_grad():
+            features = net.features(batch, layer)
+        for method in chosen:
+            result = invert(net, features, layer, method, size=(batch.shape[2], batch.shape[3]), **options)
+            judged = quality(batch, result.image)
+            target = output / f"{stem}.{net.name}.{layer}.{method}.png"
+            save_image(result.image[0], target)
+            records.append(
+                {
+                    "image": name,
+                    "model": net.name,
+                    "layer": layer,
+                    "method": method,
+                    "psnr": judged.psnr[0],
+                    "ssim": judged.ssim[0],
+                    "relative_error": judged.relative_error[0],
+                    "feature_residual": result.feature_residual[0],
+                    "status": result.status[0],
+                    "seconds": result.seconds,
+                    "forward_passes": result.forward_passes[0],
+                    "prepare_seconds": result.prepare_seconds,
+                    "prepare_passes": result.prepare_passes,
+                    "device": str(batch.device),
+                    "output": str(target),
+                    "comparison": str(shown),
+                }
+            )
+            detail = f"{judged.psnr[0]:.1f} dB, SSIM {judged.ssim[0]:.3f}"
+            rows.setdefault(method, []).append(Panel(result.image[0], f"{layer}, {method}", detail))
+            advance(1)
+    write_png(comparison(Panel(picture, "original", stem), list(rows.values())), shown)
+    return records
+
+
+def _strict(record: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no infinity: the PSNR of a perfect image is null."""
+    return {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in record.items()}
+
+
+@contextmanager
+def _busy(what: str, silent: bool) -> Iterator[None]:
+    if silent or not notes.is_terminal:
+        yield
+    else:
+        with notes.status(what):
+            yield
+
+
+@contextmanager
+def _progress(total: int, silent: bool) -> Iterator[Any]:
+    """A bar on standard error, where that is a terminal."""
+    if silent or not notes.is_terminal:
+        yield lambda steps: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = ("reconstructing", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=notes, transient=True) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda steps: bar.advance(task, steps)
+
+
+def _table(records: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("image", "layer", "method"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("PSNR dB", "SSIM", "residual", "passes", "seconds"):
+        table.add_column(heading, justify="right")
+    table.add_column("status")
+    for record in records:
+        table.add_row(
+            Path(record["image"]).name,
+            record["layer"],
+            record["method"],
+            f"{record['psnr']:.1f}",
+            f"{record['ssim']:.3f}",
+            f"{record['feature_residual']:.2g}",
+            f"{record['forward_passes']:.0f}",
+            f"{record['seconds'] + record['prepare_seconds']:.1f}",
+            record["status"],
+        )
+    printed.print(table)
+
+
+def _model_table(listed: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("model", "base", "parameters", "weights", "source"):
+        table.add_column(heading, justify="right" if heading == "parameters" else "left", overflow="fold")
+    for each in listed:
+        weights = "yes" if each["weights"] else "no"
+        table.add_row(each["name"], each["base"] or "", f"{each['parameters']:,}", weights, each["source"])
+    printed.print(table)
+
+
+def _layer_table(described: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    size = described["input_size"]
+    printed.print(f"{described['name']}: {described['source']}", soft_wrap=True, markup=False)
+    weights = Path(described["weights"]).name if described["weights"] else "none"
+    printed.print(f"input {size} x {size}, {described['parameters']:,} parameters without biases, weights: {weights}")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for heading in ("layer", "kernel", "activation"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("features", "field", "weights", "unknowns", "equations", "frame bounds", "condition", "lost"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for layer in described["layers"]:
+        bounds = layer["frame_bounds"]
+        table.add_row(
+            layer["name"],
+            f"{layer['kernel']}x{layer['kernel']}/{layer['stride']}",
+            layer["activation"],
+            "x".join(map(str, layer["output_shape"])),
+            f"{layer['receptive_field']}",
+            f"{layer['parameters']:,}",
+            f"{layer['unknowns']:,}",
+            f"{layer['equations']:,}",
+            "" if bounds is None else f"{bounds[0]:.1e} {bounds[1]:.1f}",
+            "" if bounds is None else f"{layer['condition_number']:,.0f}",
+            "" if bounds is None else f"{layer['dimensions_lost']:.0%}",
+        )
+    printed.print(table)
+    if any(layer["frame_bounds"] for layer in described["layers"]):
+        printed.print(
+            "field: receptive field, pixels; frame bounds: smallest non-zero and largest squared singular value, on a "
+            "torus; lost: share of the layer's input dimensions that its responses do not determine",
+            soft_wrap=True,
+        )

@@ -1,0 +1,108 @@
+"""ReLU, CReLU and AVR: forward, and back to the linear responses where that is possible.
+
+Sources: CReLU and AVR (absolute value rectification), Shang, Sohn, Almeida, Lee 2016, Definition 2.1 and section 4.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from reconstruct.errors import CallError, FeatureError
+
+ACTIVATIONS = ("relu", "leaky_relu", "crelu", "leaky_crelu", "avr", "none")
+
+
+def activate(responses: torch.Tensor, activation: str, slope: float = 0.0) -> torch.Tensor:
+    """Linear responses to features.
+
+    Parameters
+    ----------
+    responses : N x C x ... (channels on axis 1)
+    activation : one of ``ACTIVATIONS``. With a = ``slope`` for the leaky ones and 0 for the others:
+        ``relu`` max(z, a z); ``crelu`` that of z, then that of -z, concatenated on the channel axis (2C
+        channels, all positive phases first); ``avr`` |z|; ``none`` z.
+    slope : of the leaky variants, at least 0 and below 1; the others ignore it.
+    """
+    match activation:
+        case "relu":
+            return responses.relu()
+        case "leaky_relu":
+            return torch.nn.functional.leaky_relu(responses, slope)
+        case "crelu":
+            return torch.cat((responses.relu(), (-responses).relu()), dim=1)
+        case "leaky_crelu":
+            phases = torch.cat((responses, -responses), dim=1)
+            return torch.nn.functional.leaky_relu(phases, slope)
+        case "avr":
+            return responses.abs()
+        case "none":
+            return responses
+    raise CallError(f"unknown activation '{activation}'; there are {', '.join(ACTIVATIONS)}")
+
+
+def phases(activation: str) -> int:
+    """How many features one linear response gives: 2 for CReLU, 1 for the others."""
+    return 2 if activation in ("crelu", "leaky_crelu") else 1
+
+
+def is_invertible(activation: str, slope: float = 0.0) -> bool:
+    """Whether the linear responses can be computed back from the features."""
+    return activation in ("crelu", "leaky_crelu", "none") or (activation == "leaky_relu" and slope > 0)
+
+
+def linear_responses(features: torch.Tensor, activation: str, slope: float = 0.0) -> torch.Tensor:
+    """Linear responses of features that may be estimates: z = (p - q) / (1 + slope) for CReLU.
+
+    Estimated features need not lie in CReLU's image (both phases of a pair may be non-zero); the difference of
+    the phases is then the least-squares estimate. Use ``check_features`` first where they should.
+
+    Raises
+    ------
+    CallError : the activation has lost the responses (ReLU keeps [z]+, AVR keeps |z|).
+    """
+    if not is_invertible(activation, slope):
+        kept = {"relu": "[z]+", "leaky_relu": "[z]+", "avr": "|z|"}.get(activation, "part of z")
+        raise CallError(f"{activation} keeps only {kept}: its linear responses cannot be computed back")
+    match activation:
+        case "crelu":
+            positive, negative = features.chunk(2, dim=1)
+            return positive - negative
+        case "leaky_crelu":
+            positive, negative = features.chunk(2, dim=1)
+            return (positive - negative) / (1 + slope)
+        case "leaky_relu":
+            return torch.where(features >= 0, features, features / slope)
+    return features
+
+
+def check_features(features: torch.Tensor, activation: str, slope: float = 0.0) -> None:
+    """Refuse features that this activation cannot have produced, saying where the first such entry is.
+
+    Finite everywhere; CReLU: no negative entry and at most one non-zero phase in a pair; leaky CReLU: the two
+    phases p, q of a pair satisfy min(p, q) = -slope max(p, q); ReLU and AVR: no negative entry. "Zero" is
+    within 4 units of rounding of the largest feature, in the features' own precision.
+
+    Raises
+    ------
+    FeatureError : with the index of the first entry at fault, and its value.
+    """
+    _refuse(~features.isfinite(), features, "is not finite")
+    if activation in ("none", "leaky_relu") or features.numel() == 0:
+        return
+    tolerance = 4 * torch.finfo(features.dtype).eps * float(features.abs().max())
+    if phases(activation) == 1:
+        _refuse(features < -tolerance, features, f"is negative, which {activation} features never are")
+        return
+    positive, negative = features.chunk(2, dim=1)
+    if activation == "crelu":
+        _refuse(features < -tolerance, features, "is negative, which CReLU features never are")
+        slope = 0.0
+    low, high = torch.minimum(positive, negative), torch.maximum(positive, negative)
+    pair = f"and its other phase, {positive.shape[1]} channels on, contradict each other: not CReLU features"
+    _refuse((low + slope * high).abs() > tolerance, positive, pair)
+
+
+def _refuse(fault: torch.Tensor, features: torch.Tensor, complaint: str) -> None:
+    if fault.any():
+        index = [int(i) for i in fault.nonzero()[0]]
+        raise FeatureError(f"features{index} = {float(features[tuple(index)]):g} {complaint}")

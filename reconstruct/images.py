@@ -1,0 +1,123 @@
+"""Images in and out: any ordinary picture file to a float tensor in [0, 1], and back to a PNG."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from reconstruct.errors import ImageError
+from reconstruct.network import Size
+
+# Decoders for pictures only: Pillow would also hand an EPS file to Ghostscript.
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
+
+
+def load_image(path: str | Path, size: Size | int | None = None) -> torch.Tensor:
+    """Read a picture as 3 x H x W, float32, sRGB in [0, 1].
+
+    The camera's rotation (EXIF) is applied; grey, palette, CMYK and 16-bit pictures become 8-bit RGB, transparency is
+    laid on white, and the first frame of an animation is taken.
+
+    Parameters
+    ----------
+    path : JPEG, PNG, WebP, TIFF, BMP, GIF or PPM.
+    size : height and width, or one number for a square: the largest centred part of that shape is resized to it
+        by antialiased bicubic. None: as large as it is.
+
+    Raises
+    ------
+    ImageError : no such file, not a picture, truncated, or beyond Pillow's limit on pixels (about 179 million).
+    """
+    image = read_image(path)
+    return to_tensor(image if size is None else fit(image, size))
+
+
+def read_image(path: str | Path) -> Image.Image:
+    """The picture upright and in 8-bit RGB, at its own size; arguments and errors as in ``load_image``."""
+    path = Path(path)
+    if not path.is_file():
+        # Only regular files: opening a FIFO would wait for ever.
+        what = "is not a file" if path.exists() else "does not exist"
+        raise ImageError(f"{path} {what}")
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns at half its limit, of pictures that it then reads without harm.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path, formats=FORMATS) as image:
+                upright = ImageOps.exif_transpose(image)
+                return _rgb(upright, path)
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{path} is not a picture in {', '.join(FORMATS)}") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{path} is too large: {error}") from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        # Pillow's decoders report broken files by all of these.
+        if isinstance(error, ImageError):
+            raise
+        raise ImageError(f"{path} cannot be read: {error}") from error
+
+
+def _rgb(image: Image.Image, path: Path) -> Image.Image:
+    mode = image.mode
+    if mode.startswith("I"):
+        values = numpy.asarray(image)
+        low, high = int(values.min()), int(values.max())
+        if low < 0 or high > 65535:
+            raise ImageError(f"{path} holds whole numbers from {low} to {high}; 0 to 65535 (16-bit) can be shown")
+        return Image.fromarray(((values.astype(numpy.uint32) + 128) // 257).astype(numpy.uint8)).convert("RGB")
+    if mode == "F":
+        raise ImageError(f"{path} holds floating-point values, whose range is anybody's guess; save it as 8 or 16 bit")
+    if mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        layered = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layered.size, "white"), layered).convert("RGB")
+    return image.convert("RGB")
+
+
+def fit(image: Image.Image, size: Size | int) -> Image.Image:
+    """The largest centred part of a shape, resized to it by antialiased bicubic."""
+    height, width = (size, size) if isinstance(size, int) else size
+    return ImageOps.fit(image, (width, height), method=Image.Resampling.BICUBIC)
+
+
+def to_tensor(image: Image.Image) -> torch.Tensor:
+    """8-bit RGB to 3 x H x W, float32 in [0, 1]."""
+    values = numpy.asarray(image, dtype=numpy.float32) / 255
+    return torch.from_numpy(values.transpose(2, 0, 1).copy())
+
+
+def to_pixels(image: torch.Tensor) -> numpy.ndarray:
+    """3 x H x W to H x W x 3 bytes, clipped to [0, 1]."""
+    clipped = image.detach().cpu().float().nan_to_num(0.0).clamp(0, 1)
+    pixels: numpy.ndarray = (clipped * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    return pixels
+
+
+def save_image(image: torch.Tensor, path: Path) -> None:
+    """Write 3 x H x W in [0, 1] (clipped) as a PNG, whole or not at all."""
+    write_png(Image.fromarray(to_pixels(image)), path)
+
+
+def write_png(image: Image.Image, path: Path) -> None:
+    """Write to a temporary file beside ``path``, then rename: a full disk leaves nothing half-written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            image.save(file, format="PNG")
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,179 @@
+"""Inversion: features of a layer back to images. One module a method, and the function that picks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+import torch
+
+from reconstruct import arrays
+from reconstruct.activations import check_features, is_invertible, linear_responses
+from reconstruct.errors import CallError, FeatureError
+from reconstruct.inversion.linear import Damping, Form, Inverted, invert_linear
+from reconstruct.network import Layer, Network, Size
+
+METHODS: dict[str, Callable[..., Inverted]] = {"linear": invert_linear}
+"""Every method by name."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """Reconstructions and what they cost; lists hold one entry an image.
+
+    Attributes
+    ----------
+    image : N x 3 x H x W, float32, in the image's scale but not clipped to [0, 1].
+    feature_residual : |f(x') - z| / |z|, at the layer's linear responses where the activation keeps them (CReLU),
+        at its features otherwise.
+    status : ``converged``, ``budget`` (stopped by the budget) or ``stagnated`` (by rounding).
+    iterations : of all layers' solves together.
+    forward_passes : work in forward passes through the layer: forward = 1, forward and backward = 3, an operator
+        and its adjoint = 2; a solve at one layer of a chain counts by its share of the multiplications.
+    seconds : for the whole batch, preparation left out.
+    prepare_seconds, prepare_passes : once a model, layer and size; 0 passes where it was cached.
+    """
+
+    image: torch.Tensor
+    feature_residual: list[float]
+    status: list[str]
+    iterations: list[int]
+    forward_passes: list[float]
+    seconds: float
+    prepare_seconds: float
+    prepare_passes: float
+
+
+def invert(
+    net: Network,
+    features: object,
+    layer: str,
+    method: str = "linear",
+    *,
+    size: Size | int | None = None,
+    linear_form: Form = "global",
+    damping: Damping = "auto",
+    tolerance: float | None = None,
+    budget: float | None = None,
+) -> Result:
+    """Images from features of one layer, without learning.
+
+    Parameters
+    ----------
+    net : the network that made the features, on their device.
+    features : N x C x h x w, torch, NumPy or CuPy; after CReLU, C is twice the layer's filters.
+    layer : the layer's name.
+    method : ``linear``, see ``inversion.linear``.
+    size : height and width of the images (an int: square). Default the model's own where it fits the features;
+        otherwise required, because a stride forgets it.
+    linear_form, damping : of ``linear``.
+    tolerance, budget : when an iterative method stops; see the method for its defaults.
+
+    Returns
+    -------
+    Result, its image on the features' device.
+
+    Raises
+    ------
+    FeatureError : features of a wrong shape, not finite, or not what the layer's activation gives.
+    CallError : an unknown method or layer, or one that the method cannot invert.
+    """
+    check_method(method)
+    if reason := applicable(net, layer, method):
+        raise CallError(reason)
+    if linear_form not in ("global", "patch"):
+        raise CallError(f"linear_form is 'global' or 'patch', not '{linear_form}'")
+    if tolerance is not None and not 0 < tolerance < 1:
+        raise CallError(f"tolerance is a relative residual between 0 and 1, not {tolerance:g}")
+    if budget is not None and not budget >= 1:
+        raise CallError(f"budget is a number of forward passes, at least 1, not {budget:g}")
+    chosen = net.layer(layer)
+    values = _checked(net, arrays.as_tensor(features), chosen)
+    area = _image_size(net, values, chosen, size)
+    options: dict[str, Any] = {"tolerance": tolerance, "budget": budget}
+    if method == "linear":
+        options |= {"linear_form": linear_form, "damping": damping}
+    began = time.perf_counter()
+    with torch.no_grad():
+        inverted = METHODS[method](net, values, layer, area, **options)
+        seconds = time.perf_counter() - began - inverted.prepare_seconds
+        residual = feature_residual(net, inverted.images, values, chosen)
+    return Result(
+        inverted.images,
+        residual,
+        inverted.status,
+        inverted.iterations,
+        inverted.forward_passes,
+        seconds,
+        inverted.prepare_seconds,
+        inverted.prepare_passes,
+    )
+
+
+def feature_residual(net: Network, images: torch.Tensor, features: torch.Tensor, layer: Layer) -> list[float]:
+    """|f(x') - z| / |z| of each image: linear responses where the activation keeps them, else features."""
+    if is_invertible(layer.activation, layer.slope):
+        target = linear_responses(features, layer.activation, layer.slope)
+        reached = net.responses(images, layer.name)
+    else:
+        target, reached = features, net.features(images, layer.name)
+    misfit = (reached - target).flatten(1).norm(dim=1)
+    scale = target.flatten(1).norm(dim=1)
+    ratio: list[float] = (misfit / torch.where(scale > 0, scale, 1)).tolist()
+    return ratio
+
+
+def check_method(method: str) -> None:
+    """Refuse a method that does not exist, with the nearest that does."""
+    if method not in METHODS:
+        near = get_close_matches(method, METHODS, n=1)
+        hint = f", did you mean {near[0]}?" if near else ""
+        raise CallError(f"unknown method '{method}'{hint} There are: {', '.join(METHODS)}")
+
+
+def applicable(net: Network, layer: str, method: str) -> str | None:
+    """None if the method can invert this layer, otherwise why not."""
+    if method == "linear":
+        for each in net.chain(layer):
+            if not is_invertible(each.activation, each.slope):
+                return (
+                    f"method linear needs the linear responses of {each.name}, and its {each.activation} does not keep "
+                    f"them: it needs CReLU at and below {layer}"
+                )
+    return None
+
+
+def _checked(net: Network, features: torch.Tensor, layer: Layer) -> torch.Tensor:
+    if features.ndim != 4 or features.shape[1] != layer.channels:
+        shape = " x ".join(map(str, features.shape))
+        raise FeatureError(f"{layer.name} of {net.name} gives N x {layer.channels} x h x w features, not {shape}")
+    if not features.is_floating_point():
+        raise FeatureError(f"features are floating point, not {features.dtype}")
+    if features.device != net.mean.device:
+        raise FeatureError(f"features are on {features.device}, the network on {net.mean.device}; bring them together")
+    check_features(features, layer.activation, layer.slope)
+    return features if features.dtype == torch.float64 else features.float()
+
+
+def _image_size(net: Network, features: torch.Tensor, layer: Layer, size: Size | int | None) -> Size:
+    """The size asked for, or the model's own, if features of this grid come from it."""
+    asked: Size
+    if size is None:
+        asked = (net.input_size, net.input_size)
+    else:
+        asked = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+    grid = net.architecture.response_sizes(asked, layer.name)[layer.name]
+    if grid == tuple(features.shape[2:]):
+        return asked
+    here = f"{features.shape[2]} x {features.shape[3]}"
+    if size is None:
+        raise FeatureError(
+            f"features of {here} do not come from the model's own {asked[0]} x {asked[1]} images: "
+            "give the image's size=(H, W)"
+        )
+    raise FeatureError(
+        f"{asked[0]} x {asked[1]} images give {layer.name} features of {grid[0]} x {grid[1]}, not {here}"
+    )

@@ -1,0 +1,260 @@
+"""Method ``linear``: the learning-free algorithm of Shang et al. 2016 (Proposition 2.1, Algorithm 1).
+
+Layer by layer from the top: subtract the bias, apply the pseudoinverse of the convolution, take the difference of the
+two CReLU phases, go on with the layer before, down to the image. Two forms of the pseudoinverse:
+
+``global``
+    of the whole layer as one operator, borders included: the least-squares solution of minimum norm, or damped.
+    By conjugate gradients with the layer's symbol as preconditioner.
+``patch``
+    of the K x (C kh kw) filter matrix: every response vector becomes a patch, and overlapping patches are
+    averaged. One small matrix, and wrong wherever neighbouring patches should constrain each other.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+from weakref import WeakKeyDictionary
+
+import torch
+
+from reconstruct import arrays
+from reconstruct.activations import linear_responses
+from reconstruct.convolution import Convolution, upper_bound
+from reconstruct.errors import CallError
+from reconstruct.network import Network, Size
+from reconstruct.solvers import Solution, cgls, cgne
+
+if TYPE_CHECKING:
+    from reconstruct.arrays import Array
+
+Form = Literal["global", "patch"]
+Damping = float | Mapping[str, float] | Literal["auto"]
+"""Tikhonov damping of each layer's least squares, in units of the layer's largest squared singular value (upper
+frame bound): one number for all layers, one a layer, or ``auto``."""
+
+DAMPING = 0.1
+TOLERANCE = 1e-4
+BUDGET = 300.0
+
+# The preconditioner is (M^H M + shift I)^-1, shift in units of the upper frame bound. Smaller shifts invert more of
+# the spectrum but fit the torus where the layer has borders: PSNR at the border is what they cost. docs/linear.md
+# has the measurement.
+SHIFT = 0.03
+
+# float32 follows float64 to 0.05 dB over 300 iterations of a trained conv1 and takes a third of the time, but its
+# residuals stop falling near 1e-6 of the responses.
+FLOAT64_BELOW = 1e-5
+
+
+@dataclass(frozen=True)
+class Inverted:
+    """What a method hands back to ``invert``: images as the network normalises them are already undone."""
+
+    images: torch.Tensor
+    status: list[str]
+    iterations: list[int]
+    forward_passes: list[float]
+    prepare_seconds: float
+    prepare_passes: float
+
+
+def invert_linear(
+    net: Network,
+    features: torch.Tensor,
+    layer: str,
+    size: Size,
+    *,
+    linear_form: Form = "global",
+    damping: Damping = "auto",
+    tolerance: float | None = None,
+    budget: float | None = None,
+) -> Inverted:
+    """Images, N x 3 x H x W, from features of a layer by Algorithm 1.
+
+    Parameters
+    ----------
+    features : valid features of ``layer``; its activation and those below must be invertible (CReLU).
+    size : height and width of the image.
+    damping : see ``Damping``. ``auto`` takes the values that the model's specification records for this layer;
+        where it records none, ``layer`` is not damped, its responses being exact, and those below by ``DAMPING``.
+    tolerance : relative residual at which a layer's solve stops (see ``solvers.cgls``); default 1e-4.
+    budget : work in forward passes through all layers up to ``layer``; default 300. Each layer's solve is
+        given budget / 2 iterations, of 2 passes each through that layer.
+    """
+    chain = net.chain(layer)
+    factors = damping_factors(net, layer, damping)
+    tolerance = TOLERANCE if tolerance is None else tolerance
+    iterations = max(1, int((BUDGET if budget is None else budget) / 2))
+    dtype = torch.float64 if tolerance < FLOAT64_BELOW else torch.float32
+
+    began = time.perf_counter()
+    sizes = net.architecture.response_sizes(size, layer)
+    inputs = [size, *(sizes[each.name] for each in chain[:-1])]
+    with arrays.using(features.device):
+        inverses = [
+            _prepared(net, each.name, area, linear_form, factors[each.name], dtype)
+            for each, area in zip(chain, inputs, strict=True)
+        ]
+        prepare_seconds = time.perf_counter() - began
+        total = sum(inverse.operator.multiplications for inverse, _ in inverses)
+        values = features.to(dtype)
+        status, counts, passes = ["converged"] * len(values), [0] * len(values), [0.0] * len(values)
+        for each, (inverse, _) in zip(reversed(chain), reversed(inverses), strict=True):
+            bias = net.convolution(each.name).bias
+            responses = linear_responses(values, each.activation, each.slope)
+            if bias is not None:
+                responses = responses - bias.detach().to(dtype).view(1, -1, 1, 1)
+            solved = inverse.solve(arrays.from_torch(responses), tolerance, iterations)
+            values = arrays.to_torch(solved.value)
+            share = 2 * inverse.operator.multiplications / total
+            for image, count in enumerate(solved.iterations):
+                counts[image] += count
+                passes[image] += share * count
+                if solved.status[image] != "converged":
+                    status[image] = solved.status[image]
+    images = (values * net.std + net.mean).float()
+    fresh = [inverse.prepare_multiplications / total for inverse, cached in inverses if not cached]
+    return Inverted(images, status, counts, passes, prepare_seconds, sum(fresh))
+
+
+def damping_factors(net: Network, layer: str, damping: Damping) -> dict[str, float]:
+    """The damping of each layer of the chain, in units of its upper frame bound."""
+    names = [each.name for each in net.chain(layer)]
+    if damping == "auto":
+        recorded = net.architecture.damping.get(layer)
+        return recorded or {name: 0.0 if name == layer else DAMPING for name in names}
+    if isinstance(damping, Mapping):
+        factors = {name: float(damping.get(name, 0.0)) for name in names}
+    else:
+        factors = dict.fromkeys(names, float(damping))  # type: ignore[arg-type]
+    for name, factor in factors.items():
+        if not 0 <= factor < float("inf"):
+            raise CallError(f"damping of {name} is {factor:g}; it must be a finite number, 0 or above")
+    return factors
+
+
+class LayerInverse:
+    """The pseudoinverse of one layer, prepared once (symbol, preconditioner) and applied often.
+
+    Parameters
+    ----------
+    damping : in units of the largest squared singular value, of the layer on a torus for ``global``, of the
+        filter matrix for ``patch``.
+    """
+
+    def __init__(self, operator: Convolution, form: Form, damping: float) -> None:
+        self.operator = operator
+        self.prepare_multiplications = 0.0
+        self.patches: Array | None = None
+        # Where windows neither overlap nor reach into padding, the layer is one small matrix at every position
+        # and the two forms are the same.
+        if form == "patch" or (not operator.overlaps and operator.padding == 0):
+            self.patches = _patches(operator, damping)
+            return
+        self.side = operator.smaller_side()
+        gram = operator.gram(self.side, single=True)
+        upper = upper_bound(gram)
+        self.norm = upper**0.5
+        self.damping = damping * upper
+        frequencies, n = gram.shape[0] * gram.shape[1], gram.shape[-1]
+        # A complex inverse takes about n^3 complex multiplications, of four real ones each.
+        self.prepare_multiplications = 4.0 * frequencies * n**3
+        self.precondition: Callable[[Array], Array] | None = None
+        if self.damping or self._full_rank():
+            inverse = operator.torus_inverse(self.side, gram, SHIFT * upper + self.damping)
+            seen = operator.column_energy > 0
+            everywhere = bool(seen.all())
+            if self.side == "responses" or everywhere:
+                self.precondition = inverse
+            else:
+                # Pixels that no response depends on must stay at 0, their minimum-norm value.
+                self.precondition = lambda values: seen * inverse(seen * values)
+
+    def _full_rank(self) -> bool:
+        """Whether preconditioning leaves the minimum-norm solution alone: A of full rank on the smaller side.
+
+        Read off the symbol at a sample of frequencies that holds the lowest and the highest, where filters
+        without a mean, or without detail, lose rank; dependent filters lose it everywhere.
+        """
+        operator = self.operator
+        xp = arrays.namespace(operator.column_energy)
+        columns = int((operator.column_energy > 0).sum())
+        if self.side == "inputs":
+            possible = columns <= operator.rows
+        else:
+            ones = xp.ones((1, *operator.input_shape), dtype=operator.column_energy.dtype)
+            energy = Convolution(operator.weight**2, operator.stride, operator.padding, operator.input_shape[1:])
+            possible = operator.rows <= columns and bool((energy.apply(ones.astype("float64")) > 0).all())
+        if not possible:
+            return False
+        values = xp.linalg.eigvalsh(operator.gram_sample(self.side))
+        return bool(values.min() > values.max() * values.shape[-1] * xp.finfo(xp.float64).eps)
+
+    def solve(self, responses: Array, tolerance: float, iterations: int) -> Solution:
+        """Inputs, N x C x H x W, for responses without their bias, N x K x h x w."""
+        if self.patches is not None:
+            return self._overlap(responses)
+        if self.precondition is not None and self.side == "responses":
+            return cgne(
+                self.operator,
+                responses,
+                damping=self.damping,
+                precondition=self.precondition,
+                tolerance=tolerance,
+                iterations=iterations,
+            )
+        return cgls(
+            self.operator,
+            responses,
+            norm=self.norm,
+            damping=self.damping,
+            precondition=self.precondition,
+            tolerance=tolerance,
+            iterations=iterations,
+        )
+
+    def _overlap(self, responses: Array) -> Solution:
+        assert self.patches is not None
+        xp = arrays.namespace(responses)
+        summed = self.operator.overlap_add(responses, self.patches)
+        value = summed / xp.maximum(self.operator.coverage, 1)
+        misfit = (responses - self.operator.apply(value)).reshape(len(value), -1)
+        scale = xp.linalg.norm(responses.reshape(len(value), -1), axis=1)
+        residual = xp.linalg.norm(misfit, axis=1) / xp.where(scale > 0, scale, 1)
+        return Solution(value, ["converged"] * len(value), residual.tolist(), [1] * len(value))
+
+
+def _patches(operator: Convolution, damping: float) -> Array:
+    """Rows of the (damped) pseudoinverse of the filter matrix, as K x C x kh x kw."""
+    # float64: singular values of trained filters span four decades, their squares eight.
+    filters = arrays.from_torch(operator.weight.double())
+    xp = arrays.namespace(filters)
+    left, values, right = xp.linalg.svd(filters.reshape(len(filters), -1), full_matrices=False)
+    largest = values.max()
+    kept = values > largest * max(filters.shape[0], right.shape[1]) * xp.finfo(xp.float64).eps
+    gains = xp.where(kept, values / xp.where(kept, values**2 + damping * largest**2, 1), 0)
+    patches = ((left * gains) @ right).reshape(filters.shape)
+    dtype = arrays.from_torch(operator.weight).dtype
+    return xp.ascontiguousarray(patches, dtype=dtype)
+
+
+_cache: WeakKeyDictionary[Network, dict[tuple[object, ...], LayerInverse]] = WeakKeyDictionary()
+
+
+def _prepared(
+    net: Network, layer: str, size: Size, form: Form, damping: float, dtype: torch.dtype
+) -> tuple[LayerInverse, bool]:
+    """The inverse of a layer, and whether it was there already. Changed weights are noticed."""
+    convolution = net.convolution(layer)
+    weight = convolution.weight
+    key = (layer, size, form, damping, dtype, weight.device, weight.data_ptr(), weight._version)
+    known = _cache.setdefault(net, {})
+    if key in known:
+        return known[key], True
+    operator = Convolution(weight, convolution.stride[0], int(convolution.padding[0]), size, dtype)
+    known[key] = LayerInverse(operator, form, damping)
+    return known[key], False

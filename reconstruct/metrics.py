@@ -1,0 +1,70 @@
+"""Quality of reconstructions: PSNR and SSIM, one value an image, by scikit-image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from reconstruct.errors import CallError
+
+SSIM_WINDOW = 11
+"""Side of the Gaussian window of SSIM (sigma 1.5, cut at 3.5 sigma): no image may be smaller."""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """One value an image.
+
+    Attributes
+    ----------
+    psnr : dB for a data range of 1, over all pixels and channels; infinite where the two are equal.
+    ssim : Wang et al. 2004: Gaussian window of sigma 1.5, population covariance, data range 1, mean over RGB.
+    relative_error : |x - x'| / |x|.
+    """
+
+    psnr: list[float]
+    ssim: list[float]
+    relative_error: list[float]
+
+
+def quality(images: torch.Tensor, reconstructions: torch.Tensor) -> Quality:
+    """Compare N x C x H x W images in [0, 1] with their reconstructions, which are clipped to [0, 1] first.
+
+    Raises
+    ------
+    CallError : shapes differ, images leave [0, 1] (normalised ones give meaningless figures), values are not
+        finite, or images are smaller than SSIM's window, 11 x 11.
+    """
+    if images.shape != reconstructions.shape or images.ndim != 4:
+        raise CallError(f"two N x C x H x W batches of one shape, not {_shape(images)} and {_shape(reconstructions)}")
+    if min(images.shape[2:]) < SSIM_WINDOW:
+        raise CallError(f"SSIM needs images of at least {SSIM_WINDOW} x {SSIM_WINDOW} pixels, not {_shape(images)}")
+    originals = images.detach().cpu().double()
+    if not originals.isfinite().all() or not reconstructions.isfinite().all():
+        raise CallError("an image or a reconstruction holds a value that is not finite")
+    if originals.numel() and (originals.min() < 0 or originals.max() > 1):
+        raise CallError(
+            f"images lie in [0, 1]; these reach from {originals.min():g} to {originals.max():g} (normalised?)"
+        )
+    clipped = reconstructions.detach().cpu().double().clamp(0, 1)
+    return Quality(*map(list, zip(*map(_one, originals, clipped), strict=True))) if len(images) else Quality([], [], [])
+
+
+def _one(original: torch.Tensor, reconstruction: torch.Tensor) -> tuple[float, float, float]:
+    import numpy
+    from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+    truth, estimate = original.numpy(), reconstruction.numpy()
+    scale = float(numpy.linalg.norm(truth))
+    error = float(numpy.linalg.norm(truth - estimate))
+    with numpy.errstate(divide="ignore"):  # equal images: infinite PSNR
+        psnr = float(peak_signal_noise_ratio(truth, estimate, data_range=1))
+    ssim = structural_similarity(
+        truth, estimate, data_range=1, channel_axis=0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+    )
+    return psnr, float(ssim), error / scale if scale else float("inf") if error else 0.0
+
+
+def _shape(tensor: torch.Tensor) -> str:
+    return " x ".join(map(str, tensor.shape))

@@ -1,0 +1,296 @@
+"""The network: named layers, features and linear responses, shapes, receptive fields, parameter counts.
+
+An ``Architecture`` is data, read from a TOML specification by ``zoo``. A ``Network`` is the torch module made from
+it, the one forward definition that extraction, inversion, training and evaluation use.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+
+import torch
+from torch import nn
+
+from reconstruct.activations import activate, phases
+from reconstruct.errors import CallError
+
+Size = tuple[int, int]
+"""Height and width, in pixels or in positions of a layer's grid."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One convolution with what follows it: batch normalisation (optional), activation, dropout."""
+
+    name: str
+    filters: int
+    kernel: int
+    stride: int = 1
+    padding: int = 0
+    activation: str = "relu"
+    slope: float = 0.0
+    dropout: float = 0.0
+    batch_norm: bool = False
+    kind: str = "conv"
+
+    @property
+    def channels(self) -> int:
+        """Channels of the features: twice the filters after CReLU."""
+        return self.filters * phases(self.activation)
+
+    def output_size(self, size: Size) -> Size:
+        """Grid of the responses for an input of this height and width."""
+        height, width = ((side + 2 * self.padding - self.kernel) // self.stride + 1 for side in size)
+        return height, width
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What a specification file says: layers, input, and where it comes from."""
+
+    name: str
+    layers: tuple[Layer, ...]
+    input_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    base: str | None = None
+    source: str = ""
+    weights: str | None = None
+    damping: dict[str, dict[str, float]] = field(default_factory=dict)
+    """For each layer to invert from, the damping of every layer on the way (``inversion.linear``)."""
+
+    def index(self, layer: str) -> int:
+        """Position of a layer, or a ``CallError`` that names the layers there are."""
+        names = [known.name for known in self.layers]
+        if layer in names:
+            return names.index(layer)
+        near = get_close_matches(layer, names, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise CallError(f"{self.name} has no layer '{layer}'{hint} Its layers: {', '.join(names)}")
+
+    def in_channels(self, layer: str) -> int:
+        """Channels of the layer's input."""
+        index = self.index(layer)
+        return self.layers[index - 1].channels if index else len(self.mean)
+
+    def parameters(self, layer: str | None = None) -> int:
+        """Weights without biases, of one layer or of the whole architecture."""
+        chosen = self.layers if layer is None else (self.layers[self.index(layer)],)
+        return sum(each.filters * self.in_channels(each.name) * each.kernel**2 for each in chosen)
+
+    def receptive_field(self, layer: str) -> int:
+        """Side, in pixels, of the square of the image that one response of the layer sees."""
+        side = jump = 1
+        for each in self.layers[: self.index(layer) + 1]:
+            side += (each.kernel - 1) * jump
+            jump *= each.stride
+        return side
+
+    def response_sizes(self, size: Size, layer: str | None = None) -> dict[str, Size]:
+        """Grid of each layer's responses up to ``layer`` (default: all) for images of this height and width.
+
+        Raises
+        ------
+        CallError : the image is smaller than the receptive field of ``layer``.
+        """
+        last = len(self.layers) - 1 if layer is None else self.index(layer)
+        if layer is not None and min(size) < (side := self.receptive_field(layer)):
+            raise CallError(
+                f"an image of {size[0]} x {size[1]} pixels is smaller than the receptive field of {layer}, "
+                f"{side} x {side} pixels"
+            )
+        sizes = {}
+        for each in self.layers[: last + 1]:
+            size = each.output_size(size)
+            sizes[each.name] = size
+        return sizes
+
+    def covered_size(self, size: Size, layer: str) -> Size:
+        """The part of an image, from its top left corner, that the responses of ``layer`` see.
+
+        A stride may leave rows on the right and below that no window reaches; this is the size without them.
+        """
+        height, width = (self._covered_side(side, layer) for side in size)
+        return height, width
+
+    def _covered_side(self, side: int, layer: str) -> int:
+        inputs = [side]
+        chain = self.layers[: self.index(layer) + 1]
+        for each in chain:
+            inputs.append(each.output_size((inputs[-1], 1))[0])
+        seen = inputs.pop()
+        for each, available in zip(reversed(chain), reversed(inputs), strict=True):
+            seen = min(available, (seen - 1) * each.stride - each.padding + each.kernel)
+        return seen
+
+
+class Network(nn.Module):
+    """A chain of convolutions with activations; images in [0, 1] go in and are normalised inside.
+
+    Parameters
+    ----------
+    architecture : what to build.
+    depth : how many layers to build; default all. A weights file may stop at a layer, and so does its network.
+
+    State-dict keys are ``conv1.weight``, ``conv1.bias`` and so on, and ``conv1_bn.*`` where a layer has batch
+    normalisation.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, architecture: Architecture, depth: int | None = None) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.layers = architecture.layers[:depth]
+        for layer in self.layers:
+            channels = architecture.in_channels(layer.name)
+            convolution = nn.Conv2d(channels, layer.filters, layer.kernel, layer.stride, layer.padding)
+            self.add_module(layer.name, convolution)
+            if layer.batch_norm:
+                self.add_module(f"{layer.name}_bn", nn.BatchNorm2d(layer.filters))
+        statistics = torch.tensor([architecture.mean, architecture.std]).view(2, 1, -1, 1, 1)
+        self.register_buffer("mean", statistics[0], persistent=False)
+        self.register_buffer("std", statistics[1], persistent=False)
+
+    @property
+    def name(self) -> str:
+        return self.architecture.name
+
+    @property
+    def input_size(self) -> int:
+        """Side, in pixels, of the square images that the model was made for."""
+        return self.architecture.input_size
+
+    @property
+    def layer_names(self) -> list[str]:
+        """The layers that can be asked for: those with weights."""
+        return [layer.name for layer in self.layers]
+
+    def layer(self, name: str) -> Layer:
+        return self.chain(name)[-1]
+
+    def chain(self, layer: str) -> tuple[Layer, ...]:
+        """The layers from the image up to this one.
+
+        Raises
+        ------
+        CallError : no such layer, or one past the last with weights; says which layers there are.
+        """
+        index = self.architecture.index(layer)
+        if index >= len(self.layers):
+            raise CallError(
+                f"{self.name} has no weights for {layer}; it has them for {', '.join(self.layer_names)} "
+                "(random weights reach every layer: --random-weights SEED, or random_weights=SEED)"
+            )
+        return self.layers[: index + 1]
+
+    def convolution(self, layer: str) -> nn.Conv2d:
+        """The convolution of a layer; the layer must have no batch normalisation left to fold."""
+        if self.layer(layer).batch_norm:
+            raise CallError(f"{layer} still has its batch normalisation; call fold_batch_norm(net) first")
+        convolution = getattr(self, layer)
+        assert isinstance(convolution, nn.Conv2d)
+        return convolution
+
+    def features(self, images: torch.Tensor, layer: str) -> torch.Tensor:
+        """Features of a layer, after its activation.
+
+        Parameters
+        ----------
+        images : N x 3 x H x W, floating point, in [0, 1].
+        layer : a layer's name.
+
+        Returns
+        -------
+        N x C x h x w, with C twice the layer's filters after CReLU (positive phases first).
+
+        Raises
+        ------
+        CallError : no such layer, no weights for it, images of a wrong shape or type, or smaller than the
+            layer's receptive field.
+        """
+        last = self.layer(layer)
+        return activate(self.responses(images, layer), last.activation, last.slope)
+
+    def responses(self, images: torch.Tensor, layer: str) -> torch.Tensor:
+        """Linear responses of a layer, before its activation: N x K x h x w. Arguments as in ``features``."""
+        chain = self.chain(layer)
+        self._check(images, layer)
+        return self._run(images, chain)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Class scores, N x classes: the last layer's features averaged over their grid."""
+        if len(self.layers) < len(self.architecture.layers):
+            raise CallError(f"{self.name} has weights only up to {self.layer_names[-1]}: no class scores")
+        return self.features(images, self.layer_names[-1]).mean(dim=(2, 3))
+
+    def _run(self, images: torch.Tensor, chain: tuple[Layer, ...]) -> torch.Tensor:
+        values = (images - self.mean) / self.std
+        for layer, after in zip(chain, (*chain[1:], None), strict=True):
+            values = getattr(self, layer.name)(values)
+            if layer.batch_norm:
+                values = getattr(self, f"{layer.name}_bn")(values)
+            if after is not None:
+                values = activate(values, layer.activation, layer.slope)
+                values = nn.functional.dropout(values, layer.dropout, self.training)
+        return values
+
+    def _check(self, images: torch.Tensor, layer: str) -> None:
+        channels = len(self.architecture.mean)
+        if images.ndim != 4 or images.shape[1] != channels:
+            raise CallError(f"images are N x {channels} x H x W; these are {' x '.join(map(str, images.shape))}")
+        if not images.is_floating_point():
+            raise CallError(f"images are floating point in [0, 1]; these are {images.dtype} (divide by 255?)")
+        self.architecture.response_sizes((images.shape[2], images.shape[3]), layer)
+
+
+@torch.no_grad()
+def fold_batch_norm(net: Network) -> Network:
+    """A copy of the network with each batch normalisation folded into the convolution before it.
+
+    In evaluation mode the copy gives the same features. ``y = gamma (W x + b - mu) / sqrt(var + eps) + beta``
+    is the convolution with weights ``W g`` and bias ``(b - mu) g + beta``, ``g = gamma / sqrt(var + eps)``.
+    """
+    layers = tuple(replace(layer, batch_norm=False) for layer in net.architecture.layers)
+    folded = Network(replace(net.architecture, layers=layers), len(net.layers)).eval()
+    for layer in net.layers:
+        source, target = getattr(net, layer.name), getattr(folded, layer.name)
+        gain = torch.ones(layer.filters)
+        offset = source.bias
+        if layer.batch_norm:
+            norm = getattr(net, f"{layer.name}_bn")
+            gain = norm.weight / (norm.running_var + norm.eps).sqrt()
+            offset = (source.bias - norm.running_mean) * gain + norm.bias
+        target.weight.copy_(source.weight * gain.to(source.weight).view(-1, 1, 1, 1))
+        target.bias.copy_(offset)
+    return folded.to(net.mean.device)
+
+
+@torch.no_grad()
+def randomise(net: Network, seed: int) -> Network:
+    """Fill a network with random weights, the same for the same seed: He et al. 2015, biases 0."""
+    generator = torch.Generator().manual_seed(seed)
+    for layer in net.layers:
+        convolution = getattr(net, layer.name)
+        fan_in = math.prod(convolution.weight.shape[1:])
+        weights = torch.randn(convolution.weight.shape, generator=generator) * math.sqrt(2 / fan_in)
+        convolution.weight.copy_(weights)
+        convolution.bias.zero_()
+    return net
+
+
+def layer_list(net: Network, wanted: str | Iterable[str]) -> list[str]:
+    """``all``, names with commas, or names, as a list of layers that the network can run."""
+    names = wanted.split(",") if isinstance(wanted, str) else list(wanted)
+    names = [name.strip() for name in names if name.strip()]
+    if names == ["all"]:
+        return net.layer_names
+    if not names:
+        raise CallError(f"no layer named; {net.name} has {', '.join(net.layer_names)}")
+    for name in names:
+        net.chain(name)
+    return list(dict.fromkeys(names))

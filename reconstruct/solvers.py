@@ -1,0 +1,201 @@
+"""Least squares with a linear operator, by conjugate gradients, a batch at a time.
+
+``cgls`` works on inputs (A^T A), ``cgne`` on responses (A A^T). Images of a batch converge independently: each has
+its own step lengths, status and iteration count, and those that have finished cost nothing more. SciPy's solvers
+(``scipy.sparse.linalg``) take one vector at a time and have no such bookkeeping; the tests use them as an
+independent reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from reconstruct import arrays
+
+if TYPE_CHECKING:
+    from reconstruct.arrays import Array
+
+
+class LinearOperator(Protocol):
+    """What a solver needs of an operator."""
+
+    def apply(self, inputs: Array, /) -> Array: ...
+
+    def adjoint(self, responses: Array, /) -> Array: ...
+
+
+Precondition = Callable[["Array"], "Array"]
+"""A symmetric positive definite map, close to the inverse of A^T A (for ``cgls``) or A A^T (for ``cgne``)."""
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What a solve returns, one entry an image.
+
+    ``status``: ``converged`` where the solver's stopping inequality held, ``budget`` where the iterations ran out,
+    ``stagnated`` where rounding ended progress first. ``residual`` is |z - A x| / |z| (0 for z = 0),
+    ``iterations`` counts applications of A and its adjoint.
+    """
+
+    value: Array
+    status: list[str]
+    residual: list[float]
+    iterations: list[int]
+
+
+def cgls(
+    operator: LinearOperator,
+    responses: Array,
+    *,
+    norm: float,
+    damping: float = 0.0,
+    precondition: Precondition | None = None,
+    tolerance: float = 1e-6,
+    iterations: int = 1000,
+    start: Array | None = None,
+) -> Solution:
+    """Minimise |z - A x|^2 + damping |x|^2 over x, for each z of a batch (N x ...).
+
+    Conjugate gradients on the normal equations, in the form that keeps the residual z - A x itself (Björck 1996,
+    section 7.4), which loses less to rounding than forming A^T A. Without preconditioner and damping, from
+    ``start`` = 0 or any start in the range of A^T, the limit is the minimum-norm solution, whatever the rank.
+
+    Stops on an image when, with r = z - A x and s = A^T r - damping x,
+    ``|r| <= tolerance |z|`` (undamped only) or ``|s| <= tolerance norm sqrt(|r|^2 + damping |x|^2)``;
+    ``norm`` is the largest singular value of A, or a bound. These are the inequalities of LSQR (Paige and
+    Saunders 1982).
+    """
+    xp = arrays.namespace(responses)
+    scale = _norms(responses)
+    x = xp.zeros_like(operator.adjoint(responses)) if start is None else start.copy()
+    residual = responses - operator.apply(x)
+    slope = operator.adjoint(residual) - damping * x
+    direction = slope if precondition is None else precondition(slope)
+    power = _dots(slope, direction)
+
+    def finished(x: Array, residual: Array, slope: Array, scale: Array) -> Array:
+        misfit = _norms(residual)
+        size = xp.sqrt(misfit**2 + damping * _norms(x) ** 2)
+        done = _norms(slope) <= tolerance * norm * size
+        return done if damping else done | (misfit <= tolerance * scale)
+
+    batch = _Batch(x, iterations)
+    batch.finish(finished(x, residual, slope, scale), "converged", x, 0)
+    for count in range(1, iterations + 1):
+        if batch.keep is not None:
+            x, residual, slope, direction, power, scale = (
+                part[batch.keep] for part in (x, residual, slope, direction, power, scale)
+            )
+        if not len(x):
+            break
+        image = operator.apply(direction)
+        curvature = _dots(image, image) + damping * _dots(direction, direction)
+        step = power / xp.where(curvature > 0, curvature, 1)
+        x = x + _each(step, x) * direction
+        residual = residual - _each(step, image) * image
+        slope = operator.adjoint(residual) - damping * x
+        conjugate = slope if precondition is None else precondition(slope)
+        fresh = _dots(slope, conjugate)
+        stuck = ~((curvature > 0) & (fresh > 0))
+        direction = conjugate + _each(fresh / xp.where(stuck, 1, power), conjugate) * direction
+        power = fresh
+        batch.finish(finished(x, residual, slope, scale), "converged", x, count, stuck)
+    return batch.solution(operator, responses, x)
+
+
+def cgne(
+    operator: LinearOperator,
+    responses: Array,
+    *,
+    damping: float = 0.0,
+    precondition: Precondition | None = None,
+    tolerance: float = 1e-6,
+    iterations: int = 1000,
+) -> Solution:
+    """x = A^T (A A^T + damping I)^-1 z for each z of a batch: the minimum-norm solution, damped or not.
+
+    Conjugate gradients on the responses (Craig's method; Björck 1996, section 7.4). Undamped, A x = z must have
+    a solution. Stops on an image when ``|z - A x - damping y| <= tolerance |z|``, where x = A^T y.
+    """
+    xp = arrays.namespace(responses)
+    limit = tolerance * _norms(responses)
+    residual = responses
+    direction = residual if precondition is None else precondition(residual)
+    power = _dots(residual, direction)
+    x = xp.zeros_like(operator.adjoint(responses))
+    batch = _Batch(x, iterations)
+    batch.finish(_norms(residual) <= limit, "converged", x, 0)
+    for count in range(1, iterations + 1):
+        if batch.keep is not None:
+            x, residual, direction, power, limit = (
+                part[batch.keep] for part in (x, residual, direction, power, limit)
+            )
+        if not len(x):
+            break
+        pulled = operator.adjoint(direction)
+        curvature = _dots(pulled, pulled) + damping * _dots(direction, direction)
+        step = power / xp.where(curvature > 0, curvature, 1)
+        x = x + _each(step, x) * pulled
+        residual = residual - _each(step, residual) * (operator.apply(pulled) + damping * direction)
+        conjugate = residual if precondition is None else precondition(residual)
+        fresh = _dots(residual, conjugate)
+        stuck = ~((curvature > 0) & (fresh > 0))
+        direction = conjugate + _each(fresh / xp.where(stuck, 1, power), conjugate) * direction
+        power = fresh
+        batch.finish(_norms(residual) <= limit, "converged", x, count, stuck)
+    return batch.solution(operator, responses, x)
+
+
+class _Batch:
+    """The images of a batch that are still being solved, and the results of those that are not."""
+
+    def __init__(self, x: Array, budget: int) -> None:
+        self.value = x.copy()
+        self.status = ["budget"] * len(x)
+        self.iterations = [budget] * len(x)
+        self.active = list(range(len(x)))
+        self.keep: list[int] | None = None
+        """Which of the images of the last round go on; None if all do."""
+
+    def finish(self, done: Array, status: str, x: Array, count: int, stuck: Array | None = None) -> None:
+        """Take out the images that are done, or that cannot go on."""
+        over = (done if stuck is None else done | stuck).tolist()
+        if not any(over):
+            self.keep = None
+            return
+        for row, (image, is_over, is_done) in enumerate(zip(self.active, over, done.tolist(), strict=True)):
+            if is_over:
+                self.value[image] = x[row]
+                self.status[image] = status if is_done else "stagnated"
+                self.iterations[image] = count
+        self.keep = [row for row, is_over in enumerate(over) if not is_over]
+        self.active = [self.active[row] for row in self.keep]
+
+    def solution(self, operator: LinearOperator, responses: Array, x: Array) -> Solution:
+        if self.keep is not None:
+            x = x[self.keep] if len(x) != len(self.active) else x
+        for row, image in enumerate(self.active):
+            self.value[image] = x[row]
+        scale = _norms(responses)
+        misfit = _norms(responses - operator.apply(self.value))
+        xp = arrays.namespace(responses)
+        residual = misfit / xp.where(scale > 0, scale, 1)
+        return Solution(self.value, self.status, residual.tolist(), self.iterations)
+
+
+def _dots(a: Array, b: Array) -> Array:
+    """Inner product of each image of a batch, N."""
+    n = len(a)
+    products: Array = (a.reshape(n, 1, -1) @ b.reshape(n, -1, 1)).reshape(n)
+    return products
+
+
+def _norms(a: Array) -> Array:
+    return arrays.namespace(a).sqrt(_dots(a, a))
+
+
+def _each(factors: Array, like: Array) -> Array:
+    """One factor an image, shaped to multiply a batch."""
+    return factors.reshape(-1, *[1] * (like.ndim - 1))

@@ -1,0 +1,305 @@
+"""The zoo: TOML specification and safetensors weights to ``Network``. The one module that knows where models lie."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from reconstruct.activations import ACTIVATIONS
+from reconstruct.convolution import Convolution, frame
+from reconstruct.errors import ModelError
+from reconstruct.network import Architecture, Layer, Network, randomise
+
+_PACKAGED = Path(__file__).parent / "models"  # in a wheel
+MODELS = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parent.parent / "models"  # in a checkout
+
+_BASE_KEYS = {"source", "input_size", "mean", "std", "layers", "weights", "damping"}
+_VARIANT_KEYS = {"base", "source", "weights", "damping", "slope", "halve_filters"}
+_SWAPS = tuple(name for name in ACTIVATIONS if name != "none")
+_LAYER_KEYS = {
+    "name": str,
+    "filters": int,
+    "kernel": int,
+    "stride": int,
+    "padding": int,
+    "activation": str,
+    "slope": float,
+    "dropout": float,
+    "batch_norm": bool,
+}
+
+
+def model_names() -> list[str]:
+    """Names of the models in the zoo, bases first."""
+    names = sorted(path.stem for path in MODELS.glob("*.toml"))
+    return sorted(names, key=lambda name: (read_architecture(name).base is not None, name))
+
+
+def load_model(name: str, *, random_weights: int | None = None, device: str | torch.device = "cpu") -> Network:
+    """A network of the zoo, or of a TOML file, in evaluation mode and without gradients for its parameters.
+
+    Parameters
+    ----------
+    name : a name in the zoo, or the path of a TOML specification.
+    random_weights : a seed: every layer gets random weights (He et al. 2015), in place of a weights file.
+    device : where the network is put.
+
+    Raises
+    ------
+    ModelError : an unknown name (with the nearest ones), a faulty specification, no weights, or a weights file that
+        does not fit; the file is checked against the specification before a number is read from it.
+    """
+    architecture = read_architecture(name)
+    if random_weights is not None:
+        net = randomise(Network(architecture), random_weights)
+    elif architecture.weights is None:
+        raise ModelError(
+            f"{architecture.name} has no weights; random ones serve to try it: "
+            "--random-weights SEED, or random_weights=SEED"
+        )
+    else:
+        net = _load_weights(architecture, Path(architecture.weights))
+    return net.eval().requires_grad_(False).to(device)
+
+
+def read_architecture(name: str) -> Architecture:
+    """The architecture that a specification describes; arguments and errors as in ``load_model``."""
+    return _read(_find(name), ())
+
+
+def describe(name: str, *, random_weights: int | None = None) -> dict[str, Any]:
+    """Everything about a model as plain numbers: what ``reconstruct models NAME --json`` prints.
+
+    For each layer, at the model's own input size: ``unknowns``, degrees of freedom of what feeds it (pixels, or the
+    linear responses below: CReLU features have twice as many entries, of which half are known to be 0);
+    ``equations``, its linear responses; and, where there are weights, ``frame_bounds``, ``condition_number`` and
+    ``dimensions_lost`` of its operator from the symbol (``convolution.Frame``).
+    """
+    architecture = read_architecture(name)
+    net = None
+    if architecture.weights is not None or random_weights is not None:
+        net = load_model(name, random_weights=random_weights)
+    side = (architecture.input_size, architecture.input_size)
+    sizes = architecture.response_sizes(side)
+    layers = []
+    freedom, area = len(architecture.mean), side
+    for layer in architecture.layers:
+        height, width = sizes[layer.name]
+        bounds = None
+        if net is not None and layer.name in net.layer_names:
+            weight = net.convolution(layer.name).weight
+            bounds = frame(Convolution(weight, layer.stride, layer.padding, area))
+        layers.append(
+            {
+                "name": layer.name,
+                "kind": layer.kind,
+                "filters": layer.filters,
+                "kernel": layer.kernel,
+                "stride": layer.stride,
+                "padding": layer.padding,
+                "activation": layer.activation,
+                "output_shape": [layer.channels, height, width],
+                "receptive_field": architecture.receptive_field(layer.name),
+                "parameters": architecture.parameters(layer.name),
+                "unknowns": freedom * area[0] * area[1],
+                "equations": layer.filters * height * width,
+                "frame_bounds": None if bounds is None else [bounds.lower, bounds.upper],
+                "condition_number": None if bounds is None else bounds.condition_number,
+                "dimensions_lost": None if bounds is None else bounds.lost,
+            }
+        )
+        freedom, area = layer.filters, (height, width)
+    return {
+        "name": architecture.name,
+        "base": architecture.base,
+        "source": architecture.source,
+        "input_size": architecture.input_size,
+        "weights": architecture.weights,
+        "parameters": architecture.parameters(),
+        "layers": layers,
+    }
+
+
+def _find(name: str) -> Path:
+    """The file of a model given by name or path."""
+    if name.endswith(".toml"):
+        path = Path(name)
+        if not path.is_file():
+            raise ModelError(f"there is no specification {name}")
+        return path
+    known = {path.stem: path for path in MODELS.glob("*.toml")}
+    if name in known:
+        return known[name]
+    near = get_close_matches(name, known, n=3)
+    hint = f"; did you mean {', '.join(near)}?" if near else ""
+    raise ModelError(f"there is no model '{name}'{hint} Models: {', '.join(sorted(known))}, or the path of a .toml file")
+
+
+def _read(path: Path, above: tuple[Path, ...]) -> Architecture:
+    try:
+        spec = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ModelError(f"{path} cannot be read as TOML: {error}") from error
+    weights = spec.get("weights")
+    _expect(isinstance(weights, str | None), path, f"weights is a file name, not {weights!r}")
+    if "base" in spec:
+        architecture = _variant(path, spec, above)
+    else:
+        architecture = _base(path, spec)
+    return replace(
+        architecture,
+        name=path.stem,
+        source=str(spec.get("source", "")),
+        weights=None if weights is None else str(_beside(path, weights)),
+        damping=_damping(path, spec.get("damping", {}), architecture),
+    )
+
+
+def _base(path: Path, spec: Mapping[str, Any]) -> Architecture:
+    _known_keys(path, spec, _BASE_KEYS)
+    for key in ("input_size", "mean", "std", "layers"):
+        _expect(key in spec, path, f"a specification without base needs {key}")
+    mean, std = spec["mean"], spec["std"]
+    _expect(isinstance(mean, list) and _numbers(mean) and len(mean) > 0, path, "mean is a list of numbers")
+    _expect(isinstance(std, list) and _positive(std), path, "std is a list of numbers above 0")
+    _expect(len(mean) == len(std), path, "mean and std are one number a channel")
+    _expect(_whole(spec["input_size"], 1), path, "input_size is a whole number of pixels")
+    _expect(isinstance(spec["layers"], list) and len(spec["layers"]) > 0, path, "layers is a list of tables")
+    layers = tuple(_layer(path, entry) for entry in spec["layers"])
+    names = [layer.name for layer in layers]
+    _expect(len(set(names)) == len(names), path, "two layers have the same name")
+    architecture = Architecture(path.stem, layers, spec["input_size"], tuple(mean), tuple(std))
+    smallest = min(min(size) for size in architecture.response_sizes((spec["input_size"],) * 2).values())
+    _expect(smallest >= 1, path, f"images of {spec['input_size']} pixels vanish on the way through the layers")
+    return architecture
+
+
+def _layer(path: Path, entry: object) -> Layer:
+    _expect(isinstance(entry, dict), path, f"a layer is a table, not {entry!r}")
+    assert isinstance(entry, dict)
+    name = entry.get("name", "without name")
+    for key, value in entry.items():
+        _expect(key in _LAYER_KEYS, path, f"layer {name}: unknown key '{key}'{_hint(key, _LAYER_KEYS)}")
+        wanted = _LAYER_KEYS[key]
+        fits = isinstance(value, int | float) if wanted is float else type(value) is wanted
+        _expect(fits, path, f"layer {name}: {key} is {value!r}, not a {wanted.__name__}")
+    for key in ("name", "filters", "kernel"):
+        _expect(key in entry, path, f"layer {name} has no {key}")
+    layer = Layer(**entry)
+    _expect(layer.name.isidentifier(), path, f"layer name {layer.name!r} is not a plain word")
+    _expect(min(layer.filters, layer.kernel, layer.stride) >= 1, path, f"layer {name}: sizes are at least 1")
+    _expect(layer.padding >= 0, path, f"layer {name}: padding is at least 0")
+    _expect(layer.activation in ACTIVATIONS, path, f"layer {name}: activation is one of {', '.join(ACTIVATIONS)}")
+    _expect(0 <= layer.slope < 1 and 0 <= layer.dropout < 1, path, f"layer {name}: slope and dropout lie in [0, 1)")
+    return layer
+
+
+def _variant(path: Path, spec: Mapping[str, Any], above: tuple[Path, ...]) -> Architecture:
+    _known_keys(path, spec, _VARIANT_KEYS | set(_SWAPS))
+    name = spec["base"]
+    _expect(isinstance(name, str), path, f"base is a model's name, not {name!r}")
+    beside = path.parent / name
+    base_path = beside if name.endswith(".toml") and beside.is_file() else _find(name)
+    resolved = base_path.resolve()
+    _expect(resolved not in (*above, path.resolve()), path, f"base {name} leads back to this file")
+    base = _read(base_path, (*above, path.resolve()))
+    slope = spec.get("slope", 0.0)
+    _expect(_numbers([slope]) and 0 <= slope < 1, path, "slope lies in [0, 1)")
+    layers = {layer.name: layer for layer in base.layers}
+    for activation in _SWAPS:
+        for layer_name in spec.get(activation, []):
+            layer = base.layers[base.index(layer_name)]
+            filters = layer.filters
+            if spec.get("halve_filters", False) and activation in ("crelu", "leaky_crelu"):
+                _expect(filters % 2 == 0, path, f"{layer_name} has {filters} filters, which cannot be halved")
+                filters //= 2
+            own = slope if activation.startswith("leaky") else 0.0
+            layers[layer_name] = replace(layer, activation=activation, filters=filters, slope=float(own))
+    return replace(base, base=base.name, layers=tuple(layers.values()))
+
+
+def _damping(path: Path, recorded: object, architecture: Architecture) -> dict[str, dict[str, float]]:
+    """``[damping]``: for each layer to invert from, a table with a number for every layer up to it."""
+    complaint = "damping is a table of tables, layer.layer = number of 0 or above"
+    _expect(isinstance(recorded, dict), path, complaint)
+    assert isinstance(recorded, dict)
+    for layer, factors in recorded.items():
+        _expect(isinstance(factors, dict) and _positive(factors.values(), zero=True), path, complaint)
+        chain = {each.name for each in architecture.layers[: architecture.index(layer) + 1]}
+        _expect(factors.keys() == chain, path, f"damping of {layer} must name {', '.join(sorted(chain))}")
+    return {layer: {name: float(value) for name, value in table.items()} for layer, table in recorded.items()}
+
+
+def _load_weights(architecture: Architecture, path: Path) -> Network:
+    """A network as deep as the weights file: its layers must be the first of the architecture."""
+    try:
+        with safe_open(path, "pt") as file:
+            shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+            depth = 0
+            while depth < len(architecture.layers) and f"{architecture.layers[depth].name}.weight" in shapes:
+                depth += 1
+            if not depth:
+                raise ModelError(f"{path} has no weights for {architecture.layers[0].name}")
+            with torch.device("meta"):
+                expected = {key: tuple(value.shape) for key, value in Network(architecture, depth).state_dict().items()}
+            for key in shapes.keys() | expected.keys():
+                if key not in expected:
+                    raise ModelError(f"{path} holds {key}, which {architecture.name} has no place for")
+                if key not in shapes:
+                    raise ModelError(f"{path} lacks {key}")
+                if shapes[key] != expected[key]:
+                    raise ModelError(f"{path}: {key} is {shapes[key]}, {architecture.name} needs {expected[key]}")
+            state = {key: file.get_tensor(key) for key in expected}
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path} cannot be read as safetensors: {error}") from error
+    for key, value in state.items():
+        if value.is_floating_point() and not value.isfinite().all():
+            raise ModelError(f"{path}: {key} holds a number that is not finite")
+    net = Network(architecture, depth)
+    net.load_state_dict(state)
+    return net
+
+
+def _beside(path: Path, weights: str) -> Path:
+    """A weights file named in a specification: beside it, or in its folder ``weights``."""
+    inside = path.parent / "weights" / weights
+    return inside if inside.is_file() else path.parent / weights
+
+
+def _known_keys(path: Path, spec: Mapping[str, Any], known: set[str]) -> None:
+    for key in spec:
+        _expect(key in known, path, f"unknown key '{key}'{_hint(key, known)}")
+        if key in _SWAPS:
+            names = spec[key]
+            listed = isinstance(names, list) and all(isinstance(name, str) for name in names)
+            _expect(listed, path, f"{key} is a list of layer names")
+
+
+def _hint(word: str, known: Iterable[str]) -> str:
+    near = get_close_matches(word, list(known), n=1)
+    return f", did you mean '{near[0]}'?" if near else ""
+
+
+def _expect(condition: bool, path: Path, complaint: str) -> None:
+    if not condition:
+        raise ModelError(f"{path}: {complaint}")
+
+
+def _numbers(values: Iterable[object]) -> bool:
+    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+
+
+def _positive(values: Iterable[Any], zero: bool = False) -> bool:
+    values = list(values)
+    return _numbers(values) and all(0 < value < float("inf") or (zero and value == 0) for value in values)
+
+
+def _whole(value: object, least: int) -> bool:
+    return type(value) is int and value >= least
