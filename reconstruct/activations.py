@@ -80,7 +80,7 @@ def check_features(features: torch.Tensor, activation: str, slope: float = 0.0) 
 
     Finite everywhere; CReLU: no negative entry and at most one non-zero phase in a pair; leaky CReLU: the two
     phases p, q of a pair satisfy min(p, q) = -slope max(p, q); ReLU and AVR: no negative entry. "Zero" is
-    within 4 units of rounding of the largest feature, in the features' own precision.
+    within 4 units of rounding of the largest feature, in the features' own precision or float32 at best.
 
     Raises
     ------
@@ -89,7 +89,9 @@ def check_features(features: torch.Tensor, activation: str, slope: float = 0.0) 
     _refuse(~features.isfinite(), features, "is not finite")
     if activation in ("none", "leaky_relu") or features.numel() == 0:
         return
-    tolerance = 4 * torch.finfo(features.dtype).eps * float(features.abs().max())
+    # float64 features are often float32 ones converted.
+    eps = max(torch.finfo(features.dtype).eps, torch.finfo(torch.float32).eps)
+    tolerance = 4 * eps * float(features.abs().max())
     if phases(activation) == 1:
         _refuse(features < -tolerance, features, f"is negative, which {activation} features never are")
         return

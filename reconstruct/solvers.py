@@ -26,6 +26,8 @@ class LinearOperator(Protocol):
     def adjoint(self, responses: Array, /) -> Array: ...
 
 
+DIVERGED = 1e3
+
 Precondition = Callable[["Array"], "Array"]
 """A symmetric positive definite map, close to the inverse of A^T A (for ``cgls``) or A A^T (for ``cgne``)."""
 
@@ -35,7 +37,7 @@ class Solution:
     """What a solve returns, one entry an image.
 
     ``status``: ``converged`` where the solver's stopping inequality held, ``budget`` where the iterations ran out,
-    ``stagnated`` where rounding ended progress first. ``residual`` is |z - A x| / |z| (0 for z = 0),
+    ``stagnated`` where rounding ended progress first (the best value so far is returned). ``residual`` is |z - A x| / |z| (0 for z = 0),
     ``iterations`` counts applications of A and its adjoint.
     """
 
@@ -75,33 +77,41 @@ def cgls(
     direction = slope if precondition is None else precondition(slope)
     power = _dots(slope, direction)
 
-    def finished(x: Array, residual: Array, slope: Array, scale: Array) -> Array:
-        misfit = _norms(residual)
-        size = xp.sqrt(misfit**2 + damping * _norms(x) ** 2)
-        done = _norms(slope) <= tolerance * norm * size
-        return done if damping else done | (misfit <= tolerance * scale)
+    def objective(x: Array, residual: Array) -> Array:
+        return _dots(residual, residual) + damping * _dots(x, x)
 
+    def finished(slope: Array, value: Array, scale: Array) -> Array:
+        done = _norms(slope) <= tolerance * norm * xp.sqrt(value)
+        return done if damping else done | (xp.sqrt(value) <= tolerance * scale)
+
+    value = objective(x, residual)
     batch = _Batch(x, iterations)
-    batch.finish(finished(x, residual, slope, scale), "converged", x, 0)
+    batch.finish(finished(slope, value, scale), x, 0)
     for count in range(1, iterations + 1):
         if batch.keep is not None:
-            x, residual, slope, direction, power, scale = (
-                part[batch.keep] for part in (x, residual, slope, direction, power, scale)
+            x, residual, direction, power, scale, value = (
+                part[batch.keep] for part in (x, residual, direction, power, scale, value)
             )
         if not len(x):
             break
         image = operator.apply(direction)
         curvature = _dots(image, image) + damping * _dots(direction, direction)
         step = power / xp.where(curvature > 0, curvature, 1)
+        before, previous = x, value
         x = x + _each(step, x) * direction
         residual = residual - _each(step, image) * image
+        value = objective(x, residual)
+        # Every exact step lowers the objective. Once rounding has eaten the conjugacy a step may raise it, and
+        # the iteration would go on to diverge.
+        worse = value > previous
+        x = xp.where(_each(worse, x), before, x)
         slope = operator.adjoint(residual) - damping * x
         conjugate = slope if precondition is None else precondition(slope)
         fresh = _dots(slope, conjugate)
-        stuck = ~((curvature > 0) & (fresh > 0))
-        direction = conjugate + _each(fresh / xp.where(stuck, 1, power), conjugate) * direction
+        stuck = worse | ~((curvature > 0) & (fresh > 0))
+        direction = conjugate + _each(fresh / xp.where(power > 0, power, 1), conjugate) * direction
         power = fresh
-        batch.finish(finished(x, residual, slope, scale), "converged", x, count, stuck)
+        batch.finish(finished(slope, value, scale) & ~worse, x, count, stuck)
     return batch.solution(operator, responses, x)
 
 
@@ -125,12 +135,13 @@ def cgne(
     direction = residual if precondition is None else precondition(residual)
     power = _dots(residual, direction)
     x = xp.zeros_like(operator.adjoint(responses))
+    best, lowest = x, _norms(residual)
     batch = _Batch(x, iterations)
-    batch.finish(_norms(residual) <= limit, "converged", x, 0)
+    batch.finish(lowest <= limit, x, 0)
     for count in range(1, iterations + 1):
         if batch.keep is not None:
-            x, residual, direction, power, limit = (
-                part[batch.keep] for part in (x, residual, direction, power, limit)
+            x, residual, direction, power, limit, best, lowest = (
+                part[batch.keep] for part in (x, residual, direction, power, limit, best, lowest)
             )
         if not len(x):
             break
@@ -141,11 +152,15 @@ def cgne(
         residual = residual - _each(step, residual) * (operator.apply(pulled) + damping * direction)
         conjugate = residual if precondition is None else precondition(residual)
         fresh = _dots(residual, conjugate)
-        stuck = ~((curvature > 0) & (fresh > 0))
-        direction = conjugate + _each(fresh / xp.where(stuck, 1, power), conjugate) * direction
+        misfit = _norms(residual)
+        better = misfit < lowest
+        best, lowest = xp.where(_each(better, x), x, best), xp.where(better, misfit, lowest)
+        # The residual of an exact iteration may rise for a while, but not by orders of magnitude.
+        stuck = (misfit > DIVERGED * lowest) | ~((curvature > 0) & (fresh > 0))
+        direction = conjugate + _each(fresh / xp.where(power > 0, power, 1), conjugate) * direction
         power = fresh
-        batch.finish(_norms(residual) <= limit, "converged", x, count, stuck)
-    return batch.solution(operator, responses, x)
+        batch.finish(misfit <= limit, best, count, stuck)
+    return batch.solution(operator, responses, best)
 
 
 class _Batch:
@@ -159,7 +174,7 @@ class _Batch:
         self.keep: list[int] | None = None
         """Which of the images of the last round go on; None if all do."""
 
-    def finish(self, done: Array, status: str, x: Array, count: int, stuck: Array | None = None) -> None:
+    def finish(self, done: Array, x: Array, count: int, stuck: Array | None = None) -> None:
         """Take out the images that are done, or that cannot go on."""
         over = (done if stuck is None else done | stuck).tolist()
         if not any(over):
@@ -168,7 +183,7 @@ class _Batch:
         for row, (image, is_over, is_done) in enumerate(zip(self.active, over, done.tolist(), strict=True)):
             if is_over:
                 self.value[image] = x[row]
-                self.status[image] = status if is_done else "stagnated"
+                self.status[image] = "converged" if is_done else "stagnated"
                 self.iterations[image] = count
         self.keep = [row for row, is_over in enumerate(over) if not is_over]
         self.active = [self.active[row] for row in self.keep]

@@ -245,6 +245,11 @@ def _patches(operator: Convolution, damping: float) -> Array:
 _cache: WeakKeyDictionary[Network, dict[tuple[object, ...], LayerInverse]] = WeakKeyDictionary()
 
 
+def forget(net: Network) -> None:
+    """Free what was prepared for a network."""
+    _cache.pop(net, None)
+
+
 def _prepared(
     net: Network, layer: str, size: Size, form: Form, damping: float, dtype: torch.dtype
 ) -> tuple[LayerInverse, bool]:

@@ -1,0 +1,16 @@
+"""Build hook: a wheel carries ``models/`` and ``cli.py`` inside the package.
+
+In a checkout both lie at the top, and an editable install reads them there, so only a real wheel gets copies.
+"""
+
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+
+class PackageData(BuildHookInterface):  # type: ignore[type-arg]
+    """Adds the files that move."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        if version != "editable":
+            build_data["force_include"] |= {"models": "reconstruct/models", "cli.py": "reconstruct/cli.py"}

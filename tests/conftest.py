@@ -1,0 +1,33 @@
+"""Fixtures that several test files share."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+
+from reconstruct import load_image, load_model
+from reconstruct.network import Network
+
+settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=40)
+settings.load_profile("repeatable")
+
+ROOT = Path(__file__).parent.parent
+SAMPLES = sorted((ROOT / "samples").glob("*.jpg"))
+
+
+@pytest.fixture(scope="session")
+def net() -> Network:
+    """The default model, conv1 to conv9."""
+    return load_model("crelu_conv1_4")
+
+
+@pytest.fixture(scope="session")
+def photograph() -> torch.Tensor:
+    """1 x 3 x 227 x 227."""
+    return load_image(ROOT / "samples" / "chelsea.jpg", 227)[None]
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
