@@ -38,7 +38,9 @@ class MainJobFirst(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-app = typer.Typer(cls=MainJobFirst, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = typer.Typer(
+    cls=MainJobFirst, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
+)
 notes = Console(stderr=True, highlight=False)
 # Into a file or a pipe a table keeps its lines whole.
 printed = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
@@ -94,7 +96,9 @@ def invert(
     native: Annotated[bool, typer.Option("--native", help="Never resize; trim to what the strides cover.")] = False,
     budget: Annotated[float | None, typer.Option(help="Work at which a method stops, in forward passes.")] = None,
     tolerance: Annotated[float | None, typer.Option(help="Feature residual at which a method stops.")] = None,
-    random_weights: Annotated[int | None, typer.Option(metavar="SEED", help="Random weights instead of a file.")] = None,
+    random_weights: Annotated[
+        int | None, typer.Option(metavar="SEED", help="Random weights instead of a file.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     output: Annotated[Path, typer.Option(help="Folder for what is written.")] = Path(),
     as_json: Annotated[bool, typer.Option("--json", help="One JSON array on standard output.")] = False,
@@ -146,7 +150,9 @@ def invert(
 @app.command()
 def models(
     name: Annotated[str | None, typer.Argument(help="A model; without it, all.")] = None,
-    random_weights: Annotated[int | None, typer.Option(metavar="SEED", help="Random weights instead of a file.")] = None,
+    random_weights: Annotated[
+        int | None, typer.Option(metavar="SEED", help="Random weights instead of a file.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
 ) -> None:
     """The zoo; for one model its layers, shapes, parameters and frame bounds."""
@@ -252,7 +258,9 @@ def _picture(path: Path, net: Network, layers: list[str], size: int | None, nati
         return to_tensor(picture)[:, :height, :width].contiguous()
     side = net.input_size if size is None else size
     if min(area) < side and not quiet:
-        notes.print(f"{path} is {area[0]} x {area[1]} pixels, enlarged to {side} x {side}", soft_wrap=True, markup=False)
+        notes.print(
+            f"{path} is {area[0]} x {area[1]} pixels, enlarged to {side} x {side}", soft_wrap=True, markup=False
+        )
     return to_tensor(fit(picture, side))
 
 
@@ -315,7 +323,9 @@ def _reconstruct(
 
 def _strict(record: dict[str, Any]) -> dict[str, Any]:
     """JSON has no infinity: the PSNR of a perfect image is null."""
-    return {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in record.items()}
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in record.items()
+    }
 
 
 @contextmanager

@@ -22,7 +22,8 @@ def _command_line() -> ModuleType:
     name = "reconstruct.cli"
     if name not in sys.modules:
         spec = spec_from_file_location(name, here.parent / "cli.py")
-        assert spec is not None and spec.loader is not None
+        assert spec is not None
+        assert spec.loader is not None
         module = module_from_spec(spec)
         sys.modules[name] = module
         spec.loader.exec_module(module)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy
 import torch
 from threadpoolctl import threadpool_limits
+from torch.utils.dlpack import from_dlpack
 
 from reconstruct.errors import CallError
 
@@ -41,7 +42,7 @@ def to_torch(array: Array) -> torch.Tensor:
     """The array as a tensor on its own device: the same memory, or a copy where the array is read-only."""
     if isinstance(array, numpy.ndarray) and not array.flags.writeable:
         array = array.copy()
-    return torch.from_dlpack(array)
+    return from_dlpack(array)
 
 
 def as_tensor(features: object) -> torch.Tensor:

@@ -57,9 +57,7 @@ class Convolution:
         self.padding = padding
         filters, channels, *kernel = self.weight.shape
         self.kernel: Size = (kernel[0], kernel[1])
-        height, width = (
-            (side + 2 * padding - k) // stride + 1 for side, k in zip(size, self.kernel, strict=True)
-        )
+        height, width = ((side + 2 * padding - k) // stride + 1 for side, k in zip(size, self.kernel, strict=True))
         if height < 1 or width < 1:
             raise CallError(f"a kernel of {kernel[0]} x {kernel[1]} does not fit an input of {size[0]} x {size[1]}")
         self.input_shape = (channels, *size)
@@ -168,17 +166,17 @@ class Convolution:
 
     @cached_property
     def grid(self) -> Size:
-        """Grid of the torus, in strides: large enough that the layer does not wrap round, and quick to transform.
-
-        1 x 1 where windows do not overlap and the symbol is the same at every frequency.
-        """
-        if not self.overlaps:
-            return 1, 1
+        """Grid of the torus, in strides: large enough that the layer does not wrap round, and quick to transform."""
         height, width = (
             next_fast_len(math.ceil((side + max(2 * self.padding, k - 1)) / self.stride), real=True)
             for side, k in zip(self.input_shape[1:], self.kernel, strict=True)
         )
         return height, width
+
+    @property
+    def frequencies(self) -> Size:
+        """How many frequencies of the torus the symbol is taken at: one where it is the same at all of them."""
+        return self.grid if self.overlaps else (1, 1)
 
     @cached_property
     def blocks(self) -> Array:
@@ -198,18 +196,20 @@ class Convolution:
     def gram(self, side: Side, single: bool = False) -> Array:
         """Gram matrices of the symbol over half the torus: g x (g/2 + 1) x n x n, complex Hermitian.
 
+        1 x 1 x n x n where windows do not overlap and the symbol is the same at every frequency.
+
         ``inputs``: M(w)^H M(w), n = C s^2. ``responses``: M(w) M(w)^H, n = K. The other half of the frequencies
         holds the complex conjugates. Summed over lags of the kernel with itself, so that M, which can be very
         wide, is never formed. ``single`` gives complex64, enough for a preconditioner, in half the time.
         """
-        height, width = self.grid
+        height, width = self.frequencies
         frequencies = [(down, right) for down in range(height) for right in range(width // 2 + 1)]
         spectra = self._gram_at(side, frequencies, "complex64" if single else "complex128")
         return spectra.reshape(height, width // 2 + 1, *spectra.shape[1:])
 
     def gram_sample(self, side: Side) -> Array:
         """Gram matrices at up to 16 frequencies, f x n x n: the four corners of the half torus and others between."""
-        height, width = self.grid
+        height, width = self.frequencies
         rows = sorted({0, height // 4, height // 3, height // 2})
         columns = sorted({0, width // 5, width // 3, width // 2})
         return self._gram_at(side, [(down, right) for down in rows for right in columns], "complex128")
@@ -227,7 +227,7 @@ class Convolution:
                 shifted = blocks[max(0, down) : tall - max(0, -down), max(0, right) : wide - max(0, -right)]
                 lags.append((down, right))
                 terms.append(left.reshape(-1, n).T @ shifted.reshape(-1, n))
-        angles = 2 * math.pi * xp.asarray(frequencies) / xp.asarray(self.grid)
+        angles = 2 * math.pi * xp.asarray(frequencies) / xp.asarray(self.frequencies)
         waves = xp.exp(1j * (angles @ xp.asarray(lags).T)).astype(dtype)
         spectra: Array = waves @ xp.stack(terms).reshape(len(lags), n * n).astype(dtype)
         return spectra.reshape(-1, n, n)
@@ -316,7 +316,7 @@ def frame(operator: Convolution) -> Frame:
     upper = float(values.max())
     nonzero = values > upper * gram.shape[-1] * numpy.finfo(numpy.float64).eps
     # Frequencies strictly between 0 and the highest stand for their conjugates too.
-    width = operator.grid[1]
+    width = operator.frequencies[1]
     weights = xp.asarray([1 if w in (0, width / 2) else 2 for w in range(width // 2 + 1)])
-    rank = float((nonzero.sum(axis=-1) * weights).sum()) / math.prod(operator.grid)
+    rank = float((nonzero.sum(axis=-1) * weights).sum()) / math.prod(operator.frequencies)
     return Frame(float(values[nonzero].min()), upper, rank, operator.blocks.shape[-1])

@@ -8,6 +8,7 @@ independent reference.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -27,6 +28,8 @@ class LinearOperator(Protocol):
 
 
 DIVERGED = 1e3
+"""A gradient (``cgls``) or residual (``cgne``) this much larger than the least so far has been lost to rounding; exact
+iterations may let it rise for a while, but not by orders of magnitude."""
 
 Precondition = Callable[["Array"], "Array"]
 """A symmetric positive definite map, close to the inverse of A^T A (for ``cgls``) or A A^T (for ``cgne``)."""
@@ -37,8 +40,8 @@ class Solution:
     """What a solve returns, one entry an image.
 
     ``status``: ``converged`` where the solver's stopping inequality held, ``budget`` where the iterations ran out,
-    ``stagnated`` where rounding ended progress first (the best value so far is returned). ``residual`` is |z - A x| / |z| (0 for z = 0),
-    ``iterations`` counts applications of A and its adjoint.
+    ``stagnated`` where rounding ended progress first (the best value so far is returned). ``residual`` is
+    |z - A x| / |z| (0 for z = 0), ``iterations`` counts applications of A and its adjoint.
     """
 
     value: Array
@@ -85,33 +88,34 @@ def cgls(
         return done if damping else done | (xp.sqrt(value) <= tolerance * scale)
 
     value = objective(x, residual)
+    best, flattest = x, _norms(slope)
     batch = _Batch(x, iterations)
     batch.finish(finished(slope, value, scale), x, 0)
     for count in range(1, iterations + 1):
         if batch.keep is not None:
-            x, residual, direction, power, scale, value = (
-                part[batch.keep] for part in (x, residual, direction, power, scale, value)
+            x, residual, direction, power, scale, value, best, flattest = (
+                part[batch.keep] for part in (x, residual, direction, power, scale, value, best, flattest)
             )
         if not len(x):
             break
         image = operator.apply(direction)
         curvature = _dots(image, image) + damping * _dots(direction, direction)
         step = power / xp.where(curvature > 0, curvature, 1)
-        before, previous = x, value
         x = x + _each(step, x) * direction
         residual = residual - _each(step, image) * image
-        value = objective(x, residual)
-        # Every exact step lowers the objective. Once rounding has eaten the conjugacy a step may raise it, and
-        # the iteration would go on to diverge.
-        worse = value > previous
-        x = xp.where(_each(worse, x), before, x)
         slope = operator.adjoint(residual) - damping * x
         conjugate = slope if precondition is None else precondition(slope)
         fresh = _dots(slope, conjugate)
-        stuck = worse | ~((curvature > 0) & (fresh > 0))
+        steepness, lowest = _norms(slope), value
+        value = objective(x, residual)
+        better = steepness < flattest
+        best, flattest = xp.where(_each(better, x), x, best), xp.where(better, steepness, flattest)
+        # Every exact step lowers the objective. Once rounding has eaten the conjugacy, steps raise it.
+        lost = (value > 1.01 * lowest) | (steepness > DIVERGED * flattest)
+        stuck = lost | ~((curvature > 0) & (fresh > 0))
         direction = conjugate + _each(fresh / xp.where(power > 0, power, 1), conjugate) * direction
         power = fresh
-        batch.finish(finished(slope, value, scale) & ~worse, x, count, stuck)
+        batch.finish(finished(slope, value, scale), xp.where(_each(stuck, x), best, x), count, stuck)
     return batch.solution(operator, responses, x)
 
 
@@ -155,7 +159,6 @@ def cgne(
         misfit = _norms(residual)
         better = misfit < lowest
         best, lowest = xp.where(_each(better, x), x, best), xp.where(better, misfit, lowest)
-        # The residual of an exact iteration may rise for a while, but not by orders of magnitude.
         stuck = (misfit > DIVERGED * lowest) | ~((curvature > 0) & (fresh > 0))
         direction = conjugate + _each(fresh / xp.where(power > 0, power, 1), conjugate) * direction
         power = fresh
@@ -193,22 +196,26 @@ class _Batch:
             x = x[self.keep] if len(x) != len(self.active) else x
         for row, image in enumerate(self.active):
             self.value[image] = x[row]
-        scale = _norms(responses)
-        misfit = _norms(responses - operator.apply(self.value))
-        xp = arrays.namespace(responses)
-        residual = misfit / xp.where(scale > 0, scale, 1)
-        return Solution(self.value, self.status, residual.tolist(), self.iterations)
+        residual = relative_norms(responses - operator.apply(self.value), responses)
+        return Solution(self.value, self.status, residual, self.iterations)
 
 
 def _dots(a: Array, b: Array) -> Array:
     """Inner product of each image of a batch, N."""
-    n = len(a)
-    products: Array = (a.reshape(n, 1, -1) @ b.reshape(n, -1, 1)).reshape(n)
+    n, length = len(a), math.prod(a.shape[1:])
+    products: Array = (a.reshape(n, 1, length) @ b.reshape(n, length, 1)).reshape(n)
     return products
 
 
 def _norms(a: Array) -> Array:
     return arrays.namespace(a).sqrt(_dots(a, a))
+
+
+def relative_norms(a: Array, b: Array) -> list[float]:
+    """|a| / |b| of each image of a batch; |a| where b is 0."""
+    scale = _norms(b)
+    ratios: list[float] = (_norms(a) / arrays.namespace(a).where(scale > 0, scale, 1)).tolist()
+    return ratios
 
 
 def _each(factors: Array, like: Array) -> Array:

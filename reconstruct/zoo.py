@@ -139,7 +139,9 @@ def _find(name: str) -> Path:
         return known[name]
     near = get_close_matches(name, known, n=3)
     hint = f"; did you mean {', '.join(near)}?" if near else ""
-    raise ModelError(f"there is no model '{name}'{hint} Models: {', '.join(sorted(known))}, or the path of a .toml file")
+    raise ModelError(
+        f"there is no model '{name}'{hint} Models: {', '.join(sorted(known))}, or the path of a .toml file"
+    )
 
 
 def _read(path: Path, above: tuple[Path, ...]) -> Architecture:
@@ -149,10 +151,7 @@ def _read(path: Path, above: tuple[Path, ...]) -> Architecture:
         raise ModelError(f"{path} cannot be read as TOML: {error}") from error
     weights = spec.get("weights")
     _expect(isinstance(weights, str | None), path, f"weights is a file name, not {weights!r}")
-    if "base" in spec:
-        architecture = _variant(path, spec, above)
-    else:
-        architecture = _base(path, spec)
+    architecture = _variant(path, spec, above) if "base" in spec else _base(path, spec)
     return replace(
         architecture,
         name=path.stem,

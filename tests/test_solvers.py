@@ -71,7 +71,9 @@ def test_preconditioning_changes_the_work_and_not_the_answer(solver: str) -> Non
     gram = a.matrix.T @ a.matrix if solver == "cgls" else a.matrix @ a.matrix.T
     noise = numpy.random.default_rng(2).standard_normal(gram.shape) * 1e-7
     inverse = numpy.linalg.inv(gram + noise @ noise.T + 1e-6 * numpy.eye(40))
-    solve = (lambda **options: cgls(a, z, norm=a.norm, **options)) if solver == "cgls" else (lambda **o: cgne(a, z, **o))
+    solve = (
+        (lambda **options: cgls(a, z, norm=a.norm, **options)) if solver == "cgls" else (lambda **o: cgne(a, z, **o))
+    )
     plain = solve(tolerance=1e-11, iterations=2000)
     fast = solve(tolerance=1e-11, iterations=2000, precondition=lambda s: s @ inverse)
     assert max(fast.iterations) * 5 < min(plain.iterations)

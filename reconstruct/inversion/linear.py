@@ -16,7 +16,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypedDict
 from weakref import WeakKeyDictionary
 
 import torch
@@ -26,7 +26,7 @@ from reconstruct.activations import linear_responses
 from reconstruct.convolution import Convolution, upper_bound
 from reconstruct.errors import CallError
 from reconstruct.network import Network, Size
-from reconstruct.solvers import Solution, cgls, cgne
+from reconstruct.solvers import Solution, cgls, cgne, relative_norms
 
 if TYPE_CHECKING:
     from reconstruct.arrays import Array
@@ -130,11 +130,16 @@ def damping_factors(net: Network, layer: str, damping: Damping) -> dict[str, flo
     if isinstance(damping, Mapping):
         factors = {name: float(damping.get(name, 0.0)) for name in names}
     else:
-        factors = dict.fromkeys(names, float(damping))  # type: ignore[arg-type]
+        factors = dict.fromkeys(names, float(damping))
     for name, factor in factors.items():
         if not 0 <= factor < float("inf"):
             raise CallError(f"damping of {name} is {factor:g}; it must be a finite number, 0 or above")
     return factors
+
+
+class _Stop(TypedDict):
+    tolerance: float
+    iterations: int
 
 
 class LayerInverse:
@@ -198,34 +203,30 @@ class LayerInverse:
         """Inputs, N x C x H x W, for responses without their bias, N x K x h x w."""
         if self.patches is not None:
             return self._overlap(responses)
-        if self.precondition is not None and self.side == "responses":
-            return cgne(
-                self.operator,
-                responses,
-                damping=self.damping,
-                precondition=self.precondition,
-                tolerance=tolerance,
-                iterations=iterations,
+        stop: _Stop = {"tolerance": tolerance, "iterations": iterations}
+        if self.precondition is None or self.side == "inputs":
+            return cgls(
+                self.operator, responses, norm=self.norm, damping=self.damping, precondition=self.precondition, **stop
             )
-        return cgls(
-            self.operator,
-            responses,
-            norm=self.norm,
-            damping=self.damping,
-            precondition=self.precondition,
-            tolerance=tolerance,
-            iterations=iterations,
-        )
+        found = cgne(self.operator, responses, damping=self.damping, precondition=self.precondition, **stop)
+        if self.damping or "stagnated" not in found.status:
+            return found
+        # At its borders the real layer can lack the rank that its symbol has (fewer pixels in a corner's window
+        # than filters), and A x = z then has no solution. What cgne found is in the range of A^T, where
+        # conjugate gradients on the inputs need no preconditioner to end in the minimum norm.
+        return cgls(self.operator, responses, norm=self.norm, start=found.value, **stop)
 
     def _overlap(self, responses: Array) -> Solution:
         assert self.patches is not None
         xp = arrays.namespace(responses)
         summed = self.operator.overlap_add(responses, self.patches)
         value = summed / xp.maximum(self.operator.coverage, 1)
-        misfit = (responses - self.operator.apply(value)).reshape(len(value), -1)
-        scale = xp.linalg.norm(responses.reshape(len(value), -1), axis=1)
-        residual = xp.linalg.norm(misfit, axis=1) / xp.where(scale > 0, scale, 1)
-        return Solution(value, ["converged"] * len(value), residual.tolist(), [1] * len(value))
+        return Solution(
+            value,
+            ["converged"] * len(value),
+            relative_norms(responses - self.operator.apply(value), responses),
+            [1] * len(value),
+        )
 
 
 def _patches(operator: Convolution, damping: float) -> Array:
