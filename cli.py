@@ -10,6 +10,7 @@ import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -132,8 +133,9 @@ def invert(
                 picture = _picture(path, net, layers, size, native, quiet)
             except ImageError as error:
                 failures += 1
-                known = f" (there is a command '{path}')" if str(path) in COMMANDS else ""
-                notes.print(f"reconstruct: {error}{known}", soft_wrap=True, markup=False)
+                near = get_close_matches(str(path), COMMANDS, n=1)
+                hint = f" (there is a command '{near[0]}')" if near else ""
+                notes.print(f"reconstruct: {error}{hint}", soft_wrap=True, markup=False)
                 advance(total // len(images))
                 continue
             records += _reconstruct(net, picture, str(path), stem, methods, options, output, advance)

@@ -61,7 +61,8 @@ def using(device: torch.device) -> Iterator[None]:
     On a CPU, NumPy's BLAS is held to one thread: its threads and torch's wait for work by spinning, and an
     alternation of the two halves the speed of both (2 cores: 100 ms a step of conv4's solve against 51). On a GPU,
     CuPy is given torch's current stream, so that neither library reads what the other has not finished writing,
-    and torch's caching allocator.
+    and torch's caching allocator; and convolutions keep to full float32, because TF32's three digits would end a
+    conjugate-gradient iteration early.
     """
     if device.type == "cpu":
         with threadpool_limits(limits=1, user_api="blas"):
@@ -69,7 +70,9 @@ def using(device: torch.device) -> Iterator[None]:
         return
     cupy = _cupy()
     stream = cupy.cuda.Stream.from_external(torch.cuda.current_stream(device))
-    with cupy.cuda.Device(device.index or 0), stream, cupy.cuda.using_allocator(_torch_allocator()):
+    cudnn = torch.backends.cudnn
+    precise = cudnn.flags(True, cudnn.benchmark, cudnn.benchmark_limit, cudnn.deterministic, allow_tf32=False)
+    with cupy.cuda.Device(device.index or 0), stream, cupy.cuda.using_allocator(_torch_allocator()), precise:
         yield
 
 

@@ -298,8 +298,9 @@ def upper_bound(gram: Array) -> float:
     matrices = gram.reshape(-1, *gram.shape[-2:])
     norms = xp.sqrt((abs(matrices) ** 2).sum(axis=(1, 2)))
     order = xp.argsort(-norms)
+    falling: list[float] = norms[order].tolist()
     largest, start, count = 0.0, 0, 8
-    while start < len(order) and float(norms[order[start]]) > largest:
+    while start < len(falling) and falling[start] > largest:
         largest = max(largest, float(xp.linalg.eigvalsh(matrices[order[start : start + count]]).max()))
         start += count
     return largest
@@ -312,7 +313,8 @@ def frame(operator: Convolution) -> Frame:
     """
     gram = operator.gram(operator.smaller_side())
     xp = arrays.namespace(gram)
-    values = xp.linalg.eigvalsh(gram)
+    # torch takes half the time of NumPy for a batch of small matrices.
+    values = arrays.from_torch(torch.linalg.eigvalsh(arrays.to_torch(gram)))
     upper = float(values.max())
     nonzero = values > upper * gram.shape[-1] * numpy.finfo(numpy.float64).eps
     # Frequencies strictly between 0 and the highest stand for their conjugates too.

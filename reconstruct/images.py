@@ -47,8 +47,8 @@ def read_image(path: str | Path) -> Image.Image:
         raise ImageError(f"{path} {what}")
     try:
         with warnings.catch_warnings():
-            # Pillow warns at half its limit, of pictures that it then reads without harm.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            # Pillow warns of much that it then reads without harm, such as pictures of half its limit.
+            warnings.simplefilter("ignore")
             with Image.open(path, formats=FORMATS) as image:
                 upright = ImageOps.exif_transpose(image)
                 return _rgb(upright, path)
@@ -82,7 +82,12 @@ def _rgb(image: Image.Image, path: Path) -> Image.Image:
 def fit(image: Image.Image, size: Size | int) -> Image.Image:
     """The largest centred part of a shape, resized to it by antialiased bicubic."""
     height, width = (size, size) if isinstance(size, int) else size
-    return ImageOps.fit(image, (width, height), method=Image.Resampling.BICUBIC)
+    # Whole pixels: a crop at half a pixel would blur a picture that needs no resizing.
+    tall = min(image.height, max(1, round(image.width * height / width)))
+    wide = min(image.width, max(1, round(image.height * width / height)))
+    left, top = (image.width - wide) // 2, (image.height - tall) // 2
+    part = image.crop((left, top, left + wide, top + tall))
+    return part if part.size == (width, height) else part.resize((width, height), Image.Resampling.BICUBIC)
 
 
 def to_tensor(image: Image.Image) -> torch.Tensor:

@@ -174,7 +174,7 @@ class _Batch:
         self.status = ["budget"] * len(x)
         self.iterations = [budget] * len(x)
         self.active = list(range(len(x)))
-        self.keep: list[int] | None = None
+        self.keep: Array | None = None
         """Which of the images of the last round go on; None if all do."""
 
     def finish(self, done: Array, x: Array, count: int, stuck: Array | None = None) -> None:
@@ -188,8 +188,9 @@ class _Batch:
                 self.value[image] = x[row]
                 self.status[image] = "converged" if is_done else "stagnated"
                 self.iterations[image] = count
-        self.keep = [row for row, is_over in enumerate(over) if not is_over]
-        self.active = [self.active[row] for row in self.keep]
+        going = [row for row, is_over in enumerate(over) if not is_over]
+        self.keep = arrays.namespace(x).asarray(going, dtype=int)
+        self.active = [self.active[row] for row in going]
 
     def solution(self, operator: LinearOperator, responses: Array, x: Array) -> Solution:
         if self.keep is not None:

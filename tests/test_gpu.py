@@ -1,0 +1,74 @@
+"""On a real GPU, with torch for CUDA and CuPy: the same numbers as on the CPU, no memory lost, one stream."""
+
+import numpy
+import pytest
+import torch
+
+from reconstruct import arrays, invert, load_model
+from reconstruct.convolution import Convolution
+from reconstruct.inversion.linear import LayerInverse
+
+cupy = pytest.importorskip("cupy", reason="CuPy has no wheel for this platform")
+pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture(autouse=True)
+def gpu() -> torch.device:
+    assert torch.cuda.is_available(), "make test-gpu needs a CUDA device"
+    return torch.device("cuda")
+
+
+@pytest.mark.parametrize("layer", ["conv1", "conv2", "conv3", "conv4"])
+@pytest.mark.parametrize("form", ["global", "patch"])
+def test_the_gpu_gives_the_cpus_reconstruction(layer: str, form: str, photograph: torch.Tensor) -> None:
+    images = {}
+    for device in ("cpu", "cuda"):
+        net = load_model("crelu_conv1_4", device=device)
+        features = net.features(photograph.to(device), layer)
+        result = invert(net, features, layer, linear_form=form, tolerance=1e-4)
+        assert result.image.device.type == device
+        images[device] = result.image.cpu()
+    # Both stop within tolerance 1e-4 of the responses; damping or rank leaves at most two decades of amplification.
+    torch.testing.assert_close(images["cuda"], images["cpu"], atol=2e-2, rtol=0)
+
+
+def test_operators_agree_to_float32(photograph: torch.Tensor) -> None:
+    weight = load_model("crelu_conv1_4").conv1.weight
+    found = {}
+    for device in ("cpu", "cuda"):
+        op = Convolution(weight.to(device), 4, 0, (227, 227), torch.float32)
+        with arrays.using(torch.device(device)):
+            x = arrays.from_torch(photograph.to(device))
+            z = op.apply(x)
+            found[device] = [arrays.to_torch(each).cpu() for each in (z, op.adjoint(z), op.gram("inputs"))]
+    for cpu, cuda in zip(found["cpu"], found["cuda"], strict=True):
+        scale = float(cpu.abs().max())
+        torch.testing.assert_close(cuda / scale, cpu / scale, atol=1e-4, rtol=0)
+
+
+def test_arrays_share_memory_stream_and_pool(gpu: torch.device) -> None:
+    tensor = torch.arange(6.0, device=gpu)
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream), arrays.using(gpu):
+        assert cupy.cuda.get_current_stream().ptr == stream.cuda_stream
+        array = arrays.from_torch(tensor)
+        array += 1
+        assert arrays.to_torch(array).data_ptr() == tensor.data_ptr()
+        before = torch.cuda.memory_allocated()
+        held = cupy.zeros(2**20, dtype=cupy.float32)
+        assert torch.cuda.memory_allocated() - before >= held.nbytes
+    stream.synchronize()
+    assert tensor.tolist() == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_loop_of_hand_overs_does_not_grow(gpu: torch.device) -> None:
+    op = Convolution(torch.randn(8, 3, 5, 5, device=gpu), 2, 2, (64, 64), torch.float32)
+    with arrays.using(gpu):
+        inverse = LayerInverse(op, "global", 0.01)
+        z = arrays.from_torch(torch.randn(4, *op.output_shape, device=gpu))
+        used = []
+        for _ in range(60):
+            inverse.solve(z, 1e-3, 20)
+            torch.cuda.synchronize()
+            used.append(torch.cuda.memory_allocated())
+    assert used[-1] <= max(used[:10]), numpy.diff(used)
