@@ -3,7 +3,7 @@
     python benchmarks/linear.py samples/*.jpg --output docs/figures
 
 Prints the README's table and the figures behind it, and writes linear.json and conv1_iterations.png.
-Every reconstruction is scored as the command line does; "flat" is the image's own mean colour, which knows nothing else.
+Every reconstruction is scored as the command line does; "flat" is the image's own mean colour and nothing else.
 """
 
 from __future__ import annotations
@@ -100,7 +100,9 @@ def _curve(net: Network, picture: torch.Tensor) -> dict[str, dict[int, float]]:
     """PSNR of conv1 after so many iterations, without and with the preconditioner, in float32 and float64."""
     layer = net.layer("conv1")
     size = (picture.shape[2], picture.shape[3])
-    responses = net.responses(picture, "conv1") - net.convolution("conv1").bias.view(1, -1, 1, 1)
+    bias = net.convolution("conv1").bias
+    assert bias is not None
+    responses = net.responses(picture, "conv1") - bias.view(1, -1, 1, 1)
     curves: dict[str, dict[int, float]] = {}
     for name, dtype, preconditioned in (
         ("plain, float32", torch.float32, False),
