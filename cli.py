@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 from rich.console import Console
@@ -28,6 +28,16 @@ if TYPE_CHECKING:
     from reconstruct.report.figures import Panel
 
 COMMANDS = ("invert", "models")
+BATCH_PIXELS = 450_000
+"""Of the images inverted together: eight of 227 x 227."""
+
+
+class Item(NamedTuple):
+    """An image on its way: as it was called, the stem of what is written of it, and 3 x H x W."""
+
+    name: str
+    stem: str
+    picture: torch.Tensor
 
 
 class MainJobFirst(TyperGroup):
@@ -123,22 +133,15 @@ def invert(
         layers = layer_list(net, layer)
         methods = _methods(net, method, layers, quiet)
     options = {"linear_form": linear_form, "damping": _damping(damping), "budget": budget, "tolerance": tolerance}
-    stems = _stems(images)
     records: list[dict[str, Any]] = []
     failures = 0
-    total = len(images) * sum(len(chosen) for chosen in methods.values())
-    with _progress(total, quiet or as_json) as advance:
-        for path, stem in zip(images, stems, strict=True):
-            try:
-                picture = _picture(path, net, layers, size, native, quiet)
-            except ImageError as error:
+    with _progress(len(images) * sum(map(len, methods.values())), quiet or as_json) as advance:
+        for batch in _batches(images, net, layers, size, native, quiet):
+            if isinstance(batch, ImageError):
                 failures += 1
-                near = get_close_matches(str(path), COMMANDS, n=1)
-                hint = f" (there is a command '{near[0]}')" if near else ""
-                notes.print(f"reconstruct: {error}{hint}", soft_wrap=True, markup=False)
-                advance(total // len(images))
-                continue
-            records += _reconstruct(net, picture, str(path), stem, methods, options, output, advance)
+                notes.print(f"reconstruct: {batch}", soft_wrap=True, markup=False)
+            else:
+                records += _reconstruct(net, batch, methods, options, output, advance)
     if as_json:
         print(json.dumps([_strict(record) for record in records], indent=2, allow_nan=False))
     elif not quiet and records:
@@ -232,16 +235,31 @@ def _device(wanted: str) -> str:
     return "cuda"
 
 
-def _stems(images: list[Path]) -> list[str]:
-    """A name for what is written of each image; images of one name in several folders are numbered."""
+def _batches(
+    images: list[Path], net: Network, layers: list[str], size: int | None, native: bool, quiet: bool
+) -> Iterator[list[Item] | ImageError]:
+    """The images in batches of one size, as many as fit; and an error for each that cannot be used."""
     stems: list[str] = []
+    batch: list[Item] = []
     for path in images:
+        try:
+            picture = _picture(path, net, layers, size, native, quiet)
+        except ImageError as error:
+            near = get_close_matches(str(path), COMMANDS, n=1)
+            yield ImageError(f"{error} (there is a command '{near[0]}')") if near else error
+            continue
         stem, count = path.stem, 1
-        while stem in stems:
+        while stem in stems:  # images of one name in several folders
             count += 1
             stem = f"{path.stem}-{count}"
         stems.append(stem)
-    return stems
+        pixels = picture.shape[1] * picture.shape[2]
+        if batch and (batch[0].picture.shape != picture.shape or (len(batch) + 1) * pixels > BATCH_PIXELS):
+            yield batch
+            batch = []
+        batch.append(Item(str(path), stem, picture))
+    if batch:
+        yield batch
 
 
 def _picture(path: Path, net: Network, layers: list[str], size: int | None, native: bool, quiet: bool) -> torch.Tensor:
@@ -268,15 +286,13 @@ def _picture(path: Path, net: Network, layers: list[str], size: int | None, nati
 
 def _reconstruct(
     net: Network,
-    picture: torch.Tensor,
-    name: str,
-    stem: str,
+    items: list[Item],
     methods: dict[str, list[str]],
     options: dict[str, Any],
     output: Path,
-    advance: Any,
+    advance: Callable[[int], None],
 ) -> list[dict[str, Any]]:
-    """Every layer and method of one image: records, and the pictures written."""
+    """Every layer and method of a batch: records, image by image, and the pictures written."""
     import torch
 
     from reconstruct.images import save_image, write_png
@@ -284,43 +300,45 @@ def _reconstruct(
     from reconstruct.metrics import quality
     from reconstruct.report.figures import Panel, comparison
 
-    batch = picture[None].to(net.mean.device)
-    shown = output / f"{stem}.{net.name}.comparison.png"
-    records = []
-    rows: dict[str, list[Panel]] = {}
+    batch = torch.stack([item.picture for item in items]).to(net.mean.device)
+    shown = [output / f"{item.stem}.{net.name}.comparison.png" for item in items]
+    records: list[list[dict[str, Any]]] = [[] for _ in items]
+    rows: list[dict[str, list[Panel]]] = [{} for _ in items]
     for layer, chosen in methods.items():
-        with torch.no_grad():
-            features = net.features(batch, layer)
+        features = net.features(batch, layer)
         for method in chosen:
             result = invert(net, features, layer, method, size=(batch.shape[2], batch.shape[3]), **options)
             judged = quality(batch, result.image)
-            target = output / f"{stem}.{net.name}.{layer}.{method}.png"
-            save_image(result.image[0], target)
-            records.append(
-                {
-                    "image": name,
-                    "model": net.name,
-                    "layer": layer,
-                    "method": method,
-                    "psnr": judged.psnr[0],
-                    "ssim": judged.ssim[0],
-                    "relative_error": judged.relative_error[0],
-                    "feature_residual": result.feature_residual[0],
-                    "status": result.status[0],
-                    "seconds": result.seconds,
-                    "forward_passes": result.forward_passes[0],
-                    "prepare_seconds": result.prepare_seconds,
-                    "prepare_passes": result.prepare_passes,
-                    "device": str(batch.device),
-                    "output": str(target),
-                    "comparison": str(shown),
-                }
-            )
-            detail = f"{judged.psnr[0]:.1f} dB, SSIM {judged.ssim[0]:.3f}"
-            rows.setdefault(method, []).append(Panel(result.image[0], f"{layer}, {method}", detail))
-            advance(1)
-    write_png(comparison(Panel(picture, "original", stem), list(rows.values())), shown)
-    return records
+            for i, item in enumerate(items):
+                target = output / f"{item.stem}.{net.name}.{layer}.{method}.png"
+                save_image(result.image[i], target)
+                records[i].append(
+                    {
+                        "image": item.name,
+                        "model": net.name,
+                        "layer": layer,
+                        "method": method,
+                        "psnr": judged.psnr[i],
+                        "ssim": judged.ssim[i],
+                        "relative_error": judged.relative_error[i],
+                        "feature_residual": result.feature_residual[i],
+                        "status": result.status[i],
+                        "seconds": result.seconds / len(items),
+                        "forward_passes": result.forward_passes[i],
+                        # What a batch prepares is there already for all but its first image.
+                        "prepare_seconds": 0.0 if i else result.prepare_seconds,
+                        "prepare_passes": 0.0 if i else result.prepare_passes,
+                        "device": str(batch.device),
+                        "output": str(target),
+                        "comparison": str(shown[i]),
+                    }
+                )
+                detail = f"{judged.psnr[i]:.1f} dB, SSIM {judged.ssim[i]:.3f}"
+                rows[i].setdefault(method, []).append(Panel(result.image[i], f"{layer}, {method}", detail))
+            advance(len(items))
+    for item, panels, path in zip(items, rows, shown, strict=True):
+        write_png(comparison(Panel(item.picture, "original", item.stem), list(panels.values())), path)
+    return [record for own in records for record in own]
 
 
 def _strict(record: dict[str, Any]) -> dict[str, Any]:
@@ -340,7 +358,7 @@ def _busy(what: str, silent: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _progress(total: int, silent: bool) -> Iterator[Any]:
+def _progress(total: int, silent: bool) -> Iterator[Callable[[int], None]]:
     """A bar on standard error, where that is a terminal."""
     if silent or not notes.is_terminal:
         yield lambda steps: None

@@ -7,6 +7,8 @@ current CUDA stream and out of torch's memory pool (two pools on one device star
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -74,6 +76,13 @@ def using(device: torch.device) -> Iterator[None]:
     precise = cudnn.flags(True, cudnn.benchmark, cudnn.benchmark_limit, cudnn.deterministic, allow_tf32=False)
     with cupy.cuda.Device(device.index or 0), stream, cupy.cuda.using_allocator(_torch_allocator()), precise:
         yield
+
+
+def memory(device: torch.device) -> int:
+    """Bytes of memory that the device has in all; without end where the system does not say (Windows)."""
+    if device.type != "cpu":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else sys.maxsize
 
 
 @cache

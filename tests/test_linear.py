@@ -219,3 +219,11 @@ def test_a_constant_image_and_zero_features(net: Network) -> None:
     result = invert(net, net.features(flat, "conv1"), "conv1")
     torch.testing.assert_close(result.image, flat, atol=1e-3, rtol=0)
     assert torch.isfinite(result.image).all()
+
+
+def test_images_beyond_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    op = operator(7, 2, (3, 3), 2, 1, (41, 38))
+    monkeypatch.setattr("reconstruct.arrays.memory", lambda device: 10_000)
+    with pytest.raises(CallError, match=r"41 x 38 needs about .* GB .*--size"):
+        LayerInverse(op, "global", 0.0)
+    LayerInverse(op, "patch", 0.0)

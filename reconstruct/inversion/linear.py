@@ -161,6 +161,7 @@ class LayerInverse:
             self.patches = _patches(operator, damping)
             return
         self.side = operator.smaller_side()
+        _check_memory(operator)
         gram = operator.gram(self.side, single=True)
         upper = upper_bound(gram)
         self.norm = upper**0.5
@@ -226,6 +227,20 @@ class LayerInverse:
             ["converged"] * len(value),
             relative_norms(responses - self.operator.apply(value), responses),
             [1] * len(value),
+        )
+
+
+def _check_memory(operator: Convolution) -> None:
+    """Refuse what would end with the process killed: the symbol's Gram matrices of a very large image."""
+    rows, columns = operator.frequencies
+    n = min(operator.blocks.shape[2:])
+    # complex64; the Gram matrices, a shifted copy, their inverses and what the inversion works in.
+    needed = 4 * 8 * rows * (columns // 2 + 1) * n**2
+    there = arrays.memory(operator.weight.device)
+    if needed > 0.8 * there:
+        raise CallError(
+            f"an input of {operator.input_shape[1]} x {operator.input_shape[2]} needs about {needed / 1e9:.0f} GB for "
+            f"its preconditioner, and {there / 1e9:.0f} GB are there: take a smaller image (--size), or the form patch"
         )
 
 
