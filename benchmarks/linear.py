@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from reconstruct import Network, invert, load_image, load_model, quality
 from reconstruct.arrays import from_torch, using
 from reconstruct.convolution import Convolution
-from reconstruct.inversion.linear import LayerInverse
+from reconstruct.inversion.linear import IMAGE_SHIFT, LayerInverse
 from reconstruct.solvers import cgls
 
 FORMS: dict[str, dict[str, Any]] = {
@@ -111,7 +111,7 @@ def _curve(net: Network, picture: torch.Tensor) -> dict[str, dict[int, float]]:
     ):
         operator = Convolution(net.convolution("conv1").weight, layer.stride, layer.padding, size, dtype)
         with using(picture.device):
-            inverse = LayerInverse(operator, "global", 0.0)
+            inverse = LayerInverse(operator, "global", 0.0, IMAGE_SHIFT)
             condition = inverse.precondition if preconditioned else None
             curve = {}
             for count in ITERATIONS:

@@ -238,26 +238,22 @@ class Convolution:
         ``gram`` is ``self.gram(side)``. Symmetric positive definite for shift > 0: a preconditioner. The
         Fourier work is in single precision, whose rounding a preconditioner does not feel.
         """
-        xp = arrays.namespace(gram)
-        n = gram.shape[-1]
-        damped = gram.astype(xp.complex64) + xp.complex64(shift) * xp.eye(n, dtype=xp.complex64)
-        # torch inverts a batch of small matrices 3.7 times as fast as NumPy (544 of 192 x 192, 2 cores).
-        inverse = arrays.from_torch(torch.linalg.inv(arrays.to_torch(damped)))
+        # In torch from end to end: on 2 cores its Fourier transforms are six times as fast as NumPy's and its
+        # inverses of a batch of small matrices almost four times.
+        matrices = arrays.to_torch(gram).to(torch.complex64)
+        inverse = torch.linalg.inv(matrices + shift * torch.eye(matrices.shape[-1], device=matrices.device))
         height, width = self.grid
 
         def solve(values: Array) -> Array:
+            given = arrays.to_torch(values)
+            tall, wide = given.shape[2:]
             if side == "inputs":
-                torus = arrays.from_torch(self._split(arrays.to_torch(values), self.grid))
+                torus = self._split(given.float(), self.grid)
             else:
-                tall, wide = values.shape[2:]
-                torus = xp.pad(values, ((0, 0), (0, 0), (0, height - tall), (0, width - wide)))
-            waves = xp.fft.rfft2(torus.astype(xp.float32)).transpose(2, 3, 1, 0)
-            # Contiguous, because NumPy leaves BLAS for a slow loop where a matrix is strided.
-            waves = inverse @ xp.ascontiguousarray(waves, dtype=xp.complex64)
-            torus = xp.fft.irfft2(waves.transpose(3, 2, 0, 1), s=(height, width)).astype(values.dtype)
-            if side == "inputs":
-                return arrays.from_torch(self._join(arrays.to_torch(torus)))
-            return torus[:, :, :tall, :wide]
+                torus = pad(given.float(), (0, width - wide, 0, height - tall))
+            waves = inverse @ torch.fft.rfft2(torus).permute(2, 3, 1, 0)
+            torus = torch.fft.irfft2(waves.permute(3, 2, 0, 1), s=(height, width)).to(given.dtype)
+            return arrays.from_torch(self._join(torus) if side == "inputs" else torus[:, :, :tall, :wide])
 
         return solve
 

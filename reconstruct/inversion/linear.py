@@ -37,13 +37,17 @@ Damping = float | Mapping[str, float] | Literal["auto"]
 frame bound): one number for all layers, one a layer, or ``auto``."""
 
 DAMPING = 0.1
-TOLERANCE = 1e-4
+# The layer next to the image is solved more closely than those above it, whose features lose far more to what the
+# next layers down cannot see: at conv4, 1e-4 instead of 1e-3 doubles the work and gains 0.1 dB.
+IMAGE_TOLERANCE = 1e-4
+FEATURE_TOLERANCE = 1e-3
 BUDGET = 300.0
 
 # The preconditioner is (M^H M + shift I)^-1, shift in units of the upper frame bound. Smaller shifts invert more of
-# the spectrum but fit the torus where the layer has borders: PSNR at the border is what they cost. docs/linear.md
-# has the measurement.
-SHIFT = 0.03
+# the spectrum but fit the torus where the layer has borders. On the way to an image, whose large smooth parts then
+# bleed in from the border, that costs PSNR; on the way to features it does not. docs/linear.md has the measurement.
+IMAGE_SHIFT = 0.03
+FEATURE_SHIFT = 0.003
 
 # float32 follows float64 to 0.05 dB over 300 iterations of a trained conv1 and takes a third of the time, but its
 # residuals stop falling near 1e-6 of the responses.
@@ -81,15 +85,17 @@ def invert_linear(
     size : height and width of the image.
     damping : see ``Damping``. ``auto`` takes the values that the model's specification records for this layer;
         where it records none, ``layer`` is not damped, its responses being exact, and those below by ``DAMPING``.
-    tolerance : relative residual at which a layer's solve stops (see ``solvers.cgls``); default 1e-4.
+    tolerance : relative residual at which a layer's solve stops (see ``solvers.cgls``); default 1e-4 for the layer
+        next to the image, 1e-3 for those above.
     budget : work in forward passes through all layers up to ``layer``; default 300. Each layer's solve is
         given budget / 2 iterations, of 2 passes each through that layer.
     """
     chain = net.chain(layer)
     factors = damping_factors(net, layer, damping)
-    tolerance = TOLERANCE if tolerance is None else tolerance
+    tolerances = dict.fromkeys(factors, FEATURE_TOLERANCE if tolerance is None else tolerance)
+    tolerances[chain[0].name] = IMAGE_TOLERANCE if tolerance is None else tolerance
     iterations = max(1, int((BUDGET if budget is None else budget) / 2))
-    dtype = torch.float64 if tolerance < FLOAT64_BELOW else torch.float32
+    dtype = torch.float64 if min(tolerances.values()) < FLOAT64_BELOW else torch.float32
 
     began = time.perf_counter()
     sizes = net.architecture.response_sizes(size, layer)
@@ -108,7 +114,7 @@ def invert_linear(
             responses = linear_responses(values, each.activation, each.slope)
             if bias is not None:
                 responses = responses - bias.detach().to(dtype).view(1, -1, 1, 1)
-            solved = inverse.solve(arrays.from_torch(responses), tolerance, iterations)
+            solved = inverse.solve(arrays.from_torch(responses), tolerances[each.name], iterations)
             values = arrays.to_torch(solved.value)
             share = 2 * inverse.operator.multiplications / total
             for image, count in enumerate(solved.iterations):
@@ -149,9 +155,10 @@ class LayerInverse:
     ----------
     damping : in units of the largest squared singular value, of the layer on a torus for ``global``, of the
         filter matrix for ``patch``.
+    shift : of the preconditioner, in the same units.
     """
 
-    def __init__(self, operator: Convolution, form: Form, damping: float) -> None:
+    def __init__(self, operator: Convolution, form: Form, damping: float, shift: float = FEATURE_SHIFT) -> None:
         self.operator = operator
         self.prepare_multiplications = 0.0
         self.patches: Array | None = None
@@ -171,7 +178,7 @@ class LayerInverse:
         self.prepare_multiplications = 4.0 * frequencies * n**3
         self.precondition: Callable[[Array], Array] | None = None
         if self.damping or self._full_rank():
-            inverse = operator.torus_inverse(self.side, gram, SHIFT * upper + self.damping)
+            inverse = operator.torus_inverse(self.side, gram, shift * upper + self.damping)
             seen = operator.column_energy > 0
             everywhere = bool(seen.all())
             if self.side == "responses" or everywhere:
@@ -277,5 +284,6 @@ def _prepared(
     if key in known:
         return known[key], True
     operator = Convolution(weight, convolution.stride[0], int(convolution.padding[0]), size, dtype)
-    known[key] = LayerInverse(operator, form, damping)
+    shift = IMAGE_SHIFT if layer == net.layer_names[0] else FEATURE_SHIFT
+    known[key] = LayerInverse(operator, form, damping, shift)
     return known[key], False
