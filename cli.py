@@ -131,12 +131,13 @@ def invert(
         torch.manual_seed(seed)
         net = load_model(model, random_weights=random_weights, device=_device(device))
         layers = layer_list(net, layer)
-        methods = _methods(net, method, layers, quiet)
+        alone = "," not in method and method != "all" and layer != "all"
+        methods = _methods(net, method, layers, alone, quiet)
     options = {"linear_form": linear_form, "damping": _damping(damping), "budget": budget, "tolerance": tolerance}
     records: list[dict[str, Any]] = []
     failures = 0
     with _progress(len(images) * sum(map(len, methods.values())), quiet or as_json) as advance:
-        for batch in _batches(images, net, layers, size, native, quiet):
+        for batch in _batches(images, net, list(methods), size, native, quiet):
             if isinstance(batch, ImageError):
                 failures += 1
                 notes.print(f"reconstruct: {batch}", soft_wrap=True, markup=False)
@@ -186,8 +187,8 @@ def models(
         _layer_table(described)
 
 
-def _methods(net: Network, wanted: str, layers: list[str], quiet: bool) -> dict[str, list[str]]:
-    """For each layer the methods that apply; asked for singly, one that does not is an error."""
+def _methods(net: Network, wanted: str, layers: list[str], alone: bool, quiet: bool) -> dict[str, list[str]]:
+    """For each layer with any the methods that apply; asked for alone, one that does not is an error."""
     from reconstruct.inversion import METHODS, applicable, check_method
 
     names = list(METHODS) if wanted == "all" else [name.strip() for name in wanted.split(",") if name.strip()]
@@ -198,11 +199,12 @@ def _methods(net: Network, wanted: str, layers: list[str], quiet: bool) -> dict[
         reasons = {name: applicable(net, layer, name) for name in dict.fromkeys(names)}
         chosen[layer] = [name for name, reason in reasons.items() if reason is None]
         for name, reason in reasons.items():
-            if reason is not None and len(names) == 1 and wanted != "all":
+            if reason is not None and alone:
                 raise CallError(reason)
             if reason is not None and not quiet:
                 notes.print(f"skipped {name} at {layer}: {reason}", soft_wrap=True, markup=False)
-    if not any(chosen.values()):
+    chosen = {layer: names for layer, names in chosen.items() if names}
+    if not chosen:
         raise CallError(f"no method of {', '.join(names)} applies to {', '.join(layers)} of {net.name}")
     return chosen
 

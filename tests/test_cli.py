@@ -175,6 +175,10 @@ def test_all_layers_skip_what_does_not_apply(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert [record["layer"] for record in json.loads(done.stdout)] == ["conv2"]
     assert "skipped linear at conv5" in done.stderr
+    small = (SAMPLE, "--model", "crelu_conv1_conv4_conv7", "--random-weights", "0", "--layer", "all", "--json")
+    done = run(*small, "--linear-form", "patch", "--output", str(tmp_path))
+    assert [record["layer"] for record in json.loads(done.stdout)] == ["conv1"]
+    assert "skipped linear at conv12" in done.stderr
 
 
 def test_models() -> None:
