@@ -152,11 +152,8 @@ def test_wrong_calls_get_one_clear_line(arguments: tuple[str, ...], message: str
     assert message in refused(SAMPLE, *arguments)
 
 
-def test_no_cuda_is_said(tmp_path: Path) -> None:
-    import torch
-
-    if torch.cuda.is_available():
-        pytest.skip("there is a CUDA device")
+def test_no_cuda_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # which hides a GPU that may be there
     assert "finds no CUDA device" in refused(SAMPLE, "--model", "crelu_conv1_4", "--layer", "conv1", "--device", "cuda")
 
 
