@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypedDict
 from weakref import WeakKeyDictionary
 
@@ -222,7 +222,9 @@ class LayerInverse:
         # At its borders the real layer can lack the rank that its symbol has (fewer pixels in a corner's window
         # than filters), and A x = z then has no solution. What cgne found is in the range of A^T, where
         # conjugate gradients on the inputs need no preconditioner to end in the minimum norm.
-        return cgls(self.operator, responses, norm=self.norm, start=found.value, **stop)
+        again = cgls(self.operator, responses, norm=self.norm, start=found.value, **stop)
+        # The work of both counts.
+        return replace(again, iterations=[a + b for a, b in zip(found.iterations, again.iterations, strict=True)])
 
     def _overlap(self, responses: Array) -> Solution:
         assert self.patches is not None
