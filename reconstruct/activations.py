@@ -40,6 +40,23 @@ def activate(responses: torch.Tensor, activation: str, slope: float = 0.0) -> to
     raise CallError(f"unknown activation '{activation}'; there are {', '.join(ACTIVATIONS)}")
 
 
+def derivative(responses: torch.Tensor, activation: str, slope: float = 0.0) -> torch.Tensor:
+    """The derivative of each feature by its response: N x C x ..., C as ``activate`` gives it; at z = 0 that of z > 0.
+
+    CReLU's features are ``derivative * cat(z, z)``: the activation is piecewise linear, and so is a network of such.
+    """
+    positive = responses >= 0
+    match activation:
+        case "relu" | "leaky_relu":
+            return torch.where(positive, 1.0, slope if activation == "leaky_relu" else 0.0)
+        case "crelu" | "leaky_crelu":
+            leak = slope if activation == "leaky_crelu" else 0.0
+            return torch.cat((torch.where(positive, 1.0, leak), torch.where(positive, -leak, -1.0)), dim=1)
+        case "avr":
+            return torch.where(positive, 1.0, -1.0)
+    return torch.ones_like(responses)
+
+
 def phases(activation: str) -> int:
     """How many features one linear response gives: 2 for CReLU, 1 for the others."""
     return 2 if activation in ("crelu", "leaky_crelu") else 1

@@ -80,19 +80,23 @@ class Convolution:
 
     def apply(self, inputs: Array) -> Array:
         """A x: N x C x H x W to N x K x h x w."""
-        images = arrays.to_torch(inputs)
-        if self._by_parts:
-            responses = conv2d(self._split(images, self._reach), self._parts_weight)
-        else:
-            responses = conv2d(images, self.weight, stride=self.stride, padding=self.padding)
-        return arrays.from_torch(responses)
+        return arrays.from_torch(self.convolve(arrays.to_torch(inputs)))
 
     def adjoint(self, responses: Array) -> Array:
         """A^T z: N x K x h x w to N x C x H x W."""
-        values = arrays.to_torch(responses)
+        return arrays.from_torch(self.transpose(arrays.to_torch(responses)))
+
+    def convolve(self, images: torch.Tensor) -> torch.Tensor:
+        """``apply`` for torch tensors."""
         if self._by_parts:
-            return arrays.from_torch(self._join(conv_transpose2d(values, self._parts_weight)))
-        return arrays.from_torch(self._transposed(values, self.weight))
+            return conv2d(self._split(images, self._reach), self._parts_weight)
+        return conv2d(images, self.weight, stride=self.stride, padding=self.padding)
+
+    def transpose(self, values: torch.Tensor) -> torch.Tensor:
+        """``adjoint`` for torch tensors."""
+        if self._by_parts:
+            return self._join(conv_transpose2d(values, self._parts_weight))
+        return self._transposed(values, self.weight)
 
     @property
     def _by_parts(self) -> bool:
@@ -260,6 +264,46 @@ class Convolution:
             return arrays.from_torch(self._join(torus) if side == "inputs" else torus[:, :, :tall, :wide])
 
         return solve
+
+
+class PeriodicConvolution:
+    """The layer on a torus: inputs N x C x H x W repeat in both directions; H and W are multiples of the stride.
+
+    Arguments as of ``Convolution``; arrays are torch tensors.
+    """
+
+    def __init__(self, weight: torch.Tensor, stride: int, padding: int, size: Size) -> None:
+        self.weight = weight.detach()
+        self.stride = stride
+        self.padding = padding
+        self.size = size
+        self.kernel = weight.shape[2:]
+        self.grid = (size[0] // stride, size[1] // stride)
+        if any(side % stride for side in size) or any(k > side for k, side in zip(self.kernel, size, strict=True)):
+            raise CallError(f"a torus of {size[0]} x {size[1]} does not hold a {self.kernel} kernel of stride {stride}")
+
+    def convolve(self, images: torch.Tensor) -> torch.Tensor:
+        """N x C x H x W to N x K x H/stride x W/stride."""
+        rolled = torch.roll(images, (self.padding, self.padding), (2, 3))
+        height, width = (
+            (grid - 1) * self.stride + k - side
+            for grid, k, side in zip(self.grid, self.kernel, self.size, strict=True)
+        )
+        rolled = torch.cat((rolled, rolled[:, :, : max(0, height)]), 2)
+        rolled = torch.cat((rolled, rolled[:, :, :, : max(0, width)]), 3)
+        return conv2d(rolled, self.weight, stride=self.stride)
+
+    def transpose(self, values: torch.Tensor) -> torch.Tensor:
+        """The adjoint: N x K x H/stride x W/stride to N x C x H x W."""
+        spread = conv_transpose2d(values, self.weight, stride=self.stride)
+        height, width = self.size
+        tall, wide = (max(0, side - own) for side, own in zip(spread.shape[2:], self.size, strict=True))
+        spread = pad(spread, (0, max(0, width - spread.shape[3]), 0, max(0, height - spread.shape[2])))
+        down = spread[:, :, :height].clone()
+        down[:, :, :tall] += spread[:, :, height:]
+        folded = down[:, :, :, :width].clone()
+        folded[:, :, :, :wide] += down[:, :, :, width:]
+        return torch.roll(folded, (-self.padding, -self.padding), (2, 3))
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from collections.abc import Callable
 import torch
 
 from reconstruct.activations import activate, is_invertible, linear_responses
-from reconstruct.inversion.linear import Inverted
+from reconstruct.inversion.inverted import Inverted
 from reconstruct.network import Network, Size
 
 BUDGET = 450.0

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, TypedDict
 from weakref import WeakKeyDictionary
 
@@ -25,6 +25,7 @@ from reconstruct import arrays
 from reconstruct.activations import linear_responses
 from reconstruct.convolution import Convolution, upper_bound
 from reconstruct.errors import CallError
+from reconstruct.inversion.inverted import Inverted
 from reconstruct.network import Network, Size
 from reconstruct.solvers import Solution, cgls, cgne, relative_norms
 
@@ -52,18 +53,6 @@ FEATURE_SHIFT = 0.003
 # float32 follows float64 to 0.05 dB over 300 iterations of a trained conv1 and takes a third of the time, but its
 # residuals stop falling near 1e-6 of the responses.
 FLOAT64_BELOW = 1e-5
-
-
-@dataclass(frozen=True)
-class Inverted:
-    """What a method hands back to ``invert``: images as the network normalises them are already undone."""
-
-    images: torch.Tensor
-    status: list[str]
-    iterations: list[int]
-    forward_passes: list[float]
-    prepare_seconds: float
-    prepare_passes: float
 
 
 def invert_linear(

@@ -1,0 +1,178 @@
+"""Stationary covariances of a network under the image prior, estimated once a model and layer, without any image.
+
+On a torus the covariance of what a network makes of random images depends only on the distance of two positions, its
+*lag*. A few lags say enough: held by them and tapered, a covariance is small, positive semi-definite, denoised, and
+gives one Hermitian matrix per frequency on any grid, so it serves every image size.
+
+``response_covariance``: E[J P J^T] of a layer's responses, P the prior's covariance, J the Jacobian at random prior
+images. ``image_gram``: E[J^T J] on the image's polyphase components.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from platformdirs import user_cache_path
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from reconstruct.jacobian import Chain
+from reconstruct.network import Network
+from reconstruct.prior import AXES, EXPONENT, MARGIN, SLOWEST, SPREAD, VARIANCE, Prior
+
+SIDE = 96
+"""Of the torus, in pixels, at least."""
+IMAGES = 32
+BATCH = 8
+REACH = {"response_covariance": 2, "image_gram": 4}
+"""Lags up to this distance are kept. More of them resolve sharper spectra and carry more noise."""
+VERSION = 1
+
+
+def response_covariance(net: Network, layer: str, *, seed: int = 0) -> tuple[torch.Tensor, float]:
+    """E[J P J^T] by lags, (2r + 1) x (2r + 1) x K x K, and what it cost in forward passes of the model's own size.
+
+    An independent draw of the prior is pushed through the Jacobian at each of 32 random prior images. Cached in
+    the user's cache folder (RECONSTRUCT_CACHE names another); costs 0 where it was there.
+    """
+
+    def sample(chain: Chain, prior: Prior, generator: torch.Generator) -> torch.Tensor:
+        at = chain.linearise(prior.image(prior.draw(BATCH, generator)))
+        return chain.product(at, prior.field(prior.draw(BATCH, generator)))
+
+    return _cached(net, layer, "response_covariance", seed, sample)
+
+
+def image_gram(net: Network, layer: str, *, seed: int = 0) -> tuple[torch.Tensor, float]:
+    """E[J^T J] by lags of the first layer's stride s: (2r + 1) x (2r + 1) x C s^2 x C s^2. Otherwise as above.
+
+    White noise is pulled back through J^T at random prior images: its covariance is J^T J.
+    """
+    step = net.layers[0].stride
+
+    def sample(chain: Chain, prior: Prior, generator: torch.Generator) -> torch.Tensor:
+        at = chain.linearise(prior.image(prior.draw(BATCH, generator)))
+        noise = torch.randn(at.responses.shape, generator=generator).to(at.responses.device)
+        return polyphase(chain.transposed(at, noise), step)
+
+    return _cached(net, layer, "image_gram", seed, sample)
+
+
+def spectrum(lags: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    """The matrices at every frequency of half a torus: g x (g/2 + 1) x K x K, complex64, Hermitian, >= 0."""
+    reach = len(lags) // 2
+    distances = torch.arange(-reach, reach + 1, device=lags.device)
+    down = torch.arange(grid[0], device=lags.device)[:, None] * distances / grid[0]
+    right = torch.arange(grid[1] // 2 + 1, device=lags.device)[:, None] * distances / grid[1]
+    columns = torch.einsum("fd,edkl->efkl", _wave(right), lags.to(torch.complex64))
+    return torch.einsum("fe,egkl->fgkl", _wave(down), columns)
+
+
+def inverse(matrices: torch.Tensor, shift: float) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The map (M + shift I)^-1 on a torus of the matrices' grid: N x K x g x g' to the same."""
+    eye = torch.eye(matrices.shape[-1], device=matrices.device)
+    # By Cholesky, as in ``Convolution.torus_inverse``.
+    inverses = torch.cholesky_inverse(torch.linalg.cholesky(matrices + shift * eye))
+
+    def solve(values: torch.Tensor) -> torch.Tensor:
+        if not len(values):  # which MKL's Fourier transform refuses
+            return values
+        waves = inverses @ torch.fft.rfft2(values).permute(2, 3, 1, 0)
+        return torch.fft.irfft2(waves.permute(3, 2, 0, 1), s=values.shape[2:])
+
+    return solve
+
+
+def polyphase(images: torch.Tensor, step: int) -> torch.Tensor:
+    """N x C x H x W to N x C s^2 x H/s x W/s."""
+    count, channels, height, width = images.shape
+    parts = images.reshape(count, channels, height // step, step, width // step, step)
+    return parts.permute(0, 1, 3, 5, 2, 4).reshape(count, channels * step**2, height // step, width // step)
+
+
+def unpolyphase(parts: torch.Tensor, step: int) -> torch.Tensor:
+    """The inverse of ``polyphase``."""
+    count, channels, height, width = parts.shape
+    images = parts.reshape(count, channels // step**2, step, step, height, width)
+    return images.permute(0, 1, 4, 2, 5, 3).reshape(count, channels // step**2, height * step, width * step)
+
+
+Sampler = Callable[[Chain, Prior, torch.Generator], torch.Tensor]
+
+
+def _cached(net: Network, layer: str, what: str, seed: int, sample: Sampler) -> tuple[torch.Tensor, float]:
+    path = _folder() / f"{what}-{_fingerprint(net, layer, seed)}.safetensors"
+    with suppress(OSError, SafetensorError, KeyError), safe_open(path, framework="pt") as file:
+        return file.get_tensor("lags").to(net.mean.device), 0.0
+    lags = _estimate(net, layer, REACH[what], seed, sample)
+    # A cache that cannot be written is not there the next time: nothing is lost but 0.3 seconds.
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            file.write(save({"lags": lags.cpu().contiguous()}))
+        os.replace(file.name, path)
+    share = (_side(net, layer) / net.input_size) ** 2
+    return lags, 2 * IMAGES * share
+
+
+def _estimate(net: Network, layer: str, reach: int, seed: int, sample: Sampler) -> torch.Tensor:
+    side = _side(net, layer)
+    chain = Chain(net, layer, (side, side), periodic=True)
+    prior = Prior((side, side), len(net.architecture.mean), torus=True, device=net.mean.device)
+    generator = torch.Generator().manual_seed(seed)
+    total: torch.Tensor | None = None
+    for _ in range(IMAGES // BATCH):
+        waves = torch.fft.rfft2(sample(chain, prior, generator)).permute(2, 3, 1, 0)
+        cross = waves @ waves.mH
+        total = cross if total is None else total + cross
+    assert total is not None
+    grid = len(total)
+    lags = torch.fft.irfft2(total / (IMAGES * grid**2), s=(grid, grid), dim=(0, 1))
+    distances = torch.arange(-reach, reach + 1)
+    # The triangle's transform is non-negative, so the product of the two stays positive semi-definite.
+    window = (1 - distances.abs() / (reach + 1)).to(lags)
+    chosen = lags[distances % grid][:, distances % grid]
+    return chosen * (window[:, None] * window[None, :])[:, :, None, None]
+
+
+def _side(net: Network, layer: str) -> int:
+    """Of the torus: a multiple of all strides, with room for every kernel and for the lags of both grids."""
+    chain = net.chain(layer)
+    jump, room = 1, SIDE
+    for each in chain:
+        room = max(room, each.kernel * jump)
+        jump *= each.stride
+    lags = {what: 2 * reach + 1 for what, reach in REACH.items()}
+    room = max(room, lags["response_covariance"] * jump, lags["image_gram"] * chain[0].stride)
+    return jump * math.ceil(room / jump)
+
+
+def _fingerprint(net: Network, layer: str, seed: int) -> str:
+    """Of everything that the estimate depends on."""
+    digest = hashlib.sha256(
+        repr((VERSION, seed, SIDE, IMAGES, REACH, EXPONENT, SLOWEST, MARGIN, AXES, SPREAD, VARIANCE)).encode()
+    )
+    digest.update(repr([net.mean.flatten().tolist(), net.std.flatten().tolist(), net.chain(layer)]).encode())
+    for each in net.chain(layer):
+        convolution = net.convolution(each.name)
+        for values in (convolution.weight, convolution.bias):
+            if values is not None:
+                digest.update(values.detach().float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:32]
+
+
+def _folder() -> Path:
+    named = os.environ.get("RECONSTRUCT_CACHE")
+    return Path(named) if named else user_cache_path("reconstruct", appauthor=False)
+
+
+def _wave(turns: torch.Tensor) -> torch.Tensor:
+    # The cross-spectra are of z(p) z(q)^T at q = p - lag.
+    return torch.exp(-2j * math.pi * turns).to(torch.complex64)

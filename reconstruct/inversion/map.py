@@ -1,0 +1,340 @@
+"""Method ``map``: the most probable image under the natural-image prior, through the whole network, without learning.
+
+    x = argmin |f(x) - z|^2 / sigma^2 + |w|^2,   x = mean + M crop(S w)
+
+f is the true, piecewise-linear network up to the layer's linear responses z and w white noise (``prior``). In three
+stages, of which the network's shapes say which apply:
+
+1. *Step over* (``step_over``): a layer with more responses than its input has features is solved for that input, and the
+   layer below inverted instead: it holds the same information, and is cheaper and better conditioned.
+2. *L-BFGS in w on weighted residuals*: r^T (G + e g I)^-1 r, G the covariance of the responses that the prior and the
+   mean-field network give (``covariance``), g its mean diagonal. The Gauss-Newton step of this problem is
+   P J^T (J P J^T)^-1 r, and G stands in for J P J^T at the price of two Fourier transforms. e = 1 finds the signs of the
+   large responses, e = 0.001 the rest.
+3. *Gauss-Newton* for layers with at most two rectifications below: by then nearly all signs are right, and the linear
+   problem that is left is solved by conjugate gradients on the image with the preconditioner
+   (E[J^T J] + shift P^-1 + floor)^-1. Early steps are few, because wrong signs would be fitted; every round takes more.
+
+Features after ReLU say z where they are positive and z <= 0 where they are 0: the residual there is max(z, 0). Those of
+AVR say |z|: the residual is taken to the nearer of +-|z|.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from reconstruct import arrays
+from reconstruct.activations import is_invertible, linear_responses
+from reconstruct.covariance import image_gram, inverse, polyphase, response_covariance, spectrum, unpolyphase
+from reconstruct.inversion.inverted import Inverted, Watch
+from reconstruct.inversion.step_over import step_over, steps_over
+from reconstruct.jacobian import Chain, multiplications
+from reconstruct.network import Layer, Network, Size
+from reconstruct.optimise import conjugate_gradients, lbfgs
+from reconstruct.prior import Prior
+
+BUDGET = 450.0
+TOLERANCE = 1e-4
+
+EVALUATION = 3
+"""Forward passes of an evaluation, forward and backward, by convention."""
+COARSE, FINE = 1.0, 1e-3
+"""e of the residual's weight, in the first evaluations and after."""
+COARSE_EVALUATIONS = 25
+PRIOR_WEIGHT = 1e-4
+"""Of |w|^2 beside the weighted residual where features carry no noise."""
+
+SHALLOW = 2
+"""Rectifications below a layer up to which Gauss-Newton takes over: the preconditioner is a mean over their signs."""
+SEARCH = 1 / 3
+"""Share of the budget for L-BFGS before Gauss-Newton takes over."""
+INNER, GROWTH = 8, 1.3
+"""Conjugate-gradient iterations of the first Gauss-Newton step, and from each step to the next."""
+LINEAR_INNER = 60
+"""The same where no rectification lies below and the problem is linear."""
+SHIFT_OVER, SHIFT_UNDER = 0.01, 0.1
+"""Of P^-1 in the preconditioner, in units of the mean diagonal of E[J^T J]: for layers with at least as many responses
+as the image has numbers, and with fewer."""
+FLOOR = 0.01
+HALVINGS = 6
+
+STEP_OVER_SHARE = 0.7
+STEP_OVER_NOISE = 1e-4
+"""Above this noise a layer is not stepped over: exact recovery would amplify the noise."""
+
+Known = Literal["responses", "relu", "avr"]
+
+
+@dataclass
+class _Images:
+    """State of a batch on its way; lists hold one entry an image."""
+
+    images: torch.Tensor
+    status: list[str]
+    iterations: list[int]
+    passes: list[float]
+
+
+def invert_map(
+    net: Network,
+    features: torch.Tensor,
+    layer: str,
+    size: Size,
+    *,
+    tolerance: float | None = None,
+    budget: float | None = None,
+    noise: float = 0.0,
+    watch: Watch | None = None,
+) -> Inverted:
+    """Images, N x 3 x H x W, from features of any layer.
+
+    Parameters
+    ----------
+    features : N x C x h x w, features of ``layer``.
+    size : height and width of the images.
+    tolerance : relative residual |f(x) - z| / |z| at which an image has converged; default 1e-4. With noise, the
+        noise where that is more: what is fitted beyond is noise.
+    budget : work in forward passes through the layer, default 450: 150 evaluations. The stages divide it among
+        themselves, so a shorter run is not the beginning of a longer one.
+    noise : of the features, as a share of their norm: it weighs the prior.
+    """
+    tolerance = max(TOLERANCE if tolerance is None else tolerance, noise)
+    budget = BUDGET if budget is None else budget
+    last = net.layer(layer)
+    known: Known = "responses"
+    if is_invertible(last.activation, last.slope):
+        target = linear_responses(features.float(), last.activation, last.slope)
+    else:
+        target = features.float().clamp_min(0)
+        known = "avr" if last.activation == "avr" else "relu"
+    work = multiplications(net, layer, size)
+    passes = [0.0] * len(target)
+    with arrays.using(features.device):
+        while known == "responses" and noise <= STEP_OVER_NOISE and steps_over(net, layer, size):
+            share = 2 * work[layer] / sum(work.values())
+            steps = int(STEP_OVER_SHARE * budget / share)
+            if steps < 1:
+                break
+            target, counts = step_over(net, layer, size, target, tolerance=0.01 * tolerance, iterations=steps)
+            passes = [spent + share * count for spent, count in zip(passes, counts, strict=True)]
+            layer = net.chain(layer)[-2].name
+        # A forward pass of what is left, in forward passes of the layer that was asked for.
+        unit = sum(multiplications(net, layer, size).values()) / sum(work.values())
+        allowed = (budget - max(passes, default=0.0)) / unit
+        began = time.perf_counter()
+        problem = _Problem(net, layer, size, target, known, noise)
+        seconds = time.perf_counter() - began
+        report = None
+        if watch is not None:
+            spent = max(passes, default=0.0)
+
+            def report(done: float, images: torch.Tensor) -> None:
+                watch(spent + unit * done, images)
+
+        found = problem.solve(tolerance, allowed, report)
+    return Inverted(
+        found.images,
+        found.status,
+        found.iterations,
+        [before + unit * after for before, after in zip(passes, found.passes, strict=True)],
+        seconds,
+        unit * problem.prepare_passes,
+    )
+
+
+class _Problem:
+    """Images whose responses (or features) at a layer are ``target``: prepared, then solved."""
+
+    def __init__(self, net: Network, layer: str, size: Size, target: torch.Tensor, known: Known, noise: float) -> None:
+        self.net, self.layer = net, layer
+        self.target, self.known, self.noise = target, known, noise
+        self.chain = Chain(net, layer, size)
+        self.step = net.layers[0].stride
+        self.prior = Prior(size, len(net.architecture.mean), step=self.step, device=target.device)
+        self.scale = target.flatten(1).norm(dim=1)
+        self.scale = torch.where(self.scale > 0, self.scale, 1)
+        # Mean squared response, of which the noise is a share.
+        self.power = (self.scale.square() / max(1, target[0].numel() if len(target) else 1)).view(-1, 1, 1, 1)
+        rectified = len(self.chain.layers) - 1
+        self.linear = rectified == 0 and known == "responses"
+        self.shallow = rectified <= SHALLOW
+        self.prepare_passes = 0.0
+        self.lags: torch.Tensor | None = None
+        if not self.linear:
+            self.lags, cost = response_covariance(net, layer)
+            self.prepare_passes += cost
+            self.typical = float(self.lags[len(self.lags) // 2, len(self.lags) // 2].diagonal().mean())
+            self.spectrum = spectrum(self.lags, self.chain.grid)
+        if self.shallow:
+            gram, cost = image_gram(net, layer)
+            self.prepare_passes += cost
+            self.precondition = self._preconditioner(gram)
+
+    def _preconditioner(self, gram: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+        _, height, width = self.prior.shape
+        matrices = spectrum(gram, (height // self.step, width // self.step))
+        typical = float(gram[len(gram) // 2, len(gram) // 2].diagonal().mean())
+        over = self.target[0].numel() >= self.prior.mean.numel() * self.prior.size[0] * self.prior.size[1] if len(
+            self.target
+        ) else True
+        shift = SHIFT_OVER if over else SHIFT_UNDER
+        shift = max(shift * typical * VARIANCE_UNIT, self.noise**2 * float(self.power.mean()))
+        solve = inverse(matrices + shift * self.prior.precision(self.step), FLOOR * typical)
+
+        def precondition(field: torch.Tensor) -> torch.Tensor:
+            return unpolyphase(solve(polyphase(field, self.step)), self.step)
+
+        return precondition
+
+    def residual(self, responses: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """What is left to explain, and (None: everywhere) where it changes with the responses."""
+        if self.known == "relu":
+            active = (target > 0) | (responses > 0)
+            return torch.where(active, target - responses, 0), active.float()
+        if self.known == "avr":
+            return torch.where(responses >= 0, target, -target) - responses, None
+        return target - responses, None
+
+    def solve(self, tolerance: float, budget: float, watch: Watch | None) -> _Images:
+        count = len(self.target)
+        white = self.target.new_zeros(count, *self.prior.shape)
+        state = _Images(self.prior.image(white), ["budget"] * count, [0] * count, [0.0] * count)
+        if not count:
+            return state
+        if not self.linear:
+            white = self._search(white, state, tolerance, SEARCH * budget if self.shallow else budget, watch)
+        if self.shallow:
+            self._gauss_newton(self.prior.field(white), state, tolerance, budget, watch)
+        return state
+
+    def _search(
+        self, white: torch.Tensor, state: _Images, tolerance: float, budget: float, watch: Watch | None
+    ) -> torch.Tensor:
+        """L-BFGS in w: coarse, then fine."""
+        total = int(budget // EVALUATION)
+        coarse = min(COARSE_EVALUATIONS, total // 2)
+        shown = state.images.clone()
+        for e, evaluations in ((COARSE, coarse), (FINE, total - coarse)):
+            live = torch.tensor([i for i, s in enumerate(state.status) if s == "budget"], device=white.device)
+            if not len(live) or evaluations < 1:
+                continue
+            variance = self.noise**2 * float(self.power.mean())
+            weigh = inverse(self.spectrum, e * self.typical + variance)
+            done = max(state.passes)
+            count = 0
+
+            def evaluate(
+                points: torch.Tensor,
+                images: torch.Tensor,
+                live: torch.Tensor = live,
+                weigh: Callable[[torch.Tensor], torch.Tensor] = weigh,
+                done: float = done,
+            ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+                nonlocal count
+                chosen = live[images]
+                pictures = self.prior.image(points)
+                at = self.chain.linearise(pictures)
+                residual, active = self.residual(at.responses, self.target[chosen])
+                weighted = weigh(residual)
+                ridge = PRIOR_WEIGHT + self.noise**2 * self.power[chosen] / self.typical
+                value = 0.5 * (residual * weighted).flatten(1).sum(1)
+                value = value + 0.5 * (ridge * points.square()).flatten(1).sum(1)
+                pulled = weighted if active is None else weighted * active
+                field = self.prior.extend(self.chain.transposed(at, pulled))
+                gradient = ridge * points - self.prior.field_adjoint(field)
+                misfit = residual.flatten(1).norm(dim=1) / self.scale[chosen]
+                count += 1
+                if watch is not None:
+                    shown[chosen] = pictures
+                    watch(done + EVALUATION * count, shown)
+                return value, gradient, misfit <= tolerance
+
+            found = lbfgs(evaluate, white[live], evaluations=evaluations)
+            white = white.index_copy(0, live, found.point)
+            for place, image in enumerate(live.tolist()):
+                state.iterations[image] += found.evaluations[place]
+                state.passes[image] += EVALUATION * found.evaluations[place]
+                if found.status[place] == "converged":
+                    state.status[image] = "converged"
+        state.images = self.prior.image(white)
+        return white
+
+    def _gauss_newton(
+        self, field: torch.Tensor, state: _Images, tolerance: float, budget: float, watch: Watch | None
+    ) -> None:
+        """Gauss-Newton on the image, the rounds of conjugate gradients growing; changes ``state``."""
+        live = torch.tensor([i for i, s in enumerate(state.status) if s == "budget"], device=field.device)
+        field = field[live]
+        used = max((state.passes[i] for i in live.tolist()), default=0.0) + 1
+        at = self.chain.linearise(self.prior.mean + self.prior.crop(field))
+        inner = float(LINEAR_INNER if self.linear else INNER)
+        while len(live):
+            steps = min(round(inner), int((budget - used - 1) // 2))
+            target, ridge = self.target[live], self.noise**2 * self.power[live]
+            residual, active = self.residual(at.responses, target)
+            misfit = residual.flatten(1).norm(dim=1) / self.scale[live]
+            for index in (misfit <= tolerance).nonzero().flatten().tolist():
+                state.status[int(live[index])] = "converged"
+            keep = misfit > tolerance
+            if steps < 1:
+                keep = torch.zeros_like(keep)
+            state.images[live] = self.prior.mean + self.prior.crop(field)
+            for image in live.tolist():
+                state.passes[image] = used
+            if watch is not None:
+                watch(used, state.images)
+            live, field, target, ridge, residual = (each[keep] for each in (live, field, target, ridge, residual))
+            at, active = at[keep], None if active is None else active[keep]
+            if not len(live):
+                break
+
+            def normal(
+                values: torch.Tensor,
+                at: object = at,
+                active: torch.Tensor | None = active,
+                ridge: torch.Tensor = ridge,
+            ) -> torch.Tensor:
+                change = self.chain.product(at, self.prior.crop(values))  # type: ignore[arg-type]
+                if active is not None:
+                    change = change * active
+                result = self.prior.extend(self.chain.transposed(at, change))  # type: ignore[arg-type]
+                if self.noise:
+                    result = result + ridge * self.prior.whiten_adjoint(self.prior.whiten(values))
+                return result
+
+            pulled = residual if active is None else residual * active
+            right = self.prior.extend(self.chain.transposed(at, pulled))
+            before = residual.square().flatten(1).sum(1)
+            if self.noise:
+                white = self.prior.whiten(field)
+                right = right - ridge * self.prior.whiten_adjoint(white)
+                before = before + (ridge * white.square()).flatten(1).sum(1)
+            change = conjugate_gradients(normal, right, self.precondition, steps)
+            used += 2 * steps
+            length = torch.ones(len(live), 1, 1, 1, device=field.device)
+            for _ in range(HALVINGS + 1):
+                trial = field + length * change
+                reached = self.chain.linearise(self.prior.mean + self.prior.crop(trial))
+                used += 1
+                after = self.residual(reached.responses, target)[0].square().flatten(1).sum(1)
+                if self.noise:
+                    after = after + (ridge * self.prior.whiten(trial).square()).flatten(1).sum(1)
+                good = after <= before
+                if good.all() or used >= budget:
+                    break
+                length = torch.where(good.view(-1, 1, 1, 1), length, length / 2)
+            for image in live.tolist():
+                state.iterations[image] += steps
+            for index in (~good).nonzero().flatten().tolist():
+                state.status[int(live[index])] = "stagnated"
+                state.passes[int(live[index])] = used
+            live, field, at = live[good], trial[good], reached[good]
+            inner *= 1.0 if self.linear else GROWTH
+
+
+VARIANCE_UNIT = 1.0
