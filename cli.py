@@ -98,7 +98,7 @@ def invert(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures to reconstruct.")],
     model: Annotated[str, typer.Option(help="A name in the zoo, or the path of a TOML specification.")],
     layer: Annotated[str, typer.Option(help="A layer, several with commas, or 'all'.")],
-    method: Annotated[str, typer.Option(help="A method, several with commas, or 'all'.")] = "linear",
+    method: Annotated[str, typer.Option(help="A method, several with commas, or 'all'.")] = "map",
     linear_form: Annotated[str, typer.Option(help="Pseudoinverse of linear: global or patch.")] = "global",
     damping: Annotated[
         str, typer.Option(help="Damping of each layer's least squares, by its largest squared singular value; or auto.")
@@ -107,6 +107,8 @@ def invert(
     native: Annotated[bool, typer.Option("--native", help="Never resize; trim to what the strides cover.")] = False,
     budget: Annotated[float | None, typer.Option(help="Work at which a method stops, in forward passes.")] = None,
     tolerance: Annotated[float | None, typer.Option(help="Feature residual at which a method stops.")] = None,
+    noise: Annotated[float, typer.Option(help="Gaussian noise on the features, as a share of their norm.")] = 0.0,
+    quantise: Annotated[str | None, typer.Option(help="Round the features: float16 or int8.")] = None,
     random_weights: Annotated[
         int | None, typer.Option(metavar="SEED", help="Random weights instead of a file.")
     ] = None,
@@ -120,6 +122,10 @@ def invert(
 
     Writes, for each image, STEM.MODEL.LAYER.METHOD.png and STEM.MODEL.comparison.png.
     """
+    if not 0 <= noise < 1:
+        raise CallError(f"--noise is a share of the features' norm, at least 0 and below 1, not {noise:g}")
+    if quantise not in (None, "float16", "int8"):
+        raise CallError(f"--quantise is float16 or int8, not '{quantise}'")
     if size is not None and native:
         raise CallError("--size resizes and --native never does: give one of them")
     with _busy("loading", quiet or as_json):
@@ -133,7 +139,8 @@ def invert(
         layers = layer_list(net, layer)
         alone = "," not in method and method != "all" and layer != "all"
         methods = _methods(net, method, layers, alone, quiet)
-    options = {"linear_form": linear_form, "damping": _damping(damping), "budget": budget, "tolerance": tolerance}
+    options = {"linear_form": linear_form, "damping": _damping(damping), "budget": budget, "tolerance": tolerance, "seed": seed}
+    sent = {"noise": noise, "quantise": quantise, "seed": seed}
     records: list[dict[str, Any]] = []
     failures = 0
     with _progress(len(images) * sum(map(len, methods.values())), quiet or as_json) as advance:
@@ -142,7 +149,7 @@ def invert(
                 failures += 1
                 notes.print(f"reconstruct: {batch}", soft_wrap=True, markup=False)
             else:
-                records += _reconstruct(net, batch, methods, options, output, advance)
+                records += _reconstruct(net, batch, methods, options, sent, output, advance)
     if as_json:
         print(json.dumps([_strict(record) for record in records], indent=2, allow_nan=False))
     elif not quiet and records:
@@ -291,6 +298,7 @@ def _reconstruct(
     items: list[Item],
     methods: dict[str, list[str]],
     options: dict[str, Any],
+    sent: dict[str, Any],
     output: Path,
     advance: Callable[[int], None],
 ) -> list[dict[str, Any]]:
@@ -298,7 +306,7 @@ def _reconstruct(
     import torch
 
     from reconstruct.images import save_image, write_png
-    from reconstruct.inversion import invert
+    from reconstruct.inversion import applicable, disturb, invert
     from reconstruct.metrics import quality
     from reconstruct.report.figures import Panel, comparison
 
@@ -307,10 +315,18 @@ def _reconstruct(
     records: list[list[dict[str, Any]]] = [[] for _ in items]
     rows: list[dict[str, list[Panel]]] = [{} for _ in items]
     for layer, chosen in methods.items():
-        features = net.features(batch, layer)
-        for method in chosen:
-            result = invert(net, features, layer, method, size=(batch.shape[2], batch.shape[3]), **options)
+        features, level = disturb(net.features(batch, layer), **sent)
+        # The reader wants the reference: linear is in every figure where it applies, asked for or not.
+        silent = [] if "linear" in chosen or applicable(net, layer, "linear") else ["linear"]
+        for method in (*chosen, *silent):
+            own = options | ({"budget": None, "tolerance": None} if method in silent else {})
+            result = invert(net, features, layer, method, size=(batch.shape[2], batch.shape[3]), noise=level, **own)
             judged = quality(batch, result.image)
+            for i in range(len(items)):
+                detail = f"{judged.psnr[i]:.1f} dB, SSIM {judged.ssim[i]:.3f}"
+                rows[i].setdefault(method, []).append(Panel(result.image[i], f"{layer}, {method}", detail))
+            if method in silent:
+                continue
             for i, item in enumerate(items):
                 target = output / f"{item.stem}.{net.name}.{layer}.{method}.png"
                 save_image(result.image[i], target)
@@ -330,13 +346,12 @@ def _reconstruct(
                         # What a batch prepares is there already for all but its first image.
                         "prepare_seconds": 0.0 if i else result.prepare_seconds,
                         "prepare_passes": 0.0 if i else result.prepare_passes,
+                        "noise": level,
                         "device": str(batch.device),
                         "output": str(target),
                         "comparison": str(shown[i]),
                     }
                 )
-                detail = f"{judged.psnr[i]:.1f} dB, SSIM {judged.ssim[i]:.3f}"
-                rows[i].setdefault(method, []).append(Panel(result.image[i], f"{layer}, {method}", detail))
             advance(len(items))
     for item, panels, path in zip(items, rows, shown, strict=True):
         write_png(comparison(Panel(item.picture, "original", item.stem), list(panels.values())), path)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from reconstruct.convolution import Convolution, frame
     from reconstruct.errors import CallError, FeatureError, ImageError, ModelError, ReconstructError
     from reconstruct.images import load_image, save_image
-    from reconstruct.inversion import Result, invert
+    from reconstruct.inversion import Result, disturb, invert
     from reconstruct.metrics import Quality, quality
     from reconstruct.network import Architecture, Network, fold_batch_norm
     from reconstruct.zoo import describe, load_model, model_names
@@ -25,7 +25,7 @@ _HOMES = {
     "convolution": ["Convolution", "frame"],
     "errors": ["CallError", "FeatureError", "ImageError", "ModelError", "ReconstructError"],
     "images": ["load_image", "save_image"],
-    "inversion": ["Result", "invert"],
+    "inversion": ["Result", "disturb", "invert"],
     "metrics": ["Quality", "quality"],
     "network": ["Architecture", "Network", "fold_batch_norm"],
     "zoo": ["describe", "load_model", "model_names"],
@@ -45,6 +45,7 @@ __all__ = [
     "Result",
     "__version__",
     "describe",
+    "disturb",
     "fold_batch_norm",
     "frame",
     "invert",

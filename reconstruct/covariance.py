@@ -16,6 +16,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -23,6 +24,7 @@ from platformdirs import user_cache_path
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from reconstruct.activations import activate, phases
 from reconstruct.jacobian import Chain
 from reconstruct.network import Network
 from reconstruct.prior import AXES, EXPONENT, MARGIN, SLOWEST, SPREAD, VARIANCE, Prior
@@ -47,7 +49,7 @@ def response_covariance(net: Network, layer: str, *, seed: int = 0) -> tuple[tor
         at = chain.linearise(prior.image(prior.draw(BATCH, generator)))
         return chain.product(at, prior.field(prior.draw(BATCH, generator)))
 
-    return _cached(net, layer, "response_covariance", seed, sample)
+    return _lags_of(net, layer, "response_covariance", seed, sample)
 
 
 def image_gram(net: Network, layer: str, *, seed: int = 0) -> tuple[torch.Tensor, float]:
@@ -62,7 +64,76 @@ def image_gram(net: Network, layer: str, *, seed: int = 0) -> tuple[torch.Tensor
         noise = torch.randn(at.responses.shape, generator=generator).to(at.responses.device)
         return polyphase(chain.transposed(at, noise), step)
 
-    return _cached(net, layer, "image_gram", seed, sample)
+    return _lags_of(net, layer, "image_gram", seed, sample)
+
+
+def exact_image_gram(net: Network, layer: str) -> torch.Tensor:
+    """J^T J of a network's first layer, whose Jacobian is the same for every image: all its lags, as ``image_gram``."""
+    step, reach = net.layers[0].stride, math.ceil(net.layers[0].kernel / net.layers[0].stride) - 1
+    channels = len(net.architecture.mean) * step**2
+    grid = 2 * reach + 1
+    chain = Chain(net, layer, (grid * step, grid * step), periodic=True)
+    device = net.mean.device
+    impulses = torch.zeros(channels, channels, grid, grid, device=device)
+    impulses[range(channels), range(channels), reach, reach] = 1
+    images = unpolyphase(impulses, step)
+    at = chain.linearise(images)
+    columns = polyphase(chain.transposed(at, chain.product(at, images)), step)
+    return columns.permute(2, 3, 1, 0)
+
+
+@dataclass(frozen=True)
+class MeanField:
+    """A network as the affine map that fits it best on average over prior images, and what that map misses.
+
+    Attributes
+    ----------
+    slopes, offsets : of the features of each layer below, lowest first, 1 x C x 1 x 1: the regression of a feature on
+        its response. For CReLU on a symmetric response the slopes are 1/2 and -1/2 and both offsets E|z|/2.
+    error : covariance by lags of the responses minus the affine map's.
+    total : covariance by lags of the responses.
+    """
+
+    slopes: list[torch.Tensor]
+    offsets: list[torch.Tensor]
+    error: torch.Tensor
+    total: torch.Tensor
+
+
+def mean_field(net: Network, layer: str, *, seed: int = 0) -> tuple[MeanField, float]:
+    """The best affine map, measured on 32 random prior images, cached, and its cost; as ``response_covariance``."""
+
+    def estimate() -> dict[str, torch.Tensor]:
+        chain, prior = _torus(net, layer)
+        generator = torch.Generator().manual_seed(seed)
+        images = prior.image(prior.draw(IMAGES, generator))
+        found: dict[str, torch.Tensor] = {}
+        values = (images - net.mean) / net.std
+        slopes, offsets = [], []
+        for i, (each, operator, bias) in enumerate(zip(chain.layers, chain.operators, chain.biases, strict=True)):
+            values = operator.convolve(values)
+            if bias is not None:
+                values = values + bias
+            if i == len(chain.layers) - 1:
+                break
+            features = activate(values, each.activation, each.slope)
+            given = torch.cat((values, values), 1) if phases(each.activation) == 2 else values
+            centre, level = given.mean(dim=(0, 2, 3), keepdim=True), features.mean(dim=(0, 2, 3), keepdim=True)
+            spread = (given - centre).square().mean(dim=(0, 2, 3), keepdim=True)
+            slope = ((given - centre) * features).mean(dim=(0, 2, 3), keepdim=True) / spread.clamp_min(1e-30)
+            slopes.append(slope)
+            offsets.append(level - slope * centre)
+            found[f"slope{i}"], found[f"offset{i}"] = slopes[-1], offsets[-1]
+            values = features
+        error = values - chain.affine(images, slopes, offsets)
+        for name, what in (("error", error), ("total", values - values.mean(dim=(0, 2, 3), keepdim=True))):
+            found[name] = _taper(_cross(what) / IMAGES, REACH["response_covariance"])
+        return found
+
+    found, cost = _cached(net, layer, "mean_field", seed, estimate)
+    below = range(len(net.chain(layer)) - 1)
+    slopes, offsets = ([found[f"{name}{i}"] for i in below] for name in ("slope", "offset"))
+    return MeanField(slopes, offsets, found["error"], found["total"]), cost
 
 
 def spectrum(lags: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
@@ -107,37 +178,54 @@ def unpolyphase(parts: torch.Tensor, step: int) -> torch.Tensor:
 Sampler = Callable[[Chain, Prior, torch.Generator], torch.Tensor]
 
 
-def _cached(net: Network, layer: str, what: str, seed: int, sample: Sampler) -> tuple[torch.Tensor, float]:
+def _lags_of(net: Network, layer: str, what: str, seed: int, sample: Sampler) -> tuple[torch.Tensor, float]:
+    def estimate() -> dict[str, torch.Tensor]:
+        chain, prior = _torus(net, layer)
+        generator = torch.Generator().manual_seed(seed)
+        total = sum((_cross(sample(chain, prior, generator)) for _ in range(IMAGES // BATCH)), torch.zeros(()))
+        return {"lags": _taper(total / IMAGES, REACH[what])}
+
+    found, cost = _cached(net, layer, what, seed, estimate)
+    return found["lags"], cost
+
+
+def _cached(
+    net: Network, layer: str, what: str, seed: int, estimate: Callable[[], dict[str, torch.Tensor]]
+) -> tuple[dict[str, torch.Tensor], float]:
     path = _folder() / f"{what}-{_fingerprint(net, layer, seed)}.safetensors"
-    with suppress(OSError, SafetensorError, KeyError), safe_open(path, framework="pt") as file:
-        return file.get_tensor("lags").to(net.mean.device), 0.0
-    lags = _estimate(net, layer, REACH[what], seed, sample)
-    # A cache that cannot be written is not there the next time: nothing is lost but 0.3 seconds.
+    with suppress(OSError, SafetensorError), safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name).to(net.mean.device) for name in file.keys()}, 0.0  # noqa: SIM118
+    found = estimate()
+    # A cache that cannot be written is not there the next time: nothing is lost but half a second.
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(save({"lags": lags.cpu().contiguous()}))
+            file.write(save({name: values.cpu().contiguous() for name, values in found.items()}))
         os.replace(file.name, path)
-    share = (_side(net, layer) / net.input_size) ** 2
-    return lags, 2 * IMAGES * share
+    return found, 2 * IMAGES * (_side(net, layer) / net.input_size) ** 2
 
 
-def _estimate(net: Network, layer: str, reach: int, seed: int, sample: Sampler) -> torch.Tensor:
-    side = _side(net, layer)
-    chain = Chain(net, layer, (side, side), periodic=True)
-    prior = Prior((side, side), len(net.architecture.mean), torus=True, device=net.mean.device)
-    generator = torch.Generator().manual_seed(seed)
-    total: torch.Tensor | None = None
-    for _ in range(IMAGES // BATCH):
-        waves = torch.fft.rfft2(sample(chain, prior, generator)).permute(2, 3, 1, 0)
-        cross = waves @ waves.mH
-        total = cross if total is None else total + cross
-    assert total is not None
-    grid = len(total)
-    lags = torch.fft.irfft2(total / (IMAGES * grid**2), s=(grid, grid), dim=(0, 1))
-    distances = torch.arange(-reach, reach + 1)
+def _torus(net: Network, layer: str) -> tuple[Chain, Prior]:
+    side = (_side(net, layer),) * 2
+    return (
+        Chain(net, layer, side, periodic=True),
+        Prior(side, len(net.architecture.mean), torus=True, device=net.mean.device),
+    )
+
+
+def _cross(values: torch.Tensor) -> torch.Tensor:
+    """Sum over images of the cross-spectra of channels, N x K x g x g' to g x (g'/2 + 1) x K x K, by position."""
+    waves = torch.fft.rfft2(values).permute(2, 3, 1, 0)
+    return waves @ waves.mH / (values.shape[2] * values.shape[3])
+
+
+def _taper(spectra: torch.Tensor, reach: int) -> torch.Tensor:
+    """Spectra on a square torus to lags, tapered."""
+    grid = len(spectra)
+    lags = torch.fft.irfft2(spectra, s=(grid, grid), dim=(0, 1))
+    distances = torch.arange(-reach, reach + 1, device=lags.device)
     # The triangle's transform is non-negative, so the product of the two stays positive semi-definite.
-    window = (1 - distances.abs() / (reach + 1)).to(lags)
+    window = 1 - distances.abs() / (reach + 1)
     chosen = lags[distances % grid][:, distances % grid]
     return chosen * (window[:, None] * window[None, :])[:, :, None, None]
 

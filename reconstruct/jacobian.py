@@ -74,6 +74,20 @@ class Chain:
                 values = activate(values, layer.activation, layer.slope)
         return Linearised(values, slopes)
 
+    def affine(
+        self, images: torch.Tensor, slopes: list[torch.Tensor], offsets: list[torch.Tensor]
+    ) -> torch.Tensor:
+        """Responses if every activation were an affine map of its responses, one slope and offset a feature."""
+        values = (images - self.net.mean) / self.net.std
+        for i, (layer, operator, bias) in enumerate(zip(self.layers, self.operators, self.biases, strict=True)):
+            values = operator.convolve(values)
+            if bias is not None:
+                values = values + bias
+            if i < len(slopes):
+                values = torch.cat((values, values), 1) if phases(layer.activation) == 2 else values
+                values = values * slopes[i] + offsets[i]
+        return values
+
     def product(self, at: Linearised, images: torch.Tensor) -> torch.Tensor:
         """J v: the change of the responses, N x K x h x w, for a change of the images, N x 3 x H x W."""
         values = images / self.net.std

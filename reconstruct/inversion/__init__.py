@@ -13,11 +13,20 @@ import torch
 from reconstruct import arrays
 from reconstruct.activations import check_features, is_invertible, linear_responses
 from reconstruct.errors import CallError, FeatureError
-from reconstruct.inversion.linear import Damping, Form, Inverted, invert_linear
+from reconstruct.inversion.gradient import invert_gradient
+from reconstruct.inversion.inverted import Inverted, Watch
+from reconstruct.inversion.linear import Damping, Form, invert_linear
+from reconstruct.inversion.map import invert_map
+from reconstruct.inversion.wiener import invert_wiener
 from reconstruct.network import Layer, Network, Size
 
-METHODS: dict[str, Callable[..., Inverted]] = {"linear": invert_linear}
-"""Every method by name."""
+METHODS: dict[str, Callable[..., Inverted]] = {
+    "map": invert_map,
+    "wiener": invert_wiener,
+    "linear": invert_linear,
+    "gradient": invert_gradient,
+}
+"""Every method by name, the default first."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +38,8 @@ class Result:
     image : N x 3 x H x W, float32, in the image's scale but not clipped to [0, 1].
     feature_residual : |f(x') - z| / |z|, at the layer's linear responses where the activation keeps them (CReLU),
         at its features otherwise.
-    status : ``converged``, ``budget`` (stopped by the budget) or ``stagnated`` (by rounding).
-    iterations : of all layers' solves together.
+    status : ``converged``, ``budget`` (stopped by the budget) or ``stagnated`` (no step improves any more).
+    iterations : of all solves together; evaluations and conjugate-gradient iterations alike.
     forward_passes : work in forward passes through the layer: forward = 1, forward and backward = 3, an operator
         and its adjoint = 2; a solve at one layer of a chain counts by its share of the multiplications.
     seconds : for the whole batch, preparation left out.
@@ -51,13 +60,16 @@ def invert(
     net: Network,
     features: object,
     layer: str,
-    method: str = "linear",
+    method: str = "map",
     *,
     size: Size | int | None = None,
     linear_form: Form = "global",
     damping: Damping = "auto",
     tolerance: float | None = None,
     budget: float | None = None,
+    noise: float = 0.0,
+    seed: int = 0,
+    watch: Watch | None = None,
 ) -> Result:
     """Images from features of one layer, without learning.
 
@@ -66,11 +78,15 @@ def invert(
     net : the network that made the features, on their device.
     features : N x C x h x w, torch, NumPy or CuPy; after CReLU, C is twice the layer's filters.
     layer : the layer's name.
-    method : ``linear``, see ``inversion.linear``.
+    method : ``map``, ``wiener``, ``linear`` or ``gradient``: each has its module, which says what it does.
     size : height and width of the images (an int: square). Default the model's own where it fits the features;
         otherwise required, because a stride forgets it.
     linear_form, damping : of ``linear``.
-    tolerance, budget : when an iterative method stops; see the method for its defaults.
+    tolerance, budget : feature residual, and work in forward passes, at which a method stops; defaults by method.
+    noise : of the features, its norm as a share of theirs, where they have been rounded or disturbed (``disturb``):
+        ``map`` and ``wiener`` weigh the prior by it, and features need no longer be exactly what the activation gives.
+    seed : of whatever is random (the start of ``gradient``).
+    watch : called by ``map`` and ``gradient`` as they go on, with the forward passes so far and the images.
 
     Returns
     -------
@@ -90,12 +106,20 @@ def invert(
         raise CallError(f"tolerance is a relative residual between 0 and 1, not {tolerance:g}")
     if budget is not None and not budget >= 1:
         raise CallError(f"budget is a number of forward passes, at least 1, not {budget:g}")
+    if not 0 <= noise < 1:
+        raise CallError(f"noise is a share of the features' norm, at least 0 and below 1, not {noise:g}")
     chosen = net.layer(layer)
-    values = _checked(net, arrays.as_tensor(features), chosen)
+    values = _checked(net, arrays.as_tensor(features), chosen, noise)
     area = _image_size(net, values, chosen, size)
     options: dict[str, Any] = {"tolerance": tolerance, "budget": budget}
     if method == "linear":
         options |= {"linear_form": linear_form, "damping": damping}
+    if method in ("map", "wiener"):
+        options["noise"] = noise
+    if method in ("map", "gradient"):
+        options["watch"] = watch
+    if method == "gradient":
+        options["seed"] = seed
     began = time.perf_counter()
     with torch.no_grad():
         inverted = METHODS[method](net, values, layer, area, **options)
@@ -111,6 +135,40 @@ def invert(
         inverted.prepare_seconds,
         inverted.prepare_passes,
     )
+
+
+def disturb(
+    features: torch.Tensor, *, noise: float = 0.0, quantise: str | None = None, seed: int = 0
+) -> tuple[torch.Tensor, float]:
+    """Features as somebody else receives them, and the disturbance's norm as a share of theirs (its mean over images).
+
+    Parameters
+    ----------
+    noise : standard deviation of Gaussian noise, in units of the root mean square of an image's features: the norm of
+        the noise is this share of the features' norm.
+    quantise : ``float16``, or ``int8``: 256 equal steps from an image's smallest feature to its largest.
+    seed : of the noise; an image's does not depend on the batch that it is in.
+    """
+    disturbed = features
+    if noise:
+        shape = features.shape[1:]
+        normal = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(features)
+        level = features.flatten(1).square().mean(dim=1).sqrt().view(-1, *[1] * len(shape))
+        disturbed = features + noise * level * normal
+    if quantise == "float16":
+        disturbed = disturbed.half().to(features.dtype)
+    elif quantise == "int8":
+        flat = disturbed.flatten(1)
+        low, high = (each.view(-1, *[1] * (features.ndim - 1)) for each in (flat.amin(1), flat.amax(1)))
+        width = (high - low).clamp_min(torch.finfo(features.dtype).tiny) / 255
+        disturbed = low + ((disturbed - low) / width).round() * width
+    elif quantise is not None:
+        raise CallError(f"features are rounded to float16 or int8, not '{quantise}'")
+    if not len(features):
+        return disturbed, noise
+    scale = features.flatten(1).norm(dim=1)
+    share = (disturbed - features).flatten(1).norm(dim=1) / torch.where(scale > 0, scale, 1)
+    return disturbed, float(share.mean())
 
 
 def feature_residual(net: Network, images: torch.Tensor, features: torch.Tensor, layer: Layer) -> list[float]:
@@ -136,17 +194,17 @@ def check_method(method: str) -> None:
 
 def applicable(net: Network, layer: str, method: str) -> str | None:
     """None if the method can invert this layer, otherwise why not."""
-    if method == "linear":
+    if method in ("linear", "wiener"):
         for each in net.chain(layer):
             if not is_invertible(each.activation, each.slope):
                 return (
-                    f"method linear needs the linear responses of {each.name}, and its {each.activation} does not keep "
+                    f"method {method} needs the linear responses of {each.name}, and its {each.activation} does not keep "
                     f"them: it needs CReLU at and below {layer}"
                 )
     return None
 
 
-def _checked(net: Network, features: torch.Tensor, layer: Layer) -> torch.Tensor:
+def _checked(net: Network, features: torch.Tensor, layer: Layer, noise: float) -> torch.Tensor:
     if features.ndim != 4 or features.shape[1] != layer.channels:
         shape = " x ".join(map(str, features.shape))
         raise FeatureError(f"{layer.name} of {net.name} gives N x {layer.channels} x h x w features, not {shape}")
@@ -154,7 +212,8 @@ def _checked(net: Network, features: torch.Tensor, layer: Layer) -> torch.Tensor
         raise FeatureError(f"features are floating point, not {features.dtype}")
     if features.device != net.mean.device:
         raise FeatureError(f"features are on {features.device}, the network on {net.mean.device}; bring them together")
-    check_features(features, layer.activation, layer.slope)
+    # Disturbed features are finite, no more.
+    check_features(features, "none" if noise else layer.activation, layer.slope)
     return features if features.dtype == torch.float64 else features.float()
 
 

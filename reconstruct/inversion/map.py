@@ -30,7 +30,7 @@ import torch
 
 from reconstruct import arrays
 from reconstruct.activations import is_invertible, linear_responses
-from reconstruct.covariance import image_gram, inverse, polyphase, response_covariance, spectrum, unpolyphase
+from reconstruct.covariance import exact_image_gram, image_gram, inverse, polyphase, response_covariance, spectrum, unpolyphase
 from reconstruct.inversion.inverted import Inverted, Watch
 from reconstruct.inversion.step_over import step_over, steps_over
 from reconstruct.jacobian import Chain, multiplications
@@ -39,7 +39,7 @@ from reconstruct.optimise import conjugate_gradients, lbfgs
 from reconstruct.prior import Prior
 
 BUDGET = 450.0
-TOLERANCE = 1e-4
+TOLERANCE = 1e-5
 
 EVALUATION = 3
 """Forward passes of an evaluation, forward and backward, by convention."""
@@ -53,14 +53,12 @@ SHALLOW = 2
 """Rectifications below a layer up to which Gauss-Newton takes over: the preconditioner is a mean over their signs."""
 SEARCH = 1 / 3
 """Share of the budget for L-BFGS before Gauss-Newton takes over."""
-INNER, GROWTH = 8, 1.3
+INNER, GROWTH = 8, 1.5
 """Conjugate-gradient iterations of the first Gauss-Newton step, and from each step to the next."""
-LINEAR_INNER = 60
-"""The same where no rectification lies below and the problem is linear."""
-SHIFT_OVER, SHIFT_UNDER = 0.01, 0.1
+SHIFT_OVER, SHIFT_UNDER = 0.003, 0.1
 """Of P^-1 in the preconditioner, in units of the mean diagonal of E[J^T J]: for layers with at least as many responses
 as the image has numbers, and with fewer."""
-FLOOR = 0.01
+FLOOR = 0.1
 HALVINGS = 6
 
 STEP_OVER_SHARE = 0.7
@@ -97,7 +95,7 @@ def invert_map(
     ----------
     features : N x C x h x w, features of ``layer``.
     size : height and width of the images.
-    tolerance : relative residual |f(x) - z| / |z| at which an image has converged; default 1e-4. With noise, the
+    tolerance : relative residual |f(x) - z| / |z| at which an image has converged; default 1e-5. With noise, the
         noise where that is more: what is fitted beyond is noise.
     budget : work in forward passes through the layer, default 450: 150 evaluations. The stages divide it among
         themselves, so a shorter run is not the beginning of a longer one.
@@ -171,7 +169,7 @@ class _Problem:
             self.typical = float(self.lags[len(self.lags) // 2, len(self.lags) // 2].diagonal().mean())
             self.spectrum = spectrum(self.lags, self.chain.grid)
         if self.shallow:
-            gram, cost = image_gram(net, layer)
+            gram, cost = (exact_image_gram(net, layer), 0.0) if self.linear else image_gram(net, layer)
             self.prepare_passes += cost
             self.precondition = self._preconditioner(gram)
 
@@ -183,7 +181,7 @@ class _Problem:
             self.target
         ) else True
         shift = SHIFT_OVER if over else SHIFT_UNDER
-        shift = max(shift * typical * VARIANCE_UNIT, self.noise**2 * float(self.power.mean()))
+        shift = max(shift * typical, self.noise**2 * float(self.power.mean()))
         solve = inverse(matrices + shift * self.prior.precision(self.step), FLOOR * typical)
 
         def precondition(field: torch.Tensor) -> torch.Tensor:
@@ -272,7 +270,8 @@ class _Problem:
         field = field[live]
         used = max((state.passes[i] for i in live.tolist()), default=0.0) + 1
         at = self.chain.linearise(self.prior.mean + self.prior.crop(field))
-        inner = float(LINEAR_INNER if self.linear else INNER)
+        # A linear problem is one solve.
+        inner = budget if self.linear else float(INNER)
         while len(live):
             steps = min(round(inner), int((budget - used - 1) // 2))
             target, ridge = self.target[live], self.noise**2 * self.power[live]
@@ -334,7 +333,4 @@ class _Problem:
                 state.status[int(live[index])] = "stagnated"
                 state.passes[int(live[index])] = used
             live, field, at = live[good], trial[good], reached[good]
-            inner *= 1.0 if self.linear else GROWTH
-
-
-VARIANCE_UNIT = 1.0
+            inner *= GROWTH
