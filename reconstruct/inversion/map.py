@@ -55,9 +55,9 @@ SEARCH = 1 / 3
 """Share of the budget for L-BFGS before Gauss-Newton takes over."""
 INNER, GROWTH = 8, 1.5
 """Conjugate-gradient iterations of the first Gauss-Newton step, and from each step to the next."""
-SHIFT_OVER, SHIFT_UNDER = 0.003, 0.1
-"""Of P^-1 in the preconditioner, in units of the mean diagonal of E[J^T J]: for layers with at least as many responses
-as the image has numbers, and with fewer."""
+SHIFT_LINEAR, SHIFT_OVER, SHIFT_UNDER = 0.01, 0.003, 0.1
+"""Of P^-1 in the preconditioner, in units of the mean diagonal of E[J^T J]: for a first layer, for others with at least as
+many responses as the image has numbers, and with fewer."""
 FLOOR = 0.1
 HALVINGS = 6
 
@@ -161,6 +161,7 @@ class _Problem:
         rectified = len(self.chain.layers) - 1
         self.linear = rectified == 0 and known == "responses"
         self.shallow = rectified <= SHALLOW
+        self.multiplications = sum(multiplications(net, layer, size).values())
         self.prepare_passes = 0.0
         self.lags: torch.Tensor | None = None
         if not self.linear:
@@ -168,6 +169,7 @@ class _Problem:
             self.prepare_passes += cost
             self.typical = float(self.lags[len(self.lags) // 2, len(self.lags) // 2].diagonal().mean())
             self.spectrum = spectrum(self.lags, self.chain.grid)
+            self.prepare_passes += 2 * self._inversion(self.spectrum)
         if self.shallow:
             gram, cost = (exact_image_gram(net, layer), 0.0) if self.linear else image_gram(net, layer)
             self.prepare_passes += cost
@@ -177,17 +179,21 @@ class _Problem:
         _, height, width = self.prior.shape
         matrices = spectrum(gram, (height // self.step, width // self.step))
         typical = float(gram[len(gram) // 2, len(gram) // 2].diagonal().mean())
-        over = self.target[0].numel() >= self.prior.mean.numel() * self.prior.size[0] * self.prior.size[1] if len(
-            self.target
-        ) else True
-        shift = SHIFT_OVER if over else SHIFT_UNDER
+        responses = self.chain.filters * self.chain.grid[0] * self.chain.grid[1]
+        numbers = self.prior.shape[0] * self.prior.size[0] * self.prior.size[1]
+        shift = SHIFT_LINEAR if self.linear else SHIFT_OVER if responses >= numbers else SHIFT_UNDER
         shift = max(shift * typical, self.noise**2 * float(self.power.mean()))
+        self.prepare_passes += self._inversion(matrices)
         solve = inverse(matrices + shift * self.prior.precision(self.step), FLOOR * typical)
 
         def precondition(field: torch.Tensor) -> torch.Tensor:
             return unpolyphase(solve(polyphase(field, self.step)), self.step)
 
         return precondition
+
+    def _inversion(self, matrices: torch.Tensor) -> float:
+        """Forward passes that inverting these matrices costs: some n^3 complex multiplications, of four real ones, each."""
+        return 4.0 * matrices.shape[0] * matrices.shape[1] * matrices.shape[2] ** 3 / self.multiplications
 
     def residual(self, responses: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """What is left to explain, and (None: everywhere) where it changes with the responses."""
