@@ -139,7 +139,13 @@ def invert(
         layers = layer_list(net, layer)
         alone = "," not in method and method != "all" and layer != "all"
         methods = _methods(net, method, layers, alone, quiet)
-    options = {"linear_form": linear_form, "damping": _damping(damping), "budget": budget, "tolerance": tolerance, "seed": seed}
+    options = {
+        "linear_form": linear_form,
+        "damping": _damping(damping),
+        "budget": budget,
+        "tolerance": tolerance,
+        "seed": seed,
+    }
     sent = {"noise": noise, "quantise": quantise, "seed": seed}
     records: list[dict[str, Any]] = []
     failures = 0

@@ -286,8 +286,7 @@ class PeriodicConvolution:
         """N x C x H x W to N x K x H/stride x W/stride."""
         rolled = torch.roll(images, (self.padding, self.padding), (2, 3))
         height, width = (
-            (grid - 1) * self.stride + k - side
-            for grid, k, side in zip(self.grid, self.kernel, self.size, strict=True)
+            (grid - 1) * self.stride + k - side for grid, k, side in zip(self.grid, self.kernel, self.size, strict=True)
         )
         rolled = torch.cat((rolled, rolled[:, :, : max(0, height)]), 2)
         rolled = torch.cat((rolled, rolled[:, :, :, : max(0, width)]), 3)

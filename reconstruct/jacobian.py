@@ -74,9 +74,7 @@ class Chain:
                 values = activate(values, layer.activation, layer.slope)
         return Linearised(values, slopes)
 
-    def affine(
-        self, images: torch.Tensor, slopes: list[torch.Tensor], offsets: list[torch.Tensor]
-    ) -> torch.Tensor:
+    def affine(self, images: torch.Tensor, slopes: list[torch.Tensor], offsets: list[torch.Tensor]) -> torch.Tensor:
         """Responses if every activation were an affine map of its responses, one slope and offset a feature."""
         values = (images - self.net.mean) / self.net.std
         for i, (layer, operator, bias) in enumerate(zip(self.layers, self.operators, self.biases, strict=True)):

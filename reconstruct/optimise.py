@@ -24,7 +24,9 @@ class Minimum:
     evaluations: list[int]
 
 
-def lbfgs(evaluate: Evaluate, start: torch.Tensor, *, evaluations: int, memory: int = 25, first: float = 0.1) -> Minimum:
+def lbfgs(
+    evaluate: Evaluate, start: torch.Tensor, *, evaluations: int, memory: int = 25, first: float = 0.1
+) -> Minimum:
     """Minimise the functions of a batch of points, each with its own step lengths, history and end.
 
     Parameters

@@ -30,7 +30,15 @@ import torch
 
 from reconstruct import arrays
 from reconstruct.activations import is_invertible, linear_responses
-from reconstruct.covariance import exact_image_gram, image_gram, inverse, polyphase, response_covariance, spectrum, unpolyphase
+from reconstruct.covariance import (
+    exact_image_gram,
+    image_gram,
+    inverse,
+    polyphase,
+    response_covariance,
+    spectrum,
+    unpolyphase,
+)
 from reconstruct.inversion.inverted import Inverted, Watch
 from reconstruct.inversion.step_over import step_over, steps_over
 from reconstruct.jacobian import Chain, multiplications
@@ -60,6 +68,8 @@ SHIFT_LINEAR, SHIFT_OVER, SHIFT_UNDER = 0.01, 0.003, 0.1
 many responses as the image has numbers, and with fewer."""
 FLOOR = 0.1
 HALVINGS = 6
+NOISE_WEIGHT = 8.0
+"""Of |w|^2 in Gauss-Newton, in units of the noise's variance: the prior's flat spectrum believes in too much detail."""
 
 STEP_OVER_SHARE = 0.7
 STEP_OVER_NOISE = 1e-4
@@ -145,6 +155,11 @@ def invert_map(
     )
 
 
+def _open(state: _Images) -> list[int]:
+    """The images that are not done."""
+    return [image for image, status in enumerate(state.status) if status == "budget"]
+
+
 class _Problem:
     """Images whose responses (or features) at a layer are ``target``: prepared, then solved."""
 
@@ -182,7 +197,6 @@ class _Problem:
         responses = self.chain.filters * self.chain.grid[0] * self.chain.grid[1]
         numbers = self.prior.shape[0] * self.prior.size[0] * self.prior.size[1]
         shift = SHIFT_LINEAR if self.linear else SHIFT_OVER if responses >= numbers else SHIFT_UNDER
-        shift = max(shift * typical, self.noise**2 * float(self.power.mean()))
         self.prepare_passes += self._inversion(matrices)
         solve = inverse(matrices + shift * self.prior.precision(self.step), FLOOR * typical)
 
@@ -224,10 +238,10 @@ class _Problem:
         coarse = min(COARSE_EVALUATIONS, total // 2)
         shown = state.images.clone()
         for e, evaluations in ((COARSE, coarse), (FINE, total - coarse)):
-            live = torch.tensor([i for i, s in enumerate(state.status) if s == "budget"], device=white.device)
+            live = torch.tensor(_open(state), dtype=torch.long, device=white.device)
             if not len(live) or evaluations < 1:
                 continue
-            variance = self.noise**2 * float(self.power.mean())
+            variance = self.noise**2 * self.typical
             weigh = inverse(self.spectrum, e * self.typical + variance)
             done = max(state.passes)
             count = 0
@@ -272,7 +286,7 @@ class _Problem:
         self, field: torch.Tensor, state: _Images, tolerance: float, budget: float, watch: Watch | None
     ) -> None:
         """Gauss-Newton on the image, the rounds of conjugate gradients growing; changes ``state``."""
-        live = torch.tensor([i for i, s in enumerate(state.status) if s == "budget"], device=field.device)
+        live = torch.tensor(_open(state), dtype=torch.long, device=field.device)
         field = field[live]
         used = max((state.passes[i] for i in live.tolist()), default=0.0) + 1
         at = self.chain.linearise(self.prior.mean + self.prior.crop(field))
@@ -280,7 +294,7 @@ class _Problem:
         inner = budget if self.linear else float(INNER)
         while len(live):
             steps = min(round(inner), int((budget - used - 1) // 2))
-            target, ridge = self.target[live], self.noise**2 * self.power[live]
+            target, ridge = self.target[live], NOISE_WEIGHT * self.noise**2 * self.power[live]
             residual, active = self.residual(at.responses, target)
             misfit = residual.flatten(1).norm(dim=1) / self.scale[live]
             for index in (misfit <= tolerance).nonzero().flatten().tolist():
