@@ -135,7 +135,7 @@ def main() -> None:
         for layer in chosen.layers.split(","):
             for method in chosen.methods.split(","):
                 with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-                    wanted = budgets if method in ITERATIVE else [None]
+                    wanted: list[float | None] = list(budgets) if method in ITERATIVE else [None]
                     rows += pool.submit(run, chosen.photographs, chosen.model, layer, method, wanted).result()
     table(rows)
     chosen.output.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ A check of reconstruct/prior.py, which takes ImageNet's published colours. Nine 
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
 
 import numpy
 
@@ -26,8 +27,8 @@ def main(paths: list[str]) -> None:
     down, right = numpy.meshgrid(numpy.fft.fftfreq(227), numpy.fft.fftfreq(227), indexing="ij")
     frequency = numpy.hypot(down, right)
     edges = numpy.geomspace(0.02, 0.35, 12)
-    power = sum(abs(numpy.fft.fft2((image.mean(0) - image.mean()) * window)) ** 2 for image in images)
-    bands = [power[(frequency >= low) & (frequency < high)].mean() for low, high in zip(edges, edges[1:])]
+    power = numpy.sum([abs(numpy.fft.fft2((each.mean(0) - each.mean()) * window)) ** 2 for each in images], axis=0)
+    bands = [power[(frequency >= low) & (frequency < high)].mean() for low, high in pairwise(edges)]
     centres = numpy.sqrt(edges[1:] * edges[:-1])
     slope = numpy.polyfit(numpy.log(centres), 0.5 * numpy.log(bands), 1)[0]
     print(f"amplitude 1 / f^{-slope:.2f}")

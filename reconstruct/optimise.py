@@ -24,7 +24,7 @@ class Minimum:
     evaluations: list[int]
 
 
-def lbfgs(
+def lbfgs(  # noqa: PLR0915 - one loop, whose parts share nearly all of its state
     evaluate: Evaluate, start: torch.Tensor, *, evaluations: int, memory: int = 25, first: float = 0.1
 ) -> Minimum:
     """Minimise the functions of a batch of points, each with its own step lengths, history and end.

@@ -198,8 +198,8 @@ def applicable(net: Network, layer: str, method: str) -> str | None:
         for each in net.chain(layer):
             if not is_invertible(each.activation, each.slope):
                 return (
-                    f"method {method} needs the linear responses of {each.name}, and its {each.activation} does not keep "
-                    f"them: it needs CReLU at and below {layer}"
+                    f"method {method} needs the linear responses of {each.name}, and its {each.activation} does not "
+                    f"keep them: it needs CReLU at and below {layer}"
                 )
     return None
 

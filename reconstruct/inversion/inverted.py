@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 Watch = Callable[[float, torch.Tensor], None]
-"""Called as an iteration goes on, with the forward passes so far and the images, N x 3 x H x W in [0, 1], not clipped."""
+"""Called as an iteration goes on, with the forward passes so far and the images, N x 3 x H x W, not clipped."""
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,12 @@
 f is the true, piecewise-linear network up to the layer's linear responses z and w white noise (``prior``). In three
 stages, of which the network's shapes say which apply:
 
-1. *Step over* (``step_over``): a layer with more responses than its input has features is solved for that input, and the
-   layer below inverted instead: it holds the same information, and is cheaper and better conditioned.
+1. *Step over* (``step_over``): a layer with more responses than its input has features is solved for that input, and
+   the layer below inverted instead: it holds the same information, and is cheaper and better conditioned.
 2. *L-BFGS in w on weighted residuals*: r^T (G + e g I)^-1 r, G the covariance of the responses that the prior and the
    mean-field network give (``covariance``), g its mean diagonal. The Gauss-Newton step of this problem is
-   P J^T (J P J^T)^-1 r, and G stands in for J P J^T at the price of two Fourier transforms. e = 1 finds the signs of the
-   large responses, e = 0.001 the rest.
+   P J^T (J P J^T)^-1 r, and G stands in for J P J^T at the price of two Fourier transforms. e = 1 finds the signs of
+   the large responses, e = 0.001 the rest.
 3. *Gauss-Newton* for layers with at most two rectifications below: by then nearly all signs are right, and the linear
    problem that is left is solved by conjugate gradients on the image with the preconditioner
    (E[J^T J] + shift P^-1 + floor)^-1. Early steps are few, because wrong signs would be fitted; every round takes more.
@@ -41,8 +41,8 @@ from reconstruct.covariance import (
 )
 from reconstruct.inversion.inverted import Inverted, Watch
 from reconstruct.inversion.step_over import step_over, steps_over
-from reconstruct.jacobian import Chain, multiplications
-from reconstruct.network import Layer, Network, Size
+from reconstruct.jacobian import Chain, Linearised, multiplications
+from reconstruct.network import Network, Size
 from reconstruct.optimise import conjugate_gradients, lbfgs
 from reconstruct.prior import Prior
 
@@ -64,8 +64,8 @@ SEARCH = 1 / 3
 INNER, GROWTH = 8, 1.5
 """Conjugate-gradient iterations of the first Gauss-Newton step, and from each step to the next."""
 SHIFT_LINEAR, SHIFT_OVER, SHIFT_UNDER = 0.01, 0.003, 0.1
-"""Of P^-1 in the preconditioner, in units of the mean diagonal of E[J^T J]: for a first layer, for others with at least as
-many responses as the image has numbers, and with fewer."""
+"""Of P^-1 in the preconditioner, in units of the mean diagonal of E[J^T J]: for a first layer, for others with at least
+as many responses as the image has numbers, and with fewer."""
 FLOOR = 0.1
 HALVINGS = 6
 NOISE_WEIGHT = 8.0
@@ -206,7 +206,7 @@ class _Problem:
         return precondition
 
     def _inversion(self, matrices: torch.Tensor) -> float:
-        """Forward passes that inverting these matrices costs: some n^3 complex multiplications, of four real ones, each."""
+        """Forward passes that inverting these costs: some n^3 complex multiplications, of four real ones, a matrix."""
         return 4.0 * matrices.shape[0] * matrices.shape[1] * matrices.shape[2] ** 3 / self.multiplications
 
     def residual(self, responses: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -288,69 +288,82 @@ class _Problem:
         """Gauss-Newton on the image, the rounds of conjugate gradients growing; changes ``state``."""
         live = torch.tensor(_open(state), dtype=torch.long, device=field.device)
         field = field[live]
-        used = max((state.passes[i] for i in live.tolist()), default=0.0) + 1
+        used = max((state.passes[image] for image in live.tolist()), default=0.0) + 1
         at = self.chain.linearise(self.prior.mean + self.prior.crop(field))
         # A linear problem is one solve.
         inner = budget if self.linear else float(INNER)
         while len(live):
-            steps = min(round(inner), int((budget - used - 1) // 2))
-            target, ridge = self.target[live], NOISE_WEIGHT * self.noise**2 * self.power[live]
-            residual, active = self.residual(at.responses, target)
-            misfit = residual.flatten(1).norm(dim=1) / self.scale[live]
-            for index in (misfit <= tolerance).nonzero().flatten().tolist():
-                state.status[int(live[index])] = "converged"
-            keep = misfit > tolerance
-            if steps < 1:
-                keep = torch.zeros_like(keep)
-            state.images[live] = self.prior.mean + self.prior.crop(field)
-            for image in live.tolist():
-                state.passes[image] = used
+            residual, active = self.residual(at.responses, self.target[live])
+            fitted = residual.flatten(1).norm(dim=1) / self.scale[live] <= tolerance
+            self._record(state, live, field, used)
+            for image in live[fitted].tolist():
+                state.status[image] = "converged"
             if watch is not None:
                 watch(used, state.images)
-            live, field, target, ridge, residual = (each[keep] for each in (live, field, target, ridge, residual))
-            at, active = at[keep], None if active is None else active[keep]
+            steps = min(round(inner), int((budget - used - 1) // 2))
+            if steps < 1:
+                break
+            keep = ~fitted
+            live, field, at, residual = live[keep], field[keep], at[keep], residual[keep]
+            active = None if active is None else active[keep]
             if not len(live):
                 break
-
-            def normal(
-                values: torch.Tensor,
-                at: object = at,
-                active: torch.Tensor | None = active,
-                ridge: torch.Tensor = ridge,
-            ) -> torch.Tensor:
-                change = self.chain.product(at, self.prior.crop(values))  # type: ignore[arg-type]
-                if active is not None:
-                    change = change * active
-                result = self.prior.extend(self.chain.transposed(at, change))  # type: ignore[arg-type]
-                if self.noise:
-                    result = result + ridge * self.prior.whiten_adjoint(self.prior.whiten(values))
-                return result
-
-            pulled = residual if active is None else residual * active
-            right = self.prior.extend(self.chain.transposed(at, pulled))
-            before = residual.square().flatten(1).sum(1)
-            if self.noise:
-                white = self.prior.whiten(field)
-                right = right - ridge * self.prior.whiten_adjoint(white)
-                before = before + (ridge * white.square()).flatten(1).sum(1)
-            change = conjugate_gradients(normal, right, self.precondition, steps)
+            change = self._step(live, field, at, residual, active, steps)
             used += 2 * steps
+            before, target = self._objective(residual, live, field), self.target[live]
             length = torch.ones(len(live), 1, 1, 1, device=field.device)
             for _ in range(HALVINGS + 1):
                 trial = field + length * change
                 reached = self.chain.linearise(self.prior.mean + self.prior.crop(trial))
                 used += 1
-                after = self.residual(reached.responses, target)[0].square().flatten(1).sum(1)
-                if self.noise:
-                    after = after + (ridge * self.prior.whiten(trial).square()).flatten(1).sum(1)
-                good = after <= before
+                good = self._objective(self.residual(reached.responses, target)[0], live, trial) <= before
                 if good.all() or used >= budget:
                     break
                 length = torch.where(good.view(-1, 1, 1, 1), length, length / 2)
             for image in live.tolist():
                 state.iterations[image] += steps
-            for index in (~good).nonzero().flatten().tolist():
-                state.status[int(live[index])] = "stagnated"
-                state.passes[int(live[index])] = used
+                state.passes[image] = used
+            for image in live[~good].tolist():
+                state.status[image] = "stagnated"
             live, field, at = live[good], trial[good], reached[good]
             inner *= GROWTH
+
+    def _step(
+        self,
+        live: torch.Tensor,
+        field: torch.Tensor,
+        at: Linearised,
+        residual: torch.Tensor,
+        active: torch.Tensor | None,
+        steps: int,
+    ) -> torch.Tensor:
+        """The Gauss-Newton step, by this many conjugate-gradient iterations."""
+        ridge = self._ridge(live)
+
+        def pull(responses: torch.Tensor) -> torch.Tensor:
+            return self.prior.extend(self.chain.transposed(at, responses if active is None else responses * active))
+
+        def normal(values: torch.Tensor) -> torch.Tensor:
+            curved = pull(self.chain.product(at, self.prior.crop(values)))
+            if self.noise:
+                curved = curved + ridge * self.prior.whiten_adjoint(self.prior.whiten(values))
+            return curved
+
+        right = pull(residual)
+        if self.noise:
+            right = right - ridge * self.prior.whiten_adjoint(self.prior.whiten(field))
+        return conjugate_gradients(normal, right, self.precondition, steps)
+
+    def _ridge(self, live: torch.Tensor) -> torch.Tensor:
+        return NOISE_WEIGHT * self.noise**2 * self.power[live]
+
+    def _objective(self, residual: torch.Tensor, live: torch.Tensor, field: torch.Tensor) -> torch.Tensor:
+        value = residual.square().flatten(1).sum(1)
+        if self.noise:
+            value = value + (self._ridge(live) * self.prior.whiten(field).square()).flatten(1).sum(1)
+        return value
+
+    def _record(self, state: _Images, live: torch.Tensor, field: torch.Tensor, used: float) -> None:
+        state.images[live] = self.prior.mean + self.prior.crop(field)
+        for image in live.tolist():
+            state.passes[image] = used

@@ -7,6 +7,8 @@ is clearly decided is held at 0, which more than halves the unknowns and improve
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from reconstruct import arrays
@@ -17,7 +19,7 @@ from reconstruct.optimise import conjugate_gradients
 FIRST, ROUND = 30, 10
 """Iterations with all features free, and between two looks at the signs."""
 DECIDED = 4.0
-"""A pair is decided where the difference of its phases exceeds this many times the rms of the phase that ought to be 0."""
+"""A pair is decided where its phases differ by more than this many times the rms of those that ought to be 0."""
 SHIFT = 0.07
 """Of the preconditioner with all features free, in units of the layer's upper frame bound."""
 FREE = 0.7
@@ -72,21 +74,7 @@ def step_over(
     used = 0
     while len(live):
         steps = min(ROUND if used else FIRST, iterations - used)
-        inverse = in_rounds if used else at_first
-        mask = free
-
-        def normal(values: torch.Tensor, mask: torch.Tensor = mask) -> torch.Tensor:
-            return mask * operator.transpose(operator.convolve(mask * values))
-
-        def precondition(
-            values: torch.Tensor,
-            mask: torch.Tensor = mask,
-            inverse=inverse,  # type: ignore[no-untyped-def]
-        ) -> torch.Tensor:
-            return mask * arrays.to_torch(inverse(arrays.from_torch(mask * values)))
-
-        residual = wanted - operator.convolve(h)
-        h = h + conjugate_gradients(normal, mask * operator.transpose(residual), precondition, steps)
+        h = h + _correction(operator, wanted - operator.convolve(h), free, in_rounds if used else at_first, steps)
         used += steps
         positive, negative = h.chunk(2, dim=1)
         difference = positive - negative
@@ -111,3 +99,21 @@ def step_over(
             (torch.where(decided, difference, positive), torch.where(decided, -difference, negative)), dim=1
         )
     return results, counts
+
+
+def _correction(
+    operator: Convolution,
+    residual: torch.Tensor,
+    free: torch.Tensor,
+    inverse: Callable[[arrays.Array], arrays.Array],
+    steps: int,
+) -> torch.Tensor:
+    """Conjugate gradients on the free features: what to add to them."""
+
+    def normal(values: torch.Tensor) -> torch.Tensor:
+        return free * operator.transpose(operator.convolve(free * values))
+
+    def precondition(values: torch.Tensor) -> torch.Tensor:
+        return free * arrays.to_torch(inverse(arrays.from_torch(free * values)))
+
+    return conjugate_gradients(normal, free * operator.transpose(residual), precondition, steps)

@@ -1,8 +1,9 @@
 """Method ``wiener``: one linear solve through all layers, the best linear estimate of the image.
 
 Every activation below the layer is replaced by the affine map that fits it best under the natural-image prior
-(``covariance.mean_field``; for CReLU the slope 1/2 on each phase and the constant E|z|/2, its DC term), so z = A x + c + e.
-With P the prior's covariance and N that of what the affine map misses, the linear estimate of least expected error is
+(``covariance.mean_field``; for CReLU the slope 1/2 on each phase and the constant E|z|/2, its DC term), so
+z = A x + c + e. With P the prior's covariance and N that of e, what the affine map misses, the linear estimate of least
+expected error is
 
     x = mean + P A^T (A P A^T + N)^-1 (z - A mean - c).
 
