@@ -56,7 +56,17 @@ def test_the_main_job(tmp_path: Path) -> None:
     Image.fromarray(numpy.rot90(pixels(SAMPLE)).copy()).save(second)
     out = tmp_path / "out"
     done = run(
-        SAMPLE, str(second), "--model", "crelu_conv1_4", "--layer", "conv1,conv2", "--json", "--output", str(out)
+        SAMPLE,
+        str(second),
+        "--model",
+        "crelu_conv1_4",
+        "--layer",
+        "conv1,conv2",
+        "--json",
+        "--output",
+        str(out),
+        "--budget",
+        "150",
     )
     assert done.returncode == 0, done.stderr
     records = json.loads(done.stdout)
@@ -66,25 +76,28 @@ def test_the_main_job(tmp_path: Path) -> None:
     ]
     for record in records:
         assert record.keys() >= RECORD
-        assert (record["model"], record["method"], record["device"]) == ("crelu_conv1_4", "linear", "cpu")
+        assert (record["model"], record["method"], record["device"]) == ("crelu_conv1_4", "map", "cpu")
+        assert record["forward_passes"] <= 150
         assert pixels(record["output"]).shape == (227, 227, 3)
     assert records[0]["psnr"] > 40
-    assert records[0]["feature_residual"] < 2e-4
+    assert records[1]["psnr"] > 30
+    assert records[0]["feature_residual"] < 5e-4
     assert records[0]["ssim"] > 0.99
     assert records[0]["relative_error"] < 0.02
     assert sorted(path.name for path in out.iterdir()) == sorted(
         f"{stem}.crelu_conv1_4.{rest}.png"
         for stem in ("chelsea", "second")
-        for rest in ("conv1.linear", "conv2.linear", "comparison")
+        for rest in ("conv1.map", "conv2.map", "comparison")
     )
-    # One row: original, conv1, conv2; the original pixel for pixel.
+    # Two rows, map and the reference linear: original, conv1, conv2; each pixel for pixel.
     figure = pixels(out / "chelsea.crelu_conv1_4.comparison.png")
     assert figure.shape[1] == 3 * (227 + 10) + 10
-    assert numpy.array_equal(figure[10:237, 247:474], pixels(out / "chelsea.crelu_conv1_4.conv1.linear.png"))
+    assert numpy.array_equal(figure[10:237, 247:474], pixels(out / "chelsea.crelu_conv1_4.conv1.map.png"))
+    assert figure.shape[0] > 2 * 227
 
 
 def test_the_table_and_the_word_invert(tmp_path: Path) -> None:
-    call = ("--model", "crelu_conv1_4", "--layer", "conv2", "--linear-form", "patch", "--damping", "0.1")
+    call = ("--model", "crelu_conv1_4", "--layer", "conv2", "--method", "linear", "--linear-form", "patch")
     done = run("invert", SAMPLE, *call, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "conv2" in done.stdout
@@ -96,6 +109,7 @@ def test_the_table_and_the_word_invert(tmp_path: Path) -> None:
 def test_native_size_is_trimmed_to_what_the_strides_cover(tmp_path: Path) -> None:
     call = ("--model", "crelu_conv1_4", "--layer", "conv1", "--native", "--json", "--output", str(tmp_path))
     done = run(SAMPLE, *call, "--tolerance", "1e-3")
+    assert done.returncode == 0, done.stderr
     (record,) = json.loads(done.stdout)
     assert pixels(record["output"]).shape == (299, 451, 3)  # 451 x 300: (300 - 11) % 4 = 1
     assert record["psnr"] > 35
@@ -136,7 +150,7 @@ def test_images_of_one_name_do_not_overwrite_each_other(tmp_path: Path) -> None:
         (("--model", "crelu_conv1_4", "--layer", "conv33"), "did you mean conv3?"),
         (("--model", "crelu_conv1_4", "--layer", "conv10"), "has no weights for conv10; it has them for conv1,"),
         (("--model", "all_cnn_b", "--layer", "conv1"), "--random-weights SEED"),
-        (("--model", "crelu_conv1_4", "--layer", "conv5"), "needs CReLU at and below conv5"),
+        (("--model", "crelu_conv1_4", "--layer", "conv5", "--method", "linear"), "needs CReLU at and below conv5"),
         (("--model", "crelu_conv1_4", "--layer", "conv1", "--method", "lin"), "did you mean linear"),
         (("--model", "crelu_conv1_4", "--layer", "conv1", "--damping", "some"), "--damping is 'auto' or a number"),
         (("--model", "crelu_conv1_4", "--layer", "conv1", "--damping", "-1"), "0 or above"),
@@ -144,6 +158,8 @@ def test_images_of_one_name_do_not_overwrite_each_other(tmp_path: Path) -> None:
         (("--model", "crelu_conv1_4", "--layer", "conv1", "--size", "50", "--native"), "give one of them"),
         (("--model", "crelu_conv1_4", "--layer", "conv4", "--size", "40"), "receptive field of conv4, 51 x 51"),
         (("--model", "crelu_conv1_4", "--layer", "conv1", "--size", "0"), "--size"),
+        (("--model", "crelu_conv1_4", "--layer", "conv1", "--noise", "2"), "--noise is a share"),
+        (("--model", "crelu_conv1_4", "--layer", "conv1", "--quantise", "int4"), "--quantise is float16 or int8"),
         (("--layer", "conv1"), "--model"),
         (("--model", "crelu_conv1_4", "--layer", "conv1", "--colour"), "--colour"),
     ],
@@ -167,15 +183,28 @@ def test_nothing_to_read_or_write(tmp_path: Path) -> None:
 
 
 def test_all_layers_skip_what_does_not_apply(tmp_path: Path) -> None:
-    call = (SAMPLE, "--model", "crelu_conv1_4", "--layer", "conv2,conv5", "--method", "all", "--output", str(tmp_path))
-    done = run(*call, "--json")
+    call = (SAMPLE, "--model", "crelu_conv1_4", "--layer", "conv2,conv5", "--method", "linear,wiener", "--json")
+    done = run(*call, "--budget", "10", "--output", str(tmp_path))
     assert done.returncode == 0
-    assert [record["layer"] for record in json.loads(done.stdout)] == ["conv2"]
+    assert [record["layer"] for record in json.loads(done.stdout)] == ["conv2", "conv2"]
     assert "skipped linear at conv5" in done.stderr
     small = (SAMPLE, "--model", "crelu_conv1_conv4_conv7", "--random-weights", "0", "--layer", "all", "--json")
-    done = run(*small, "--linear-form", "patch", "--output", str(tmp_path))
+    done = run(*small, "--method", "linear", "--linear-form", "patch", "--output", str(tmp_path))
     assert [record["layer"] for record in json.loads(done.stdout)] == ["conv1"]
     assert "skipped linear at conv12" in done.stderr
+
+
+def test_what_a_sender_of_noisy_or_rounded_features_gives_away(tmp_path: Path) -> None:
+    call = (SAMPLE, "--model", "crelu_conv1_4", "--layer", "conv1", "--json", "--budget", "60", "--size", "100")
+    found = {}
+    for name, extra in (("as is", ()), ("float16", ("--quantise", "float16")), ("noise", ("--noise", "0.1"))):
+        done = run(*call, *extra, "--output", str(tmp_path))
+        assert done.returncode == 0, done.stderr
+        (found[name],) = json.loads(done.stdout)
+    assert found["as is"]["noise"] == 0
+    assert 0 < found["float16"]["noise"] < 2**-11
+    assert abs(found["noise"]["noise"] - 0.1) < 0.01
+    assert found["noise"]["psnr"] < found["float16"]["psnr"]
 
 
 def test_models() -> None:

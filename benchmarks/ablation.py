@@ -1,0 +1,97 @@
+"""What each part of ``map`` is worth: the method as it is, and with one part changed at a time.
+
+    python benchmarks/ablation.py PHOTOGRAPH... [--layers conv2,conv3,conv4] [--budget 450]
+
+Prints mean PSNR in dB, as a Markdown table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from statistics import mean
+from typing import Any
+from unittest import mock
+
+import torch
+
+import reconstruct
+from reconstruct import prior
+from reconstruct.inversion import map as method
+
+
+def unweighted(matrices: torch.Tensor, shift: float) -> Callable[[torch.Tensor], torch.Tensor]:
+    """In place of ``inverse``: the responses' mean variance alone."""
+    typical = float(torch.diagonal(matrices.real, dim1=-2, dim2=-1).mean()) + shift
+    return lambda values: values / typical
+
+
+@contextmanager
+def changed(*changes: tuple[Any, str, object]) -> Iterator[None]:
+    with mock.patch.multiple(method, **{name: value for module, name, value in changes if module is method}):
+        others = [mock.patch.object(module, name, value) for module, name, value in changes if module is not method]
+        for other in others:
+            other.start()
+        try:
+            yield
+        finally:
+            for other in others:
+                other.stop()
+
+
+GREY = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+CASES: dict[str, list[tuple[Any, str, object]]] = {
+    "all of it": [],
+    "white images: amplitude 1 / f^0": [(prior, "EXPONENT", 0.0)],
+    "steeper images: amplitude 1 / f^1": [(prior, "EXPONENT", 1.0)],
+    "independent colours": [(prior, "AXES", GREY), (prior, "SPREAD", (1.0, 1.0, 1.0))],
+    "residuals not weighted (L-BFGS without G)": [],
+    "no continuation: fine from the start": [(method, "COARSE", method.FINE)],
+    "layers not stepped over": [(method, "steps_over", lambda *_: False)],
+    "no Gauss-Newton: L-BFGS all the way": [(method, "SHALLOW", -1)],
+    "no prior in Gauss-Newton's preconditioner": [
+        (method, "SHIFT_LINEAR", 0.0),
+        (method, "SHIFT_OVER", 0.0),
+        (method, "SHIFT_UNDER", 0.0),
+    ],
+    "rounds of Gauss-Newton do not grow": [(method, "GROWTH", 1.0)],
+}
+
+
+def search_unweighted(self: Any, *arguments: Any) -> Any:
+    with mock.patch.object(method, "inverse", unweighted):
+        return ORIGINAL_SEARCH(self, *arguments)
+
+
+ORIGINAL_SEARCH = method._Problem._search
+CASES["residuals not weighted (L-BFGS without G)"] = [(method._Problem, "_search", search_unweighted)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photographs", nargs="+")
+    parser.add_argument("--layers", default="conv2,conv3,conv4")
+    parser.add_argument("--budget", type=float, default=450)
+    chosen = parser.parse_args()
+    layers = chosen.layers.split(",")
+    net = reconstruct.load_model("crelu_conv1_4")
+    images = torch.stack([reconstruct.load_image(path, net.input_size) for path in chosen.photographs])
+    features = {layer: net.features(images, layer) for layer in layers}
+    print(f"| | {' | '.join(layers)} |")
+    print(f"| --- |{' ---: |' * len(layers)}")
+    for name, changes in CASES.items():
+        # Statistics of a changed prior must not be taken for those of the right one.
+        with tempfile.TemporaryDirectory() as cache, mock.patch.dict(os.environ, RECONSTRUCT_CACHE=cache):
+            with changed(*changes):
+                found = []
+                for layer in layers:
+                    result = reconstruct.invert(net, features[layer], layer, "map", budget=chosen.budget)
+                    found.append(mean(reconstruct.quality(images, result.image).psnr))
+        print(f"| {name} | {' | '.join(f'{value:.1f}' for value in found)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
