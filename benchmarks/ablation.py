@@ -10,8 +10,8 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from statistics import mean
 from typing import Any
 from unittest import mock
@@ -27,19 +27,6 @@ def unweighted(matrices: torch.Tensor, shift: float) -> Callable[[torch.Tensor],
     """In place of ``inverse``: the responses' mean variance alone."""
     typical = float(torch.diagonal(matrices.real, dim1=-2, dim2=-1).mean()) + shift
     return lambda values: values / typical
-
-
-@contextmanager
-def changed(*changes: tuple[Any, str, object]) -> Iterator[None]:
-    with mock.patch.multiple(method, **{name: value for module, name, value in changes if module is method}):
-        others = [mock.patch.object(module, name, value) for module, name, value in changes if module is not method]
-        for other in others:
-            other.start()
-        try:
-            yield
-        finally:
-            for other in others:
-                other.stop()
 
 
 GREY = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
@@ -84,12 +71,15 @@ def main() -> None:
     print(f"| --- |{' ---: |' * len(layers)}")
     for name, changes in CASES.items():
         # Statistics of a changed prior must not be taken for those of the right one.
-        with tempfile.TemporaryDirectory() as cache, mock.patch.dict(os.environ, RECONSTRUCT_CACHE=cache):
-            with changed(*changes):
-                found = []
-                for layer in layers:
-                    result = reconstruct.invert(net, features[layer], layer, "map", budget=chosen.budget)
-                    found.append(mean(reconstruct.quality(images, result.image).psnr))
+        with ExitStack() as stack:
+            cache = stack.enter_context(tempfile.TemporaryDirectory())
+            stack.enter_context(mock.patch.dict(os.environ, RECONSTRUCT_CACHE=cache))
+            for module, attribute, value in changes:
+                stack.enter_context(mock.patch.object(module, attribute, value))
+            found = []
+            for layer in layers:
+                result = reconstruct.invert(net, features[layer], layer, "map", budget=chosen.budget)
+                found.append(mean(reconstruct.quality(images, result.image).psnr))
         print(f"| {name} | {' | '.join(f'{value:.1f}' for value in found)} |", flush=True)
 
 
