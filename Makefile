@@ -27,6 +27,7 @@ test-gpu:
 	$(PYTHON) -m pytest -m gpu
 
 bench: $(READY)
+	$(BIN)/python benchmarks/fidelity.py samples/*.jpg --output docs/figures
 	$(BIN)/python benchmarks/linear.py samples/*.jpg --output docs/figures
 
 $(READY): pyproject.toml constraints.txt hatch_build.py

@@ -72,3 +72,17 @@ def test_a_loop_of_hand_overs_does_not_grow(gpu: torch.device) -> None:
             torch.cuda.synchronize()
             used.append(torch.cuda.memory_allocated())
     assert used[-1] <= max(used[:10]), numpy.diff(used)
+
+
+@pytest.mark.parametrize("method", ["map", "wiener", "gradient"])
+def test_methods_through_the_network_agree_with_the_cpu(method: str) -> None:
+    size = (67, 67)
+    image = load_image(SAMPLES[0], size)[None]
+    found = {}
+    for device in ("cpu", "cuda"):
+        net = load_model("crelu_conv1_4", device=device)
+        features = net.features(image.to(device), "conv3")
+        found[device] = invert(net, features, "conv3", method, size=size, budget=60).image.cpu()
+    # float32 sums in another order, amplified by the iteration: far below what the method itself leaves.
+    error = (found["cpu"] - image).norm()
+    assert (found["cuda"] - found["cpu"]).norm() < 0.1 * error

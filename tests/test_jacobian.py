@@ -1,0 +1,231 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconstruct.activations import ACTIVATIONS, activate, derivative, phases
+from reconstruct.convolution import Convolution, PeriodicConvolution
+from reconstruct.errors import CallError
+from reconstruct.jacobian import Chain, Linearised, multiplications
+from reconstruct.network import Architecture, Layer, Network, randomise
+from reconstruct.zoo import load_model
+
+EPS = torch.finfo(torch.float32).eps
+
+
+def random_net(*layers: Layer, channels: int = 3, biases: bool = True) -> Network:
+    net = Network(Architecture("random", layers, 17, (0.4, 0.5, 0.6)[:channels], (0.2, 0.25, 0.3)[:channels]))
+    randomise(net, 0).eval().requires_grad_(False)
+    generator = torch.Generator().manual_seed(1)
+    for layer in layers if biases else ():
+        net.convolution(layer.name).bias.normal_(generator=generator)
+    return net
+
+
+@st.composite
+def networks(draw: st.DrawFn) -> Network:
+    """One to three layers of every activation, stride and padding; kernels smaller than the stride too."""
+    layers = []
+    for i in range(draw(st.integers(1, 3))):
+        kernel = draw(st.integers(1, 4))
+        stride, padding = draw(st.integers(1, 3)), draw(st.integers(0, kernel - 1))
+        activation = draw(st.sampled_from(ACTIVATIONS))
+        layers.append(Layer(f"conv{i + 1}", draw(st.integers(1, 5)), kernel, stride, padding, activation, 0.2))
+    return random_net(*layers, channels=draw(st.integers(1, 3)))
+
+
+def randn(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def inner(first: torch.Tensor, second: torch.Tensor) -> float:
+    return float((first.double() * second.double()).sum())
+
+
+def check_jacobian(net: Network, layer: str, images: torch.Tensor) -> None:
+    chain = Chain(net, layer, (images.shape[2], images.shape[3]))
+    at = chain.linearise(images)
+    reached = net.responses(images, layer)
+    assert at.responses.shape == reached.shape == (len(images), chain.filters, *chain.grid)
+    # Sums of n products differ by n eps of their moduli in the order of their terms; the moduli of a random sum
+    # are about sqrt(n) times its size.
+    terms = sum(net.architecture.in_channels(each.name) * each.kernel**2 for each in chain.layers)
+    relative = 4 * math.sqrt(terms) * EPS
+    torch.testing.assert_close(at.responses, reached, rtol=0, atol=relative * 4 * float(reached.abs().max()))
+
+    change, pulled = randn(*images.shape, seed=1), randn(*reached.shape, seed=2)
+    product, transposed = chain.product(at, change), chain.transposed(at, pulled)
+    bound = len(chain.layers) * relative * float(product.norm() * pulled.norm() + change.norm() * transposed.norm())
+    assert abs(inner(product, pulled) - inner(change, transposed)) <= bound
+
+    # In double precision by automatic differentiation, at the same signs.
+    double = Network(net.architecture, len(net.layers)).double().requires_grad_(False)
+    double.load_state_dict(net.state_dict())
+    _, expected = torch.autograd.functional.jvp(
+        lambda x: double.responses(x, layer), images.double(), change.double(), strict=False
+    )
+    # A response within rounding of 0 may have either sign; the seeds leave none that matters.
+    error = float((product - expected).norm() / expected.norm().clamp_min(1e-30))
+    assert error <= 4 * len(chain.layers) * relative, error
+
+
+@given(networks(), st.integers(0, 99))
+def test_of_small_networks(net: Network, seed: int) -> None:
+    images = torch.rand(2, len(net.architecture.mean), 29, 26, generator=torch.Generator().manual_seed(seed))
+    layer = net.layer_names[-1]
+    if net.architecture.receptive_field(layer) <= 26 and all(
+        min(size) > 0 for size in net.architecture.response_sizes((29, 26)).values()
+    ):
+        check_jacobian(net, layer, images)
+
+
+@pytest.mark.parametrize("model", ["crelu_conv1_4", "all_cnn_b", "avr_conv1_4"])
+@pytest.mark.parametrize("layer", ["conv1", "conv3", "conv4"])
+def test_of_the_models(model: str, layer: str) -> None:
+    images = torch.rand(1, 3, 52, 59, generator=torch.Generator().manual_seed(0))
+    check_jacobian(load_model(model, random_weights=0), layer, images)
+
+
+def test_of_the_trained_model(net: Network, photograph: torch.Tensor) -> None:
+    check_jacobian(net, "conv4", photograph[:, :, 60:124, 70:134])
+
+
+@pytest.mark.parametrize("activation", ["relu", "crelu", "avr", "leaky_crelu"])
+def test_the_network_is_linear_as_long_as_no_sign_changes(activation: str) -> None:
+    """A step so small that all responses below keep their signs moves the last ones by exactly J times it."""
+    net = random_net(
+        Layer("conv1", 4, 3, 2, 1, activation, 0.1), Layer("conv2", 5, 3, 1, 1, activation, 0.1), Layer("conv3", 6, 1)
+    )
+    chain = Chain(net, "conv3", (12, 11))
+    images = torch.rand(2, 3, 12, 11, generator=torch.Generator().manual_seed(0))
+    at = chain.linearise(images)
+    for step in (1e-1, 1e-2, 1e-3, 1e-4):
+        change = step * randn(*images.shape)
+        moved = chain.linearise(images + change)
+        if all((before == after).all() for before, after in zip(at.slopes, moved.slopes, strict=True)):
+            break
+    else:
+        pytest.fail("every step changes a sign")
+    # A difference of responses is rounded like the responses.
+    atol = 64 * EPS * float(at.responses.abs().max())
+    torch.testing.assert_close(moved.responses - at.responses, chain.product(at, change), rtol=0, atol=atol)
+
+
+@st.composite
+def periodic(draw: st.DrawFn) -> tuple[PeriodicConvolution, int]:
+    stride, kernel = draw(st.integers(1, 4)), (draw(st.integers(1, 6)), draw(st.integers(1, 6)))
+    size = tuple(stride * draw(st.integers(math.ceil(k / stride), 6)) for k in kernel)
+    weight = randn(draw(st.integers(1, 4)), draw(st.integers(1, 3)), *kernel).double()
+    return PeriodicConvolution(weight, stride, draw(st.integers(0, 5)), (size[0], size[1])), weight.shape[1]
+
+
+@given(periodic(), st.integers(-7, 7), st.integers(-7, 7))
+def test_a_periodic_layer(given: tuple[PeriodicConvolution, int], down: int, right: int) -> None:
+    """By its definition, shifted, and transposed."""
+    operator, channels = given
+    x = randn(2, channels, *operator.size).double()
+    found = operator.convolve(x)
+    assert found.shape == (2, len(operator.weight), *operator.grid)
+    expected = torch.zeros_like(found)
+    step, padding = operator.stride, operator.padding
+    for i in range(operator.kernel[0]):
+        for j in range(operator.kernel[1]):
+            seen = torch.roll(x, (padding - i, padding - j), (2, 3))[:, :, ::step, ::step]
+            expected += torch.einsum("kc,nchw->nkhw", operator.weight[:, :, i, j], seen)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)  # at most 108 products of order 1, eps 2e-16
+    shifted = operator.convolve(torch.roll(x, (step * down, step * right), (2, 3)))
+    torch.testing.assert_close(shifted, torch.roll(found, (down, right), (2, 3)), rtol=0, atol=1e-12)
+    z = randn(*found.shape, seed=1).double()
+    assert inner(found, z) == pytest.approx(inner(x, operator.transpose(z)), abs=1e-10)
+
+
+def test_a_torus_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(CallError, match="torus of 9 x 8"):
+        PeriodicConvolution(torch.zeros(1, 1, 3, 3), 2, 0, (9, 8))
+    with pytest.raises(CallError, match="torus of 8 x 2"):
+        PeriodicConvolution(torch.zeros(1, 1, 3, 3), 2, 0, (8, 2))
+
+
+@pytest.mark.parametrize(("model", "layer"), [("crelu_conv1_4", "conv4"), ("all_cnn_b", "conv3"), ("avr_conv1_4", "conv4")])
+def test_a_periodic_chain_commutes_with_shifts_by_all_strides(model: str, layer: str) -> None:
+    net = load_model(model, random_weights=0)
+    chain = Chain(net, layer, (40, 48), periodic=True)
+    total = math.prod(each.stride for each in chain.layers)
+    assert chain.grid == (40 // total, 48 // total)
+    images = torch.rand(2, 3, 40, 48, generator=torch.Generator().manual_seed(0))
+    at, moved = chain.linearise(images), chain.linearise(torch.roll(images, (2 * total, -total), (2, 3)))
+    atol = 1e3 * EPS * float(at.responses.abs().max())  # sums of up to 4,800 products, in another order
+    torch.testing.assert_close(moved.responses, torch.roll(at.responses, (2, -1), (2, 3)), rtol=0, atol=atol)
+    change, pulled = randn(*images.shape), randn(*at.responses.shape, seed=1)
+    product, transposed = chain.product(at, change), chain.transposed(at, pulled)
+    bound = 1e2 * EPS * float(product.norm() * pulled.norm() + change.norm() * transposed.norm())
+    assert abs(inner(product, pulled) - inner(change, transposed)) <= bound
+
+
+def test_away_from_the_borders_torus_and_layer_agree() -> None:
+    net = random_net(Layer("conv1", 4, 3, 2, 1, "crelu"), Layer("conv2", 5, 3, 1, 1))
+    images = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    plain, torus = (Chain(net, "conv2", (16, 16), periodic=each).linearise(images).responses for each in (False, True))
+    torch.testing.assert_close(plain[:, :, 2:-2, 2:-2], torus[:, :, 2:-2, 2:-2], rtol=0, atol=1e-5)
+
+
+def test_affine_without_activations_is_the_network() -> None:
+    net = random_net(Layer("conv1", 4, 3, 2, 1, "none"), Layer("conv2", 5, 3, 1, 1, "none"))
+    chain = Chain(net, "conv2", (12, 11))
+    images = torch.rand(2, 3, 12, 11, generator=torch.Generator().manual_seed(0))
+    found = chain.affine(images, [torch.ones(1, 4, 1, 1)], [torch.zeros(1, 4, 1, 1)])
+    torch.testing.assert_close(found, net.responses(images, "conv2"), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("activation", ["crelu", "relu", "none"])
+def test_affine_maps_each_feature_by_its_slope_and_offset(activation: str) -> None:
+    """Its differences are the Jacobian's product at these slopes, its value that of a network written out."""
+    net = random_net(Layer("conv1", 4, 3, 2, 1, activation), Layer("conv2", 5, 3, 1, 1))
+    chain = Chain(net, "conv2", (12, 11))
+    channels = 4 * phases(activation)
+    slope, offset = randn(1, channels, 1, 1, seed=3), randn(1, channels, 1, 1, seed=4)
+    images = torch.rand(2, 3, 12, 11, generator=torch.Generator().manual_seed(0))
+    z = net.responses(images, "conv1")
+    expected = net.conv2(torch.cat([z] * phases(activation), 1) * slope + offset)
+    found = chain.affine(images, [slope], [offset])
+    atol = 64 * EPS * float(expected.abs().max())
+    torch.testing.assert_close(found, expected, rtol=0, atol=atol)
+    product = chain.product(Linearised(found, [slope]), images[:1] - images[1:])
+    torch.testing.assert_close(found[:1] - found[1:], product, rtol=0, atol=2 * atol)
+
+
+def test_choosing_images_of_a_linearisation() -> None:
+    net = random_net(Layer("conv1", 4, 3, 2, 1, "crelu"), Layer("conv2", 5, 3, 1, 1))
+    chain = Chain(net, "conv2", (12, 11))
+    at = chain.linearise(torch.rand(3, 3, 12, 11, generator=torch.Generator().manual_seed(0)))
+    change = randn(3, 3, 12, 11)
+    keep = torch.tensor([True, False, True])
+    torch.testing.assert_close(chain.product(at[keep], change[keep]), chain.product(at, change)[keep])
+
+
+@pytest.mark.parametrize("size", [(227, 227), (64, 75)])
+def test_multiplications_are_those_of_the_operators(net: Network, size: tuple[int, int]) -> None:
+    found = multiplications(net, "conv4", size)
+    chain = Chain(net, "conv4", size)
+    assert list(found) == ["conv1", "conv2", "conv3", "conv4"]
+    for count, operator in zip(found.values(), chain.operators, strict=True):
+        assert isinstance(operator, Convolution)
+        assert count == operator.multiplications
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_derivatives_are_those_of_the_activations(activation: str) -> None:
+    z = randn(2, 3, 5, 4).requires_grad_(True)
+    features = activate(z, activation, 0.2)
+    found = derivative(z.detach(), activation, 0.2)
+    assert found.shape == features.shape
+    for phase in range(phases(activation)):
+        part = features[:, 3 * phase : 3 * phase + 3]
+        (expected,) = torch.autograd.grad(part.sum(), z, retain_graph=True)
+        torch.testing.assert_close(found[:, 3 * phase : 3 * phase + 3], expected, rtol=0, atol=0)
+    # Piecewise linear through 0; and at 0 the derivative on the right.
+    torch.testing.assert_close(found * torch.cat([z] * phases(activation), 1), features)
+    zero, right = torch.zeros(1, 1, 1), torch.ones(1, 1, 1)
+    assert (derivative(zero, activation, 0.2) == derivative(right, activation, 0.2)).all()
