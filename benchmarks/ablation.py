@@ -20,7 +20,7 @@ import torch
 
 import reconstruct
 from reconstruct import prior
-from reconstruct.inversion import map as method
+from reconstruct.inversion import posterior as method
 
 
 def unweighted(matrices: torch.Tensor, shift: float) -> Callable[[torch.Tensor], torch.Tensor]:

@@ -4,9 +4,10 @@ import numpy
 import pytest
 import torch
 
-from reconstruct import arrays, invert, load_model
+from reconstruct import arrays, invert, load_image, load_model
 from reconstruct.convolution import Convolution
 from reconstruct.inversion.linear import LayerInverse
+from tests.conftest import SAMPLES
 
 cupy = pytest.importorskip("cupy", reason="CuPy has no wheel for this platform")
 pytestmark = pytest.mark.gpu
@@ -25,7 +26,7 @@ def test_the_gpu_gives_the_cpus_reconstruction(layer: str, form: str, photograph
     for device in ("cpu", "cuda"):
         net = load_model("crelu_conv1_4", device=device)
         features = net.features(photograph.to(device), layer)
-        result = invert(net, features, layer, linear_form=form, tolerance=1e-4)
+        result = invert(net, features, layer, "linear", linear_form=form, tolerance=1e-4)
         assert result.image.device.type == device
         images[device] = result.image.cpu()
     # Both stop within tolerance 1e-4 of the responses; damping or rank leaves at most two decades of amplification.

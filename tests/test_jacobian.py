@@ -148,7 +148,9 @@ def test_a_torus_that_does_not_fit_is_refused() -> None:
         PeriodicConvolution(torch.zeros(1, 1, 3, 3), 2, 0, (8, 2))
 
 
-@pytest.mark.parametrize(("model", "layer"), [("crelu_conv1_4", "conv4"), ("all_cnn_b", "conv3"), ("avr_conv1_4", "conv4")])
+@pytest.mark.parametrize(
+    ("model", "layer"), [("crelu_conv1_4", "conv4"), ("all_cnn_b", "conv3"), ("avr_conv1_4", "conv4")]
+)
 def test_a_periodic_chain_commutes_with_shifts_by_all_strides(model: str, layer: str) -> None:
     net = load_model(model, random_weights=0)
     chain = Chain(net, layer, (40, 48), periodic=True)

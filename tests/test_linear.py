@@ -96,7 +96,7 @@ def test_a_chain_of_full_rank_is_inverted_exactly(generator: torch.Generator) ->
     net = crelu_chain(12, 120).requires_grad_(False)
     images = torch.rand(3, 3, 17, 15, generator=generator)
     features = net.features(images, "conv2")
-    result = invert(net, features, "conv2", size=(17, 15), damping=0, tolerance=1e-9, budget=4000)
+    result = invert(net, features, "conv2", "linear", size=(17, 15), damping=0, tolerance=1e-9, budget=4000)
     torch.testing.assert_close(result.image, images, atol=1e-4, rtol=0)
     assert max(result.feature_residual) < 1e-5
 
@@ -105,7 +105,7 @@ def test_rank_says_what_is_lost(generator: torch.Generator) -> None:
     """Fewer filters than inputs: the part in the range of A^T comes back, the rest is 0."""
     net = crelu_chain(2).requires_grad_(False)
     images = torch.rand(1, 3, 17, 15, generator=generator)
-    result = invert(net, net.features(images, "conv1"), "conv1", size=(17, 15), tolerance=1e-9, budget=2000)
+    result = invert(net, net.features(images, "conv1"), "conv1", "linear", size=(17, 15), tolerance=1e-9, budget=2000)
     op = Convolution(net.conv1.weight, 1, 1, (17, 15))
     matrix = dense(op)
     normalised = ((images - 0.5) / 0.25).double().numpy().ravel()
@@ -118,19 +118,19 @@ def test_rank_says_what_is_lost(generator: torch.Generator) -> None:
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
 def test_conv1_comes_back(path, net: Network) -> None:
     image = load_image(path, 227)[None]
-    result = invert(net, net.features(image, "conv1"), "conv1")
+    result = invert(net, net.features(image, "conv1"), "conv1", "linear")
     assert quality(image, result.image).psnr[0] > 40
     assert result.status == ["converged"]
     assert result.feature_residual[0] < 1.1e-4
 
 
 def test_work_is_counted_in_forward_passes(net: Network, photograph: torch.Tensor) -> None:
-    one = invert(net, net.features(photograph, "conv1"), "conv1", budget=10)
+    one = invert(net, net.features(photograph, "conv1"), "conv1", "linear", budget=10)
     assert one.forward_passes == [10]  # 5 iterations of an operator and its adjoint
     assert one.status == ["budget"]
-    deep = invert(net, net.features(photograph, "conv3"), "conv3", budget=10)
+    deep = invert(net, net.features(photograph, "conv3"), "conv3", "linear", budget=10)
     assert 0 < deep.forward_passes[0] <= 10
-    again = invert(net, net.features(photograph, "conv3"), "conv3", budget=10)
+    again = invert(net, net.features(photograph, "conv3"), "conv3", "linear", budget=10)
     assert again.prepare_passes == 0
     torch.testing.assert_close(again.image, deep.image, rtol=0, atol=0)
 
@@ -138,19 +138,19 @@ def test_work_is_counted_in_forward_passes(net: Network, photograph: torch.Tenso
 def test_images_of_a_batch_are_independent(net: Network, photograph: torch.Tensor) -> None:
     other = load_image(SAMPLES[0], 227)[None]
     batch = torch.cat((photograph, other))
-    together = invert(net, net.features(batch, "conv2"), "conv2")
+    together = invert(net, net.features(batch, "conv2"), "conv2", "linear")
     for i, image in enumerate((photograph, other)):
-        alone = invert(net, net.features(image, "conv2"), "conv2")
+        alone = invert(net, net.features(image, "conv2"), "conv2", "linear")
         assert together.iterations[i] == alone.iterations[0]
         torch.testing.assert_close(together.image[i : i + 1], alone.image, atol=1e-3, rtol=0)
-    assert len(invert(net, net.features(batch, "conv2")[:0], "conv2").image) == 0
+    assert len(invert(net, net.features(batch, "conv2")[:0], "conv2", "linear").image) == 0
 
 
 def test_changed_weights_are_noticed(generator: torch.Generator) -> None:
     net = crelu_chain(30).requires_grad_(False)
     images = torch.rand(1, 3, 17, 17, generator=generator)
     for _ in range(2):
-        result = invert(net, net.features(images, "conv1"), "conv1", tolerance=1e-6, budget=1000)
+        result = invert(net, net.features(images, "conv1"), "conv1", "linear", tolerance=1e-6, budget=1000)
         torch.testing.assert_close(result.image, images, atol=1e-3, rtol=0)
         net.conv1.weight.copy_(torch.randn(net.conv1.weight.shape, generator=generator))
 
@@ -160,15 +160,15 @@ def test_leaky_activations_are_inverted_too(generator: torch.Generator) -> None:
         layer = Layer("conv1", 40, 3, padding=1, activation=activation, slope=0.2)
         net = randomise(Network(Architecture("leaky", (layer,), 17, (0.5,) * 3, (0.25,) * 3)), 0).requires_grad_(False)
         images = torch.rand(1, 3, 17, 17, generator=generator)
-        result = invert(net, net.features(images, "conv1"), "conv1", tolerance=1e-6, budget=1000)
+        result = invert(net, net.features(images, "conv1"), "conv1", "linear", tolerance=1e-6, budget=1000)
         torch.testing.assert_close(result.image, images, atol=1e-3, rtol=0)
 
 
 def test_features_from_numpy_and_in_half_precision(net: Network, photograph: torch.Tensor) -> None:
     features = net.features(photograph, "conv1")
-    expected = invert(net, features, "conv1", budget=40).image
-    torch.testing.assert_close(invert(net, features.numpy(), "conv1", budget=40).image, expected)
-    halved = invert(net, features.half(), "conv1", budget=40).image
+    expected = invert(net, features, "conv1", "linear", budget=40).image
+    torch.testing.assert_close(invert(net, features.numpy(), "conv1", "linear", budget=40).image, expected)
+    halved = invert(net, features.half(), "conv1", "linear", budget=40).image
     assert quality(photograph, halved).psnr[0] > 35
 
 
@@ -185,38 +185,38 @@ def test_damping_is_what_was_asked_for(net: Network) -> None:
 def test_what_cannot_be_inverted_is_refused(net: Network, photograph: torch.Tensor) -> None:
     features = net.features(photograph, "conv3")
     with pytest.raises(CallError, match="relu does not keep them: it needs CReLU at and below conv5"):
-        invert(net, net.features(photograph, "conv5"), "conv5")
+        invert(net, net.features(photograph, "conv5"), "conv5", "linear")
     avr = load_model("avr_conv1_4", random_weights=0)
     with pytest.raises(CallError, match="its avr does not keep"):
-        invert(avr, avr.features(photograph, "conv1"), "conv1")
+        invert(avr, avr.features(photograph, "conv1"), "conv1", "linear")
     with pytest.raises(FeatureError, match="N x 192 x h x w features, not 1 x 96 x 28 x 28"):
-        invert(net, features[:, :96], "conv3")
+        invert(net, features[:, :96], "conv3", "linear")
     with pytest.raises(FeatureError, match=r"not CReLU features"):
-        invert(net, activate(torch.randn(1, 96, 28, 28), "crelu") + 1, "conv3")
+        invert(net, activate(torch.randn(1, 96, 28, 28), "crelu") + 1, "conv3", "linear")
     with pytest.raises(FeatureError, match="not finite"):
-        invert(net, features * float("nan"), "conv3")
+        invert(net, features * float("nan"), "conv3", "linear")
     with pytest.raises(FeatureError, match=r"27 x 28 do not come from the model's own 227 x 227 .*size="):
-        invert(net, features[:, :, :27], "conv3")
+        invert(net, features[:, :, :27], "conv3", "linear")
     with pytest.raises(FeatureError, match="300 x 300 images give conv3 features of 37 x 37, not 28 x 28"):
-        invert(net, features, "conv3", size=300)
+        invert(net, features, "conv3", "linear", size=300)
     with pytest.raises(FeatureError, match=r"floating point, not torch\.int"):
-        invert(net, features.int(), "conv3")
+        invert(net, features.int(), "conv3", "linear")
     with pytest.raises(CallError, match="unknown method 'liner', did you mean linear"):
         invert(net, features, "conv3", "liner")
     with pytest.raises(CallError, match="'global' or 'patch'"):
-        invert(net, features, "conv3", linear_form="whole")
+        invert(net, features, "conv3", "linear", linear_form="whole")
     with pytest.raises(CallError, match="tolerance"):
-        invert(net, features, "conv3", tolerance=0)
+        invert(net, features, "conv3", "linear", tolerance=0)
     with pytest.raises(CallError, match="budget"):
-        invert(net, features, "conv3", budget=0)
+        invert(net, features, "conv3", "linear", budget=0)
     with pytest.raises(CallError, match="not list"):
-        invert(net, [1.0], "conv3")
+        invert(net, [1.0], "conv3", "linear")
 
 
 def test_a_constant_image_and_zero_features(net: Network) -> None:
     """Responses equal to the bias alone: the mean colour, not a division by zero."""
     flat = net.mean.expand(1, 3, 227, 227)
-    result = invert(net, net.features(flat, "conv1"), "conv1")
+    result = invert(net, net.features(flat, "conv1"), "conv1", "linear")
     torch.testing.assert_close(result.image, flat, atol=1e-3, rtol=0)
     assert torch.isfinite(result.image).all()
 

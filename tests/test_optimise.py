@@ -186,7 +186,9 @@ def test_conjugate_gradients_are_exact_after_n_steps(count: int, n: int, seed: i
 
 def test_conjugate_gradients_stay_where_there_is_nothing_to_do() -> None:
     """Zero right side, zero operator, a solved system: no division by zero, in a batch with one that goes on."""
-    matrices = torch.stack((torch.eye(5).double(), torch.zeros(5, 5).double(), torch.eye(5).double(), definite(1, 5, 50, 0)[0]))
+    matrices = torch.stack(
+        (torch.eye(5).double(), torch.zeros(5, 5).double(), torch.eye(5).double(), definite(1, 5, 50, 0)[0])
+    )
     right = torch.stack((torch.zeros(5).double(), *randn(3, 5)))
     found = conjugate_gradients(lambda v: torch.einsum("nij,nj->ni", matrices, v), right, lambda v: v, 30)
     assert (found[:2] == 0).all()

@@ -67,9 +67,7 @@ def test_the_responses_below_come_back(filters: int) -> None:
     assert max(counts) < 400
 
 
-def test_conv4_of_the_trained_model(
-    net: Network, photograph: torch.Tensor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_conv4_of_the_trained_model(net: Network, photograph: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ill-conditioned, as trained layers are: deciding signs beats least squares on all features at equal work."""
     x = photograph[:, :, 60:123, 70:133]
     below = net.responses(x, "conv3")

@@ -79,7 +79,7 @@ def test_it_is_the_dense_linear_estimate(layers: int, noise: float) -> None:
     # eps as of sums of some hundred products.
     bound = 100 * numpy.finfo(numpy.float32).eps * numpy.sqrt(numpy.linalg.cond(system))
     assert numpy.linalg.norm(got - expected) <= bound * numpy.linalg.norm(expected)
-    assert bound < 0.05
+    assert bound < 0.1
     assert found.status == ["converged"] * 2
 
 
@@ -169,7 +169,9 @@ def test_preparation_is_counted_once() -> None:
     assert costs[1] == 0
 
 
-@pytest.mark.parametrize(("model", "layer"), [("all_cnn_b", "conv1"), ("avr_conv1_4", "conv2"), ("crelu_conv1_4", "conv5")])
+@pytest.mark.parametrize(
+    ("model", "layer"), [("all_cnn_b", "conv1"), ("avr_conv1_4", "conv2"), ("crelu_conv1_4", "conv5")]
+)
 def test_what_keeps_no_responses_is_refused(model: str, layer: str) -> None:
     net = load_model(model, random_weights=0)
     x = torch.rand(1, 3, 63, 63, generator=torch.Generator().manual_seed(0))

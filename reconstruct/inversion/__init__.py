@@ -16,7 +16,7 @@ from reconstruct.errors import CallError, FeatureError
 from reconstruct.inversion.gradient import invert_gradient
 from reconstruct.inversion.inverted import Inverted, Watch
 from reconstruct.inversion.linear import Damping, Form, invert_linear
-from reconstruct.inversion.map import invert_map
+from reconstruct.inversion.posterior import invert_map
 from reconstruct.inversion.wiener import invert_wiener
 from reconstruct.network import Layer, Network, Size
 

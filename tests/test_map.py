@@ -1,0 +1,239 @@
+import pytest
+import torch
+
+from reconstruct import invert, load_image
+from reconstruct.errors import CallError
+from reconstruct.inversion import disturb
+from reconstruct.inversion.posterior import invert_map
+from reconstruct.inversion.wiener import invert_wiener
+from reconstruct.metrics import quality
+from reconstruct.network import Layer, Network
+from reconstruct.prior import Prior
+from reconstruct.zoo import load_model
+from tests.conftest import ROOT
+from tests.test_jacobian import random_net
+
+SIDE = 63
+"""Windows of 11 with stride 4 see all of it; conv5's receptive field is 51."""
+SIZE = (SIDE, SIDE)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _cache(tmp_path_factory: pytest.TempPathFactory):
+    with pytest.MonkeyPatch.context() as patch, torch.no_grad():
+        patch.setenv("RECONSTRUCT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def images(photograph: torch.Tensor) -> torch.Tensor:
+    """Parts of two photographs."""
+    other = load_image(ROOT / "samples" / "astronaut.jpg", 227)[None]
+    return torch.cat((photograph[:, :, 60 : 60 + SIDE, 70 : 70 + SIDE], other[:, :, 20 : 20 + SIDE, 70 : 70 + SIDE]))
+
+
+def test_conv1_comes_back(net: Network, images: torch.Tensor) -> None:
+    result = invert(net, net.features(images, "conv1"), "conv1", size=SIZE)
+    assert min(quality(images, result.image).psnr) > 40
+    assert max(result.feature_residual) < 1e-4
+
+
+@pytest.mark.parametrize("layer", ["conv2", "conv3"])
+def test_better_than_the_linear_methods(layer: str, net: Network, images: torch.Tensor) -> None:
+    """3 dB: half the squared error of the better of them, on either photograph."""
+    features = net.features(images, layer)
+    reached = quality(images, invert(net, features, layer, size=SIZE).image).psnr
+    for method in ("wiener", "linear"):
+        other = quality(images, invert(net, features, layer, method, size=SIZE).image).psnr
+        assert all(own > theirs + 3 for own, theirs in zip(reached, other, strict=True)), (method, reached, other)
+
+
+def test_a_layer_that_is_stepped_over(net: Network, images: torch.Tensor) -> None:
+    """conv4 has conv3's information: better than wiener, and its own residual is small."""
+    features = net.features(images[:1], "conv4")
+    result = invert(net, features, "conv4", size=SIZE)
+    other = invert(net, features, "conv4", "wiener", size=SIZE)
+    assert quality(images[:1], result.image).psnr[0] > quality(images[:1], other.image).psnr[0] + 6
+    assert result.feature_residual[0] < 1e-3
+    # Evaluations and iterations of all solves: an iteration is at most two passes, an evaluation three.
+    assert result.forward_passes[0] <= 3 * result.iterations[0] + 10
+
+
+def test_pixels_that_no_window_sees_are_the_priors(net: Network, photograph: torch.Tensor) -> None:
+    """conv1 sees 63 of 64 rows and columns: the others are worth what the best linear estimate makes of them."""
+    image = photograph[:, :, 60:124, 70:134]
+    features = net.features(image, "conv1")
+    found = invert(net, features, "conv1", size=64).image
+    linear = invert(net, features, "conv1", "wiener", size=64).image
+    unseen = torch.ones(64, 64, dtype=torch.bool)
+    unseen[:63, :63] = False
+    assert quality(image[:, :, :63, :63], found[:, :, :63, :63]).psnr[0] > 40
+    errors = [float((each - image)[:, :, unseen].square().mean()) for each in (found, linear)]
+    assert errors[0] <= 2 * errors[1]
+
+
+@pytest.mark.parametrize("layer", ["conv1", "conv2", "conv3", "conv4", "conv5"])
+def test_the_residual_falls_with_the_budget(layer: str, net: Network, images: torch.Tensor) -> None:
+    if layer == "conv5":
+        net = load_model("crelu_conv1_4", random_weights=0)
+    features = net.features(images[:1], layer)
+    results = [invert(net, features, layer, size=SIZE, budget=budget) for budget in (6, 40, 160)]
+    residuals = [result.feature_residual[0] for result in results]
+    assert residuals[0] > 2 * residuals[1] > 4 * residuals[2], residuals
+    work = [result.forward_passes[0] for result in results]
+    assert work == sorted(work)
+    assert work[2] > 100
+
+
+@pytest.mark.parametrize("budget", [1, 2.5, 5, 20.9, 64, 150])
+@pytest.mark.parametrize("layer", ["conv1", "conv2", "conv3", "conv4"])
+def test_the_budget_is_kept(layer: str, budget: float, net: Network, images: torch.Tensor) -> None:
+    result = invert(net, net.features(images, layer), layer, size=SIZE, budget=budget)
+    assert max(result.forward_passes) <= budget * (1 + 1e-12)
+    assert set(result.status) == {"budget"}
+    assert result.image.isfinite().all()
+
+
+@pytest.mark.parametrize("layer", ["conv1", "conv2", "conv3", "conv4"])
+def test_images_stop_when_they_have_converged(layer: str, net: Network, images: torch.Tensor) -> None:
+    """The mean image at once, photographs the later the less residual they may have."""
+    batch = torch.cat((images, net.mean.expand(1, 3, *SIZE)))
+    features = net.features(batch, layer)
+    work = []
+    for tolerance in (0.1, 0.01):
+        result = invert(net, features, layer, size=SIZE, tolerance=tolerance)
+        assert result.status == ["converged"] * 3
+        # Stepping over takes responses back and forth through one more layer: up to twice the residual.
+        assert max(result.feature_residual) <= (2 if layer == "conv4" else 1.01) * tolerance
+        assert result.forward_passes[2] < min(result.forward_passes[:2])
+        assert max(result.forward_passes) < 400
+        work.append(result.forward_passes)
+    assert all(rough < fine for rough, fine in zip(work[0][:2], work[1][:2], strict=True))
+
+
+@pytest.mark.parametrize("layer", ["conv1", "conv2", "conv3"])
+def test_images_of_a_batch_are_independent(layer: str, net: Network, images: torch.Tensor) -> None:
+    """The same work, and the same image up to float32's rounding, which the iterations amplify in directions that the
+    layer hardly sees: those that the error is in, of which the difference stays a small part."""
+    features = net.features(images, layer)
+    together = invert(net, features, layer, size=SIZE, budget=100)
+    for i in range(2):
+        alone = invert(net, features[i : i + 1], layer, size=SIZE, budget=100)
+        assert alone.forward_passes == together.forward_passes[i : i + 1]
+        assert alone.iterations == together.iterations[i : i + 1]
+        error = (alone.image[0] - images[i]).norm()
+        assert float((alone.image[0] - together.image[i]).norm()) < 0.1 * float(error)  # below 1 dB of PSNR
+
+
+@pytest.mark.parametrize("layer", ["conv1", "conv2", "conv4"])
+def test_it_is_deterministic(layer: str, net: Network, images: torch.Tensor) -> None:
+    features = net.features(images, layer)
+    found = [invert(net, features, layer, size=SIZE, budget=60) for _ in range(2)]
+    assert torch.equal(found[0].image, found[1].image)
+    assert found[1].prepare_passes <= found[0].prepare_passes
+
+
+@pytest.mark.parametrize("layer", ["conv1", "conv2", "conv4", "conv5"])
+def test_no_images(layer: str, net: Network, images: torch.Tensor) -> None:
+    if layer == "conv5":
+        net = load_model("crelu_conv1_4", random_weights=0)
+    result = invert(net, net.features(images[:1], layer)[:0], layer, size=SIZE)
+    assert result.image.shape == (0, 3, *SIZE)
+    assert (result.status, result.iterations, result.forward_passes, result.feature_residual) == ([], [], [], [])
+
+
+@pytest.mark.parametrize("layer", ["conv1", "conv2"])
+def test_relu_says_nothing_below_0(layer: str, images: torch.Tensor) -> None:
+    """Yet half of the responses, and the signs of the others, determine the image well where filters are many."""
+    net = load_model("all_cnn_b", random_weights=0)
+    result = invert(net, net.features(images[:1], layer), layer, size=SIZE, budget=150)
+    assert result.feature_residual[0] < 0.02
+    flat = images[:1].mean(dim=(2, 3), keepdim=True).expand_as(images[:1])
+    assert quality(images[:1], result.image).psnr[0] > quality(images[:1], flat).psnr[0] + 8
+
+
+@pytest.mark.parametrize("layer", ["conv1", "conv2"])
+def test_avr_lowers_the_residual(layer: str, images: torch.Tensor) -> None:
+    """Signs are a hard problem, and the mean image's residual is 1: of |z|, where all responses are 0."""
+    net = load_model("avr_conv1_4", random_weights=0)
+    features = net.features(images[:1], layer)
+    residuals = [invert(net, features, layer, size=SIZE, budget=b).feature_residual[0] for b in (1, 30, 150)]
+    assert residuals[0] == pytest.approx(1, abs=1e-4)
+    assert residuals[0] > 3 * residuals[1]
+    assert residuals[1] > residuals[2]
+
+
+@pytest.mark.parametrize("layer", ["conv1", "conv2", "conv3", "conv4"])
+def test_noise_is_reckoned_with(layer: str, net: Network, images: torch.Tensor) -> None:
+    """Better than fitting it, and the residual is not pushed far below the noise."""
+    features, share = disturb(net.features(images, layer), noise=0.1)
+    assert share == pytest.approx(0.1, rel=0.05)
+    known = invert(net, features, layer, size=SIZE, budget=200, noise=0.1)
+    ignored = invert_map(net, features, layer, SIZE, budget=200)
+    reached, other = quality(images, known.image).psnr, quality(images, ignored.images).psnr
+    assert all(own > theirs + 1 for own, theirs in zip(reached, other, strict=True)), (reached, other)
+
+
+def test_one_linear_layer_gives_the_most_probable_image() -> None:
+    """With noise the problem of a first layer is quadratic, and its minimum is ``wiener``'s linear estimate if N is the
+    same: NOISE_WEIGHT times the noise's variance a response. At equal N both solve one problem, by different ways."""
+    net = random_net(Layer("conv1", 20, 3, 1, 1, "crelu"), biases=False)
+    size = (14, 13)
+    prior = Prior(size)
+    features = net.features(prior.image(prior.draw(2, torch.Generator().manual_seed(3))), "conv1")
+    noise = 0.1
+    found = invert_map(net, features, "conv1", size, noise=noise, tolerance=1e-6, budget=2000).images
+    # The normal equations, by finite differences of the objective's exact quadratic along random directions.
+    responses = net.responses(prior.image(torch.zeros(1, *prior.shape)), "conv1")
+    target = features[:, :20] - features[:, 20:]
+    power = target.square().mean(dim=(1, 2, 3), keepdim=True)
+    at_found = net.responses(found, "conv1") - target
+    assert (at_found.flatten(1).norm(dim=1) < (responses - target).flatten(1).norm(dim=1)).all()
+    # J^T (f(x) - z) + ridge P^-1 (x - mean) = 0: P J^T r / ridge is the deviation from the mean.
+    pulled = torch.nn.functional.conv_transpose2d(target - net.responses(found, "conv1"), net.conv1.weight, padding=1)
+    pulled = prior.extend(pulled / net.std)
+    deviation = prior.crop(prior.field(prior.field_adjoint(pulled))) / (8 * noise**2 * power)
+    torch.testing.assert_close(prior.mean + deviation, found, rtol=0, atol=2e-3)
+    assert invert_wiener(net, features, "conv1", size, noise=noise).status == ["converged"] * 2
+
+
+@pytest.mark.parametrize("layer", ["conv1", "conv2", "conv4"])
+def test_the_way_can_be_watched(layer: str, net: Network, images: torch.Tensor) -> None:
+    seen: list[tuple[float, torch.Tensor]] = []
+    features = net.features(images, layer)
+    result = invert(
+        net, features, layer, size=SIZE, budget=80, watch=lambda passes, shown: seen.append((passes, shown.clone()))
+    )
+    passes = [each for each, _ in seen]
+    assert all(before < after for before, after in zip(passes, passes[1:], strict=False)), passes
+    assert passes[0] > 0
+    assert passes[-1] == pytest.approx(max(result.forward_passes))
+    assert all(shown.shape == images.shape for _, shown in seen)
+    assert torch.equal(seen[-1][1], result.image)
+    plain = invert(net, features, layer, size=SIZE, budget=80)
+    assert torch.equal(plain.image, result.image)
+
+
+def test_preparation_is_counted_once(images: torch.Tensor) -> None:
+    """Statistics are kept; the inversion of their matrices is not."""
+    net = load_model("crelu_conv1_4", random_weights=3)
+    features = net.features(images[:1], "conv2")
+    first, second = (invert(net, features, "conv2", size=SIZE, budget=3).prepare_passes for _ in range(2))
+    assert second > 0
+    # Two estimates, of 32 images and 2 passes each, on a torus of 96.
+    assert first - second == pytest.approx(2 * 2 * 32 * (96 / 227) ** 2, rel=1e-6)
+
+
+def test_wrong_calls_are_refused(net: Network, images: torch.Tensor) -> None:
+    features = net.features(images[:1], "conv2")
+    for tolerance in (0, -1, 1, float("nan")):
+        with pytest.raises(CallError, match="tolerance"):
+            invert(net, features, "conv2", size=SIZE, tolerance=tolerance)
+    for noise in (-0.1, 1, float("nan")):
+        with pytest.raises(CallError, match="noise"):
+            invert(net, features, "conv2", size=SIZE, noise=noise)
+    for budget in (0, -3, float("nan"), float("inf")):
+        with pytest.raises(CallError, match="budget"):
+            invert(net, features, "conv2", size=SIZE, budget=budget)
+    with pytest.raises(CallError, match="no weights for conv10"):
+        invert(net, features, "conv10", size=SIZE)
