@@ -69,7 +69,10 @@ def image_gram(net: Network, layer: str, *, seed: int = 0) -> tuple[torch.Tensor
 
 def exact_image_gram(net: Network, layer: str) -> torch.Tensor:
     """J^T J of a network's first layer, whose Jacobian is the same for every image: all its lags, as ``image_gram``."""
-    step, reach = net.layers[0].stride, math.ceil(net.layers[0].kernel / net.layers[0].stride) - 1
+    first = net.layers[0]
+    step = first.stride
+    # Padding that is no multiple of the stride shifts the kernel against the blocks.
+    reach = math.ceil((first.kernel + -first.padding % step) / step) - 1
     channels = len(net.architecture.mean) * step**2
     grid = 2 * reach + 1
     chain = Chain(net, layer, (grid * step, grid * step), periodic=True)
@@ -200,8 +203,13 @@ def _cached(
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(save({name: values.cpu().contiguous() for name, values in found.items()}))
-        os.replace(file.name, path)
+            written = Path(file.name)
+            try:
+                file.write(save({name: values.cpu().contiguous() for name, values in found.items()}))
+                file.close()
+                os.replace(written, path)
+            finally:
+                written.unlink(missing_ok=True)
     return found, 2 * IMAGES * (_side(net, layer) / net.input_size) ** 2
 
 

@@ -9,7 +9,7 @@ import torch
 
 ARMIJO = 1e-4
 SHORTEST = 1e-6
-"""Step, in units of the quasi-Newton step, below which an image has stagnated."""
+"""Step, in units of the first that was tried along a direction, below which an image has stagnated."""
 
 Evaluate = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
 """Values, gradients and whether to stop, of some images: ``evaluate(points, images)``, ``images`` their indices."""
@@ -60,6 +60,7 @@ def lbfgs(  # noqa: PLR0915 - one loop, whose parts share nearly all of its stat
     changes: list[torch.Tensor] = []
     curvature: list[torch.Tensor] = []
     direction, length = -g, first / g.abs().amax(1).clamp_min(1e-30)
+    tried = length
     stuck = ~(f.isfinite() & g.isfinite().all(1))
     while True:
         over = stop | stuck
@@ -70,7 +71,7 @@ def lbfgs(  # noqa: PLR0915 - one loop, whose parts share nearly all of its stat
                 counts[image] = used
             points[live[over]] = x[over].unflatten(1, shape)
             keep = ~over
-            live, x, f, g, direction, length = (each[keep] for each in (live, x, f, g, direction, length))
+            live, x, f, g, direction, length, tried = (each[keep] for each in (live, x, f, g, direction, length, tried))
             steps, changes, curvature = ([each[keep] for each in held] for held in (steps, changes, curvature))
         if not len(live) or used >= evaluations:
             break
@@ -94,7 +95,7 @@ def lbfgs(  # noqa: PLR0915 - one loop, whose parts share nearly all of its stat
         rise = torch.where(finite, value - f - slope * length, torch.inf)
         parabola = -slope * length**2 / (2 * rise.clamp_min(1e-30))
         shorter = torch.clamp(torch.minimum(parabola, 0.5 * length), min=0.1 * length)
-        stuck = ~good & (shorter < SHORTEST * torch.where(slope == 0, torch.inf, 1))
+        stuck = ~good & (shorter < SHORTEST * torch.where(slope == 0, torch.inf, tried))
         x, f, g = (
             torch.where(good.view(-1, *[1] * (new.ndim - 1)), new, old)
             for new, old in ((trial, x), (value, f), (gradient, g))
@@ -103,7 +104,9 @@ def lbfgs(  # noqa: PLR0915 - one loop, whose parts share nearly all of its stat
         uphill = (new * g).sum(1) >= 0
         new = torch.where(uphill[:, None], -g, new)
         direction = torch.where(good[:, None], new, direction)
-        length = torch.where(good, 1.0, shorter)
+        fresh = torch.where(uphill, first / g.abs().amax(1).clamp_min(1e-30), 1.0)
+        length = torch.where(good, fresh, shorter)
+        tried = torch.where(good, fresh, tried)
     for index, image in enumerate(live.tolist()):
         points[image] = x[index].unflatten(0, shape)
         counts[image] = used

@@ -13,6 +13,7 @@ import torch
 from scipy.fft import next_fast_len
 
 from reconstruct.network import Size
+from reconstruct.optimise import conjugate_gradients
 
 EXPONENT = 0.75
 """Of the amplitude. Photographs have 1.0 to 1.3 (benchmarks/measure_prior.py: 1.26), because of their edges, which are
@@ -82,6 +83,21 @@ class Prior:
         """The adjoint of ``whiten``."""
         return torch.einsum("ij,nihw->njhw", self._uncolour, self._filter(white, 1 / self.amplitude))
 
+    def fill(self, field: torch.Tensor, seen: Size, iterations: int = 30) -> torch.Tensor:
+        """The field with all but its first rows and columns replaced by the most probable values given those.
+
+        Conjugate gradients on the free part of S^-2, preconditioned by that of S^2.
+        """
+        free = torch.ones(1, 1, *self.shape[1:], device=field.device)
+        free[:, :, : seen[0], : seen[1]] = 0
+        known = field * (1 - free)
+        return known + conjugate_gradients(
+            lambda values: free * self.whiten_adjoint(self.whiten(values)),
+            -free * self.whiten_adjoint(self.whiten(known)),
+            lambda values: free * self.field(self.field_adjoint(values)),
+            iterations,
+        )
+
     def crop(self, field: torch.Tensor) -> torch.Tensor:
         """The image's part of the torus."""
         return field[:, :, : self.size[0], : self.size[1]]
@@ -117,6 +133,8 @@ class Prior:
         return torch.einsum("ij,yxpq->yxipjq", inverse, waves).reshape(*waves.shape[:2], n, n).to(torch.complex64)
 
     def _filter(self, values: torch.Tensor, amplitude: torch.Tensor) -> torch.Tensor:
+        if not len(values):  # which MKL's Fourier transform refuses
+            return values
         return torch.fft.irfft2(torch.fft.rfft2(values) * amplitude, s=self.shape[1:])
 
 

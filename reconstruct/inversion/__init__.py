@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ METHODS: dict[str, Callable[..., Inverted]] = {
     "linear": invert_linear,
     "gradient": invert_gradient,
 }
-"""Every method by name, the default first."""
+"""Every method by name, the default first. A module called ``map`` would hide Python's: its own is ``posterior``."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +105,8 @@ def invert(
         raise CallError(f"linear_form is 'global' or 'patch', not '{linear_form}'")
     if tolerance is not None and not 0 < tolerance < 1:
         raise CallError(f"tolerance is a relative residual between 0 and 1, not {tolerance:g}")
-    if budget is not None and not budget >= 1:
-        raise CallError(f"budget is a number of forward passes, at least 1, not {budget:g}")
+    if budget is not None and not 1 <= budget < math.inf:
+        raise CallError(f"budget is a finite number of forward passes, at least 1, not {budget:g}")
     if not 0 <= noise < 1:
         raise CallError(f"noise is a share of the features' norm, at least 0 and below 1, not {noise:g}")
     chosen = net.layer(layer)

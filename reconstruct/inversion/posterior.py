@@ -45,6 +45,7 @@ from reconstruct.jacobian import Chain, Linearised, multiplications
 from reconstruct.network import Network, Size
 from reconstruct.optimise import conjugate_gradients, lbfgs
 from reconstruct.prior import Prior
+from reconstruct.solvers import cgls
 
 BUDGET = 450.0
 TOLERANCE = 1e-5
@@ -121,7 +122,7 @@ def invert_map(
         target = features.float().clamp_min(0)
         known = "avr" if last.activation == "avr" else "relu"
     work = multiplications(net, layer, size)
-    passes = [0.0] * len(target)
+    passes, iterations = [0.0] * len(target), [0] * len(target)
     with arrays.using(features.device):
         while known == "responses" and noise <= STEP_OVER_NOISE and steps_over(net, layer, size):
             share = 2 * work[layer] / sum(work.values())
@@ -130,6 +131,7 @@ def invert_map(
                 break
             target, counts = step_over(net, layer, size, target, tolerance=0.01 * tolerance, iterations=steps)
             passes = [spent + share * count for spent, count in zip(passes, counts, strict=True)]
+            iterations = [each + count for each, count in zip(iterations, counts, strict=True)]
             layer = net.chain(layer)[-2].name
         # A forward pass of what is left, in forward passes of the layer that was asked for.
         unit = sum(multiplications(net, layer, size).values()) / sum(work.values())
@@ -148,7 +150,7 @@ def invert_map(
     return Inverted(
         found.images,
         found.status,
-        found.iterations,
+        [before + after for before, after in zip(iterations, found.iterations, strict=True)],
         [before + unit * after for before, after in zip(passes, found.passes, strict=True)],
         seconds,
         unit * problem.prepare_passes,
@@ -158,6 +160,21 @@ def invert_map(
 def _open(state: _Images) -> list[int]:
     """The images that are not done."""
     return [image for image, status in enumerate(state.status) if status == "budget"]
+
+
+class _Field:
+    """J of fields on the prior's torus, for the solver: the same J for every image of the batch."""
+
+    def __init__(self, problem: _Problem, at: Linearised) -> None:
+        self.problem, self.at = problem, at
+
+    def apply(self, inputs: arrays.Array, /) -> arrays.Array:
+        prior, chain = self.problem.prior, self.problem.chain
+        return arrays.from_torch(chain.product(self.at, prior.crop(arrays.to_torch(inputs))).contiguous())
+
+    def adjoint(self, responses: arrays.Array, /) -> arrays.Array:
+        prior, chain = self.problem.prior, self.problem.chain
+        return arrays.from_torch(prior.extend(chain.transposed(self.at, arrays.to_torch(responses))).contiguous())
 
 
 class _Problem:
@@ -198,6 +215,7 @@ class _Problem:
         numbers = self.prior.shape[0] * self.prior.size[0] * self.prior.size[1]
         shift = SHIFT_LINEAR if self.linear else SHIFT_OVER if responses >= numbers else SHIFT_UNDER
         self.prepare_passes += self._inversion(matrices)
+        self.norm = float(torch.linalg.eigvalsh(matrices).max()) ** 0.5 if self.linear else 1.0
         solve = inverse(matrices + shift * self.prior.precision(self.step), FLOOR * typical)
 
         def precondition(field: torch.Tensor) -> torch.Tensor:
@@ -226,9 +244,39 @@ class _Problem:
             return state
         if not self.linear:
             white = self._search(white, state, tolerance, SEARCH * budget if self.shallow else budget, watch)
-        if self.shallow:
-            self._gauss_newton(self.prior.field(white), state, tolerance, budget, watch)
+        field = self.prior.field(white)
+        if self.linear and not self.noise:
+            field = self._one_solve(field, state, tolerance, budget, watch)
+        elif self.shallow:
+            field = self._gauss_newton(field, state, tolerance, budget, watch)
+        size = self.prior.size
+        if self.shallow and (seen := self.net.architecture.covered_size(size, self.layer)) != size:
+            # Least squares leaves alone what no window sees; the prior does not.
+            state.images = self.prior.mean + self.prior.crop(self.prior.fill(field, seen))
         return state
+
+    def _one_solve(
+        self, field: torch.Tensor, state: _Images, tolerance: float, budget: float, watch: Watch | None
+    ) -> torch.Tensor:
+        """A first layer: one linear problem."""
+        at = self.chain.linearise(self.prior.mean.expand(1, *self.prior.shape[:1], *self.prior.size))
+        operator = _Field(self, at)
+        right = self.target - at.responses
+        found = cgls(
+            operator,
+            arrays.from_torch(right),
+            norm=self.norm,
+            precondition=lambda values: arrays.from_torch(self.precondition(arrays.to_torch(values))),
+            tolerance=tolerance,
+            iterations=max(0, int((budget - 1) // 2)),
+        )
+        field = field + arrays.to_torch(found.value)
+        state.images = self.prior.mean + self.prior.crop(field)
+        state.status, state.iterations = found.status, found.iterations
+        state.passes = [2.0 * count + 1 for count in found.iterations]
+        if watch is not None:
+            watch(max(state.passes), state.images)
+        return field
 
     def _search(
         self, white: torch.Tensor, state: _Images, tolerance: float, budget: float, watch: Watch | None
@@ -284,10 +332,10 @@ class _Problem:
 
     def _gauss_newton(
         self, field: torch.Tensor, state: _Images, tolerance: float, budget: float, watch: Watch | None
-    ) -> None:
-        """Gauss-Newton on the image, the rounds of conjugate gradients growing; changes ``state``."""
+    ) -> torch.Tensor:
+        """Gauss-Newton on the image, the rounds of conjugate gradients growing; the fields, and changes ``state``."""
         live = torch.tensor(_open(state), dtype=torch.long, device=field.device)
-        field = field[live]
+        fields, field = field.clone(), field[live]
         used = max((state.passes[image] for image in live.tolist()), default=0.0) + 1
         at = self.chain.linearise(self.prior.mean + self.prior.crop(field))
         # A linear problem is one solve.
@@ -296,6 +344,7 @@ class _Problem:
             residual, active = self.residual(at.responses, self.target[live])
             fitted = residual.flatten(1).norm(dim=1) / self.scale[live] <= tolerance
             self._record(state, live, field, used)
+            fields[live] = field
             for image in live[fitted].tolist():
                 state.status[image] = "converged"
             if watch is not None:
@@ -317,16 +366,18 @@ class _Problem:
                 reached = self.chain.linearise(self.prior.mean + self.prior.crop(trial))
                 used += 1
                 good = self._objective(self.residual(reached.responses, target)[0], live, trial) <= before
-                if good.all() or used >= budget:
+                if good.all() or used + 1 > budget:
                     break
                 length = torch.where(good.view(-1, 1, 1, 1), length, length / 2)
             for image in live.tolist():
                 state.iterations[image] += steps
                 state.passes[image] = used
-            for image in live[~good].tolist():
-                state.status[image] = "stagnated"
+            if used + 1 <= budget:
+                for image in live[~good].tolist():
+                    state.status[image] = "stagnated"
             live, field, at = live[good], trial[good], reached[good]
             inner *= GROWTH
+        return fields
 
     def _step(
         self,

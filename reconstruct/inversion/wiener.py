@@ -29,6 +29,8 @@ from reconstruct.prior import Prior
 ITERATIONS = 80
 FLOOR = 0.1
 """Added to N, in units of its own mean diagonal: what lags, windows and borders leave uncertain."""
+SETTING_UP = 4
+"""Forward passes beside the iterations: the right side, the residual, the image."""
 ROUNDING = 1e-5
 """The same in units of the responses' mean variance, for a first layer, which has no N."""
 
@@ -51,11 +53,11 @@ def invert_wiener(
     size : height and width of the images.
     tolerance : relative residual of the linear system at which an image has ``converged``; default 0.01, far below
         what the linear model misses.
-    budget : iterations take 2 forward passes each; default 80 iterations.
+    budget : in forward passes: 4, and 2 an iteration, of which there is at least one; default 80 iterations.
     noise : of the features, as a share of their norm: added to N.
     """
     tolerance = 0.01 if tolerance is None else tolerance
-    iterations = ITERATIONS if budget is None else max(1, int(budget // 2))
+    iterations = ITERATIONS if budget is None else max(1, int((budget - SETTING_UP) // 2))
     last = net.layer(layer)
     target = linear_responses(features.float(), last.activation, last.slope)
     count = len(target)
@@ -87,4 +89,4 @@ def invert_wiener(
         left = (right - system(dual)).flatten(1).norm(dim=1) / right.flatten(1).norm(dim=1).clamp_min(1e-30)
         images = prior.mean + prior.crop(prior.field(prior.field_adjoint(prior.extend(chain.transposed(at, dual)))))
     status = ["converged" if value <= tolerance else "budget" for value in left.tolist()]
-    return Inverted(images, status, [iterations] * count, [2.0 * iterations + 4] * count, seconds, cost)
+    return Inverted(images, status, [iterations] * count, [2.0 * iterations + SETTING_UP] * count, seconds, cost)
