@@ -447,7 +447,7 @@ def _layer_table(described: dict[str, Any]) -> None:
         table.add_row(
             layer["name"],
             f"{layer['kernel']}x{layer['kernel']}/{layer['stride']}",
-            layer["activation"],
+            layer["activation"] or "max-pooling",
             "x".join(map(str, layer["output_shape"])),
             f"{layer['receptive_field']}",
             f"{layer['parameters']:,}",

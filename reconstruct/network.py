@@ -23,11 +23,15 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Layer:
-    """One convolution with what follows it: batch normalisation (optional), activation, dropout."""
+    """One convolution with what follows it: batch normalisation (optional), activation, dropout.
+
+    Or, of the kind ``max_pool``, a max-pooling and its dropout: padded with minus infinity, without weights or
+    activation. Its ``filters`` are the channels of its input; the ``Architecture`` sets them.
+    """
 
     name: str
-    filters: int
-    kernel: int
+    filters: int = 0
+    kernel: int = 1
     stride: int = 1
     padding: int = 0
     activation: str = "relu"
@@ -35,6 +39,11 @@ class Layer:
     dropout: float = 0.0
     batch_norm: bool = False
     kind: str = "conv"
+
+    @property
+    def has_weights(self) -> bool:
+        """A convolution has weights, a max-pooling none."""
+        return self.kind == "conv"
 
     @property
     def channels(self) -> int:
@@ -61,6 +70,16 @@ class Architecture:
     weights: str | None = None
     damping: dict[str, dict[str, float]] = field(default_factory=dict)
     """For each layer to invert from, the damping of every layer on the way (``inversion.linear``)."""
+    input_dropout: float = 0.0
+    """In training, of the normalised image's entries."""
+
+    def __post_init__(self) -> None:
+        channels, layers = len(self.mean), []
+        for layer in self.layers:
+            known = layer if layer.has_weights else replace(layer, filters=channels, activation="none")
+            layers.append(known)
+            channels = known.channels
+        object.__setattr__(self, "layers", tuple(layers))
 
     def index(self, layer: str) -> int:
         """Position of a layer, or a ``CallError`` that names the layers there are."""
@@ -79,7 +98,8 @@ class Architecture:
     def parameters(self, layer: str | None = None) -> int:
         """Weights without biases, of one layer or of the whole architecture."""
         chosen = self.layers if layer is None else (self.layers[self.index(layer)],)
-        return sum(each.filters * self.in_channels(each.name) * each.kernel**2 for each in chosen)
+        with_weights = [each for each in chosen if each.has_weights]
+        return sum(each.filters * self.in_channels(each.name) * each.kernel**2 for each in with_weights)
 
     def receptive_field(self, layer: str) -> int:
         """Side, in pixels, of the square of the image that one response of the layer sees."""
@@ -94,14 +114,15 @@ class Architecture:
 
         Raises
         ------
-        CallError : the image is smaller than the receptive field of ``layer``.
+        CallError : the image is smaller than the receptive field of ``layer``, and than the model's own images: in a
+            deep layer of a small model every response sees padding.
         """
         last = len(self.layers) - 1 if layer is None else self.index(layer)
-        if layer is not None and min(size) < (side := self.receptive_field(layer)):
-            raise CallError(
-                f"an image of {size[0]} x {size[1]} pixels is smaller than the receptive field of {layer}, "
-                f"{side} x {side} pixels"
-            )
+        if layer is not None and min(size) < min(field := self.receptive_field(layer), self.input_size):
+            what, side = f"the receptive field of {layer}", field
+            if field > self.input_size:
+                what, side = f"the images of {self.name}", self.input_size
+            raise CallError(f"an image of {size[0]} x {size[1]} pixels is smaller than {what}, {side} x {side} pixels")
         sizes = {}
         for each in self.layers[: last + 1]:
             size = each.output_size(size)
@@ -127,8 +148,32 @@ class Architecture:
         return seen
 
 
+def with_classes(architecture: Architecture, classes: int) -> Architecture:
+    """The architecture with this many outputs: of its last layer, whose filters are half of them after CReLU.
+
+    Raises
+    ------
+    CallError : fewer than 1, a number that CReLU's pairs cannot give, or a last layer without weights.
+    """
+    last = architecture.layers[-1]
+    if not last.has_weights:
+        raise CallError(f"{architecture.name} ends in the max-pooling {last.name}: it has no layer of classes")
+    if classes < 1:
+        raise CallError(f"classes are at least 1, not {classes}")
+    each = phases(last.activation)
+    if classes % each:
+        raise CallError(f"{last.name} of {architecture.name} is {last.activation}: its classes are even, not {classes}")
+    return replace(architecture, layers=(*architecture.layers[:-1], replace(last, filters=classes // each)))
+
+
+def with_batch_norm(architecture: Architecture) -> Architecture:
+    """The architecture with batch normalisation after every convolution; ``fold_batch_norm`` takes it off again."""
+    layers = tuple(replace(layer, batch_norm=layer.has_weights) for layer in architecture.layers)
+    return replace(architecture, layers=layers)
+
+
 class Network(nn.Module):
-    """A chain of convolutions with activations; images in [0, 1] go in and are normalised inside.
+    """A chain of convolutions with activations, and max-poolings; images in [0, 1] go in and are normalised inside.
 
     Parameters
     ----------
@@ -146,7 +191,7 @@ class Network(nn.Module):
         super().__init__()
         self.architecture = architecture
         self.layers = architecture.layers[:depth]
-        for layer in self.layers:
+        for layer in self.layers_with_weights:
             channels = architecture.in_channels(layer.name)
             convolution = nn.Conv2d(channels, layer.filters, layer.kernel, layer.stride, layer.padding)
             self.add_module(layer.name, convolution)
@@ -167,8 +212,13 @@ class Network(nn.Module):
 
     @property
     def layer_names(self) -> list[str]:
-        """The layers that can be asked for: those with weights."""
+        """The layers that can be asked for: those that the weights reach."""
         return [layer.name for layer in self.layers]
+
+    @property
+    def layers_with_weights(self) -> list[Layer]:
+        """All but the max-poolings."""
+        return [layer for layer in self.layers if layer.has_weights]
 
     def layer(self, name: str) -> Layer:
         return self.chain(name)[-1]
@@ -182,14 +232,18 @@ class Network(nn.Module):
         """
         index = self.architecture.index(layer)
         if index >= len(self.layers):
+            lacking = layer if self.architecture.layers[index].has_weights else f"the layers below {layer}"
+            known = ", ".join(each.name for each in self.layers_with_weights)
             raise CallError(
-                f"{self.name} has no weights for {layer}; it has them for {', '.join(self.layer_names)} "
+                f"{self.name} has no weights for {lacking}; it has them for {known} "
                 "(random weights reach every layer: --random-weights SEED, or random_weights=SEED)"
             )
         return self.layers[: index + 1]
 
     def convolution(self, layer: str) -> nn.Conv2d:
         """The convolution of a layer; the layer must have no batch normalisation left to fold."""
+        if not self.layer(layer).has_weights:
+            raise CallError(f"{layer} is a max-pooling: it has no weights")
         if self.layer(layer).batch_norm:
             raise CallError(f"{layer} still has its batch normalisation; call fold_batch_norm(net) first")
         convolution = getattr(self, layer)
@@ -197,7 +251,7 @@ class Network(nn.Module):
         return convolution
 
     def features(self, images: torch.Tensor, layer: str) -> torch.Tensor:
-        """Features of a layer, after its activation.
+        """Features of a layer, after its activation; of a max-pooling what it gives.
 
         Parameters
         ----------
@@ -217,7 +271,10 @@ class Network(nn.Module):
         return activate(self.responses(images, layer), last.activation, last.slope)
 
     def responses(self, images: torch.Tensor, layer: str) -> torch.Tensor:
-        """Linear responses of a layer, before its activation: N x K x h x w. Arguments as in ``features``."""
+        """Linear responses of a layer, before its activation: N x K x h x w. Arguments as in ``features``.
+
+        Those of a max-pooling are its features.
+        """
         chain = self.chain(layer)
         self._check(images, layer)
         return self._run(images, chain)
@@ -225,13 +282,18 @@ class Network(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Class scores, N x classes: the last layer's features averaged over their grid."""
         if len(self.layers) < len(self.architecture.layers):
-            raise CallError(f"{self.name} has weights only up to {self.layer_names[-1]}: no class scores")
+            last = self.layers_with_weights[-1].name
+            raise CallError(f"{self.name} has weights only up to {last}: no class scores")
         return self.features(images, self.layer_names[-1]).mean(dim=(2, 3))
 
     def _run(self, images: torch.Tensor, chain: tuple[Layer, ...]) -> torch.Tensor:
         values = (images - self.mean) / self.std
+        values = nn.functional.dropout(values, self.architecture.input_dropout, self.training)
         for layer, after in zip(chain, (*chain[1:], None), strict=True):
-            values = getattr(self, layer.name)(values)
+            if layer.has_weights:
+                values = getattr(self, layer.name)(values)
+            else:
+                values = nn.functional.max_pool2d(values, layer.kernel, layer.stride, layer.padding)
             if layer.batch_norm:
                 values = getattr(self, f"{layer.name}_bn")(values)
             if after is not None:
@@ -257,7 +319,7 @@ def fold_batch_norm(net: Network) -> Network:
     """
     layers = tuple(replace(layer, batch_norm=False) for layer in net.architecture.layers)
     folded = Network(replace(net.architecture, layers=layers), len(net.layers)).eval()
-    for layer in net.layers:
+    for layer in net.layers_with_weights:
         source, target = getattr(net, layer.name), getattr(folded, layer.name)
         gain = torch.ones(layer.filters)
         offset = source.bias
@@ -274,7 +336,7 @@ def fold_batch_norm(net: Network) -> Network:
 def randomise(net: Network, seed: int) -> Network:
     """Fill a network with random weights, the same for the same seed: He et al. 2015, biases 0."""
     generator = torch.Generator().manual_seed(seed)
-    for layer in net.layers:
+    for layer in net.layers_with_weights:
         convolution = getattr(net, layer.name)
         fan_in = math.prod(convolution.weight.shape[1:])
         weights = torch.randn(convolution.weight.shape, generator=generator) * math.sqrt(2 / fan_in)
@@ -284,11 +346,11 @@ def randomise(net: Network, seed: int) -> Network:
 
 
 def layer_list(net: Network, wanted: str | Iterable[str]) -> list[str]:
-    """``all``, names with commas, or names, as a list of layers that the network can run."""
+    """``all`` (every layer that has weights), names with commas, or names, as a list of layers the network can run."""
     names = wanted.split(",") if isinstance(wanted, str) else list(wanted)
     names = [name.strip() for name in names if name.strip()]
     if names == ["all"]:
-        return net.layer_names
+        return [layer.name for layer in net.layers_with_weights]
     if not names:
         raise CallError(f"no layer named; {net.name} has {', '.join(net.layer_names)}")
     for name in names:

@@ -14,14 +14,14 @@ from safetensors import SafetensorError, safe_open
 
 from reconstruct.activations import ACTIVATIONS
 from reconstruct.convolution import Convolution, frame
-from reconstruct.errors import ModelError
-from reconstruct.network import Architecture, Layer, Network, randomise
+from reconstruct.errors import CallError, ModelError
+from reconstruct.network import Architecture, Layer, Network, randomise, with_classes
 
 _PACKAGED = Path(__file__).parent / "models"  # in a wheel
 MODELS = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parent.parent / "models"  # in a checkout
 
-_BASE_KEYS = {"source", "input_size", "mean", "std", "layers", "weights", "damping"}
-_VARIANT_KEYS = {"base", "source", "weights", "damping", "slope", "halve_filters"}
+_BASE_KEYS = {"source", "input_size", "mean", "std", "layers", "weights", "damping", "input_dropout"}
+_VARIANT_KEYS = {"base", "source", "weights", "damping", "slope", "halve_filters", "double_filters", "classes"}
 _SWAPS = tuple(name for name in ACTIVATIONS if name != "none")
 _LAYER_KEYS = {
     "name": str,
@@ -33,7 +33,9 @@ _LAYER_KEYS = {
     "slope": float,
     "dropout": float,
     "batch_norm": bool,
+    "kind": str,
 }
+_POOL_KEYS = ("name", "kind", "kernel", "stride", "padding", "dropout")
 
 
 def model_names() -> list[str]:
@@ -78,9 +80,10 @@ def describe(name: str, *, random_weights: int | None = None) -> dict[str, Any]:
     """Everything about a model as plain numbers: what ``reconstruct models NAME --json`` prints.
 
     For each layer, at the model's own input size: ``unknowns``, degrees of freedom of what feeds it (pixels, or the
-    linear responses below: CReLU features have twice as many entries, of which half are known to be 0);
-    ``equations``, its linear responses; and, where there are weights, ``frame_bounds``, ``condition_number`` and
-    ``dimensions_lost`` of its operator from the symbol (``convolution.Frame``).
+    linear responses below: CReLU features have twice as many entries, of which half are known to be 0; or all that a
+    max-pooling gives); ``equations``, its linear responses; and, where there are weights, ``frame_bounds``,
+    ``condition_number`` and ``dimensions_lost`` of its operator from the symbol (``convolution.Frame``). Filters and
+    activation of a max-pooling are None.
     """
     architecture = read_architecture(name)
     net = None
@@ -93,18 +96,18 @@ def describe(name: str, *, random_weights: int | None = None) -> dict[str, Any]:
     for layer in architecture.layers:
         height, width = sizes[layer.name]
         bounds = None
-        if net is not None and layer.name in net.layer_names:
+        if net is not None and layer in net.layers_with_weights:
             weight = net.convolution(layer.name).weight
             bounds = frame(Convolution(weight, layer.stride, layer.padding, area))
         layers.append(
             {
                 "name": layer.name,
                 "kind": layer.kind,
-                "filters": layer.filters,
+                "filters": layer.filters if layer.has_weights else None,
                 "kernel": layer.kernel,
                 "stride": layer.stride,
                 "padding": layer.padding,
-                "activation": layer.activation,
+                "activation": layer.activation if layer.has_weights else None,
                 "output_shape": [layer.channels, height, width],
                 "receptive_field": architecture.receptive_field(layer.name),
                 "parameters": architecture.parameters(layer.name),
@@ -170,11 +173,16 @@ def _base(path: Path, spec: Mapping[str, Any]) -> Architecture:
     _expect(isinstance(std, list) and _positive(std), path, "std is a list of numbers above 0")
     _expect(len(mean) == len(std), path, "mean and std are one number a channel")
     _expect(_whole(spec["input_size"], 1), path, "input_size is a whole number of pixels")
+    dropout = spec.get("input_dropout", 0.0)
+    _expect(_numbers([dropout]) and 0 <= dropout < 1, path, "input_dropout lies in [0, 1)")
     _expect(isinstance(spec["layers"], list) and len(spec["layers"]) > 0, path, "layers is a list of tables")
     layers = tuple(_layer(path, entry) for entry in spec["layers"])
     names = [layer.name for layer in layers]
     _expect(len(set(names)) == len(names), path, "two layers have the same name")
-    architecture = Architecture(path.stem, layers, spec["input_size"], tuple(mean), tuple(std))
+    _expect(layers[0].has_weights, path, f"the first layer is a convolution, and {names[0]} is a max_pool")
+    architecture = Architecture(
+        path.stem, layers, spec["input_size"], tuple(mean), tuple(std), input_dropout=float(dropout)
+    )
     smallest = min(min(size) for size in architecture.response_sizes((spec["input_size"],) * 2).values())
     _expect(smallest >= 1, path, f"images of {spec['input_size']} pixels vanish on the way through the layers")
     return architecture
@@ -189,12 +197,21 @@ def _layer(path: Path, entry: object) -> Layer:
         wanted = _LAYER_KEYS[key]
         fits = isinstance(value, int | float) if wanted is float else type(value) is wanted
         _expect(fits, path, f"layer {name}: {key} is {value!r}, not a {wanted.__name__}")
-    for key in ("name", "filters", "kernel"):
+    kind = entry.get("kind", "conv")
+    _expect(kind in ("conv", "max_pool"), path, f"layer {name}: kind is 'conv' or 'max_pool', not '{kind}'")
+    pool = kind == "max_pool"
+    for key in entry if pool else ():
+        _expect(key in _POOL_KEYS, path, f"layer {name}: a max_pool has no {key}; it has {', '.join(_POOL_KEYS)}")
+    for key in ("name", "kernel") if pool else ("name", "filters", "kernel"):
         _expect(key in entry, path, f"layer {name} has no {key}")
     layer = Layer(**entry)
     _expect(layer.name.isidentifier(), path, f"layer name {layer.name!r} is not a plain word")
-    _expect(min(layer.filters, layer.kernel, layer.stride) >= 1, path, f"layer {name}: sizes are at least 1")
+    sizes = (layer.kernel, layer.stride) if pool else (layer.filters, layer.kernel, layer.stride)
+    _expect(min(sizes) >= 1, path, f"layer {name}: sizes are at least 1")
     _expect(layer.padding >= 0, path, f"layer {name}: padding is at least 0")
+    # Beyond that a window could see nothing but padding.
+    fits = not pool or 2 * layer.padding <= layer.kernel
+    _expect(fits, path, f"layer {name}: padding of a max_pool is at most half its kernel")
     _expect(layer.activation in ACTIVATIONS, path, f"layer {name}: activation is one of {', '.join(ACTIVATIONS)}")
     _expect(0 <= layer.slope < 1 and 0 <= layer.dropout < 1, path, f"layer {name}: slope and dropout lie in [0, 1)")
     return layer
@@ -211,17 +228,31 @@ def _variant(path: Path, spec: Mapping[str, Any], above: tuple[Path, ...]) -> Ar
     base = _read(base_path, (*above, path.resolve()))
     slope = spec.get("slope", 0.0)
     _expect(_numbers([slope]) and 0 <= slope < 1, path, "slope lies in [0, 1)")
+    halve, double = (spec.get(key, False) for key in ("halve_filters", "double_filters"))
+    _expect(type(halve) is bool and type(double) is bool, path, "halve_filters and double_filters are true or false")
+    _expect(not (halve and double), path, "halve_filters and double_filters contradict each other")
     layers = {layer.name: layer for layer in base.layers}
+    # The last layer's filters are the classes.
+    for layer in base.layers[:-1] if double else ():
+        layers[layer.name] = replace(layer, filters=2 * layer.filters)
     for activation in _SWAPS:
         for layer_name in spec.get(activation, []):
-            layer = base.layers[base.index(layer_name)]
+            layer = layers[base.layers[base.index(layer_name)].name]
+            _expect(layer.has_weights, path, f"{activation}: {layer_name} is a max_pool and has no activation")
             filters = layer.filters
-            if spec.get("halve_filters", False) and activation in ("crelu", "leaky_crelu"):
+            if halve and activation in ("crelu", "leaky_crelu"):
                 _expect(filters % 2 == 0, path, f"{layer_name} has {filters} filters, which cannot be halved")
                 filters //= 2
             own = slope if activation.startswith("leaky") else 0.0
             layers[layer_name] = replace(layer, activation=activation, filters=filters, slope=float(own))
-    return replace(base, base=base.name, layers=tuple(layers.values()))
+    variant = replace(base, base=base.name, layers=tuple(layers.values()))
+    if "classes" not in spec:
+        return variant
+    _expect(_whole(spec["classes"], 1), path, f"classes is a whole number of 1 or above, not {spec['classes']!r}")
+    try:
+        return with_classes(variant, spec["classes"])
+    except CallError as error:
+        raise ModelError(f"{path}: {error}") from error
 
 
 def _damping(path: Path, recorded: object, architecture: Architecture) -> dict[str, dict[str, float]]:
@@ -237,12 +268,17 @@ def _damping(path: Path, recorded: object, architecture: Architecture) -> dict[s
 
 
 def _load_weights(architecture: Architecture, path: Path) -> Network:
-    """A network as deep as the weights file: its layers must be the first of the architecture."""
+    """A network as deep as the weights file: its layers must be the first of the architecture.
+
+    The max-poolings between them and right after them need no weights and belong to it.
+    """
     try:
         with safe_open(path, "pt") as file:
             shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
             depth = 0
-            while depth < len(architecture.layers) and f"{architecture.layers[depth].name}.weight" in shapes:
+            for layer in architecture.layers:
+                if layer.has_weights and f"{layer.name}.weight" not in shapes:
+                    break
                 depth += 1
             if not depth:
                 raise ModelError(f"{path} has no weights for {architecture.layers[0].name}")

@@ -1,10 +1,20 @@
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
 
 from reconstruct.errors import CallError
-from reconstruct.network import Architecture, Layer, Network, fold_batch_norm, layer_list, randomise
+from reconstruct.network import (
+    Architecture,
+    Layer,
+    Network,
+    fold_batch_norm,
+    layer_list,
+    randomise,
+    with_batch_norm,
+    with_classes,
+)
 
 
 def chain(*layers: Layer, size: int = 37) -> Architecture:
@@ -19,6 +29,14 @@ STRIDED = (
     Layer("a", 4, 5, stride=2, activation="crelu"),
     Layer("b", 5, 3, padding=1, activation="avr"),
     Layer("c", 6, 3, stride=3, padding=1, activation="leaky_relu", slope=0.1),
+)
+
+POOLED = (
+    Layer("a", 4, 3, activation="crelu"),
+    Layer("p", kernel=3, stride=2, padding=1, dropout=0.5, kind="max_pool"),
+    Layer("b", 5, 3, padding=1),
+    Layer("q", kernel=2, stride=3, kind="max_pool"),
+    Layer("c", 6, 1, activation="none"),
 )
 
 
@@ -36,9 +54,49 @@ def test_features_are_those_of_plain_torch(generator: torch.Generator) -> None:
     torch.testing.assert_close(net(images), h.mean((2, 3)))
 
 
+def test_max_pooling_is_torchs(generator: torch.Generator) -> None:
+    """Padded by minus infinity: a window of negative features at the border keeps its largest, not 0."""
+    net = network(*POOLED)
+    images = torch.rand(2, 3, 37, 31, generator=generator, dtype=torch.float64)
+    pooled = torch.nn.functional.max_pool2d(net.features(images, "a"), 3, 2, 1)
+    assert torch.equal(net.features(images, "p"), pooled)
+    assert torch.equal(net.responses(images, "p"), pooled)
+    z = torch.nn.functional.conv2d(pooled, net.b.weight, net.b.bias, padding=1)
+    torch.testing.assert_close(net.responses(images, "b"), z)
+    torch.testing.assert_close(net.features(images, "q"), torch.nn.functional.max_pool2d(z.relu(), 2, 3))
+    plain = network(Layer("a", 4, 1, activation="none"), Layer("p", kernel=3, stride=2, padding=1, kind="max_pool"))
+    with torch.no_grad():
+        plain.a.bias -= 100
+    below = plain.features(images, "a")
+    corner = below[:, :, :2, :2].amax((2, 3))
+    assert (corner < 0).all()
+    assert torch.equal(plain.features(images, "p")[:, :, 0, 0], corner)
+
+
+def test_a_max_pooling_has_the_channels_of_its_input_and_no_weights() -> None:
+    architecture = chain(*POOLED)
+    assert [layer.channels for layer in architecture.layers] == [8, 8, 5, 5, 6]
+    assert [architecture.in_channels(layer.name) for layer in architecture.layers] == [3, 8, 8, 5, 5]
+    assert [architecture.parameters(layer.name) for layer in architecture.layers] == [108, 0, 360, 0, 30]
+    assert architecture.parameters() == 498
+    net = network(*POOLED)
+    assert {key.split(".")[0] for key in net.state_dict()} == {"a", "b", "c"}
+    assert layer_list(net, "all") == ["a", "b", "c"]
+    assert layer_list(net, "q,a") == ["q", "a"]
+    with pytest.raises(CallError, match="q is a max-pooling: it has no weights"):
+        net.convolution("q")
+    shallow = Network(architecture, 2)
+    assert shallow.layer_names == ["a", "p"]
+    with pytest.raises(CallError, match="no weights for the layers below q; it has them for a "):
+        shallow.chain("q")
+    with pytest.raises(CallError, match="weights only up to a: no class scores"):
+        shallow(torch.rand(1, 3, 37, 37))
+
+
 @pytest.mark.parametrize("size", [(37, 31), (40, 33), (24, 57)])
-def test_shapes_are_those_of_the_features(size: tuple[int, int]) -> None:
-    net = network(*STRIDED)
+@pytest.mark.parametrize("layers", [STRIDED, POOLED])
+def test_shapes_are_those_of_the_features(layers: tuple[Layer, ...], size: tuple[int, int]) -> None:
+    net = network(*layers)
     sizes = net.architecture.response_sizes(size)
     for layer in net.layers:
         features = net.features(torch.rand(1, 3, *size, dtype=torch.float64), layer.name)
@@ -46,16 +104,21 @@ def test_shapes_are_those_of_the_features(size: tuple[int, int]) -> None:
 
 
 def seen_by(net: Network, layer: str, size: tuple[int, int], position: tuple[int, int] | None) -> torch.Tensor:
-    """Which pixels a layer's responses (all, or at one position) depend on, by automatic differentiation."""
-    images = torch.rand(1, 3, *size, dtype=torch.float64, requires_grad=True)
+    """Which pixels a layer's responses (all, or at one position) depend on, by automatic differentiation.
+
+    A maximum depends on one of its window: on another in each of many images.
+    """
+    images = torch.rand(64, 3, *size, dtype=torch.float64, requires_grad=True)
     responses = net.responses(images, layer)
     chosen = responses if position is None else responses[..., position[0], position[1]]
     (gradient,) = torch.autograd.grad(chosen.square().sum(), images)
     return gradient.abs().sum((0, 1)) > 0
 
 
-def test_receptive_field_is_what_a_response_depends_on() -> None:
-    net = network(*STRIDED)
+@pytest.mark.parametrize("layers", [STRIDED, POOLED])
+def test_receptive_field_is_what_a_response_depends_on(layers: tuple[Layer, ...]) -> None:
+    torch.manual_seed(0)
+    net = network(*layers)
     for layer in net.layers:
         grid = net.architecture.response_sizes((61, 61))[layer.name]
         rows, columns = seen_by(net, layer.name, (61, 61), (grid[0] // 2, grid[1] // 2)).nonzero().T
@@ -64,14 +127,17 @@ def test_receptive_field_is_what_a_response_depends_on() -> None:
 
 
 @pytest.mark.parametrize("size", list(itertools.product((30, 31, 32, 33, 34, 35), (36, 40))))
-def test_covered_size_is_what_all_responses_depend_on(size: tuple[int, int]) -> None:
-    net = network(*STRIDED)
+@pytest.mark.parametrize("layers", [STRIDED, POOLED])
+def test_covered_size_is_what_all_responses_depend_on(layers: tuple[Layer, ...], size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    net = network(*layers)
     rows, columns = seen_by(net, "c", size, None).nonzero().T
     assert net.architecture.covered_size(size, "c") == (int(rows.max()) + 1, int(columns.max()) + 1)
 
 
-def test_covered_size_keeps_every_response() -> None:
-    architecture = chain(*STRIDED)
+@pytest.mark.parametrize("layers", [STRIDED, POOLED])
+def test_covered_size_keeps_every_response(layers: tuple[Layer, ...]) -> None:
+    architecture = chain(*layers)
     for side in range(20, 60):
         trimmed = architecture.covered_size((side, side), "c")
         assert architecture.response_sizes(trimmed)["c"] == architecture.response_sizes((side, side))["c"]
@@ -81,6 +147,7 @@ def test_covered_size_keeps_every_response() -> None:
 def test_folding_batch_norm_changes_no_feature(generator: torch.Generator) -> None:
     layers = (
         Layer("a", 4, 3, batch_norm=True, activation="crelu"),
+        Layer("p", kernel=3, stride=2, kind="max_pool"),
         Layer("b", 5, 3, activation="relu"),
         Layer("c", 6, 1, batch_norm=True),
     )
@@ -108,6 +175,54 @@ def test_dropout_only_in_training(generator: torch.Generator) -> None:
     assert not torch.equal(net.features(images, "b"), net.features(images, "b"))
 
 
+def test_dropout_of_the_input_and_after_pooling(generator: torch.Generator) -> None:
+    """In training alone; of the normalised image's entries, so that 0 is the mean colour, the rest by 1 / 0.8."""
+    images = torch.rand(1, 3, 40, 40, dtype=torch.float64, generator=generator)
+    one = Layer("a", 3, 1, activation="none")
+    net = Network(replace(chain(one), input_dropout=0.2)).double()
+    with torch.no_grad():
+        net.a.weight.copy_(torch.eye(3).view(3, 3, 1, 1))
+        net.a.bias.zero_()
+    plain = (images - net.mean) / net.std
+    torch.testing.assert_close(net.eval().features(images, "a"), plain)
+    torch.manual_seed(0)
+    dropped = net.train().features(images, "a")
+    kept = dropped != 0
+    torch.testing.assert_close(dropped[kept], plain[kept] / 0.8)
+    # 4,800 draws: 7 standard deviations.
+    assert float(kept.double().mean()) == pytest.approx(0.8, abs=0.04)
+    pooled = network(*POOLED)
+    assert torch.equal(pooled.features(images, "b"), pooled.features(images, "b"))
+    pooled.train()
+    assert torch.equal(pooled.features(images, "p"), pooled.features(images, "p"))
+    assert not torch.equal(pooled.features(images, "b"), pooled.features(images, "b"))
+
+
+def test_classes_are_the_last_layers_outputs() -> None:
+    relu, crelu = (chain(Layer("a", 4, 3), Layer("b", 6, 1, activation=each)) for each in ("relu", "crelu"))
+    assert with_classes(relu, 5).layers == (Layer("a", 4, 3), Layer("b", 5, 1))
+    assert with_classes(crelu, 10).layers[-1].filters == 5
+    assert Network(with_classes(crelu, 10))(torch.rand(2, 3, 37, 37)).shape == (2, 10)
+    with pytest.raises(CallError, match="its classes are even, not 5"):
+        with_classes(crelu, 5)
+    with pytest.raises(CallError, match="at least 1, not 0"):
+        with_classes(relu, 0)
+    with pytest.raises(CallError, match="ends in the max-pooling q"):
+        with_classes(chain(*POOLED[:4]), 5)
+
+
+def test_batch_norm_of_every_convolution_is_folded_again(generator: torch.Generator) -> None:
+    plain = chain(*POOLED)
+    architecture = with_batch_norm(plain)
+    assert [layer.batch_norm for layer in architecture.layers] == [True, False, True, False, True]
+    net = randomise(Network(architecture), 0)
+    images = torch.rand(8, 3, 37, 37, generator=generator)
+    net.train()(images)  # moves the running statistics
+    folded = fold_batch_norm(net.eval())
+    assert folded.architecture == plain
+    torch.testing.assert_close(folded.eval()(images), net(images), rtol=1e-4, atol=1e-5)
+
+
 def test_random_weights_follow_the_seed() -> None:
     one, same, other = (randomise(Network(chain(*STRIDED)), seed) for seed in (1, 1, 2))
     assert torch.equal(one.b.weight, same.b.weight)
@@ -128,6 +243,16 @@ def test_errors_name_what_would_be_right(net: Network) -> None:
         net.features(images[..., :50, :], "conv4")
     with pytest.raises(CallError, match="only up to conv9"):
         net(images)
+
+
+def test_a_model_takes_images_of_its_own_size_however_large_the_receptive_field() -> None:
+    net = network(Layer("a", 4, 5, padding=2), Layer("b", 4, 5, padding=2), size=8)
+    assert net.architecture.receptive_field("b") == 9
+    assert net.features(torch.rand(1, 3, 8, 8).double(), "b").shape == (1, 4, 8, 8)
+    with pytest.raises(CallError, match="7 x 9 pixels is smaller than the images of test, 8 x 8"):
+        net.features(torch.rand(1, 3, 7, 9).double(), "b")
+    with pytest.raises(CallError, match="4 x 8 pixels is smaller than the receptive field of a, 5 x 5"):
+        net.features(torch.rand(1, 3, 4, 8).double(), "a")
 
 
 def test_layer_list(net: Network) -> None:

@@ -22,11 +22,19 @@ PARAMETERS = {
     "avr_conv1_7": 9_367_584,
     "avr_conv1_9": 9_367_584,
 }
+# The paper prints 5.6M for the doubled one.
+CIFAR_PARAMETERS = {
+    "convpool_cnn_c": 1_368_480,
+    "convpool_cnn_c_avr": 1_368_480,
+    "convpool_cnn_c_crelu": 2_734_368,
+    "convpool_cnn_c_crelu_half": 685_200,
+    "convpool_cnn_c_double": 5_464_896,
+}
 
 
 def test_the_zoo_is_the_papers() -> None:
-    assert set(model_names()) == set(PARAMETERS)
-    assert model_names()[0] == "all_cnn_b"
+    assert set(model_names()) == {*PARAMETERS, *CIFAR_PARAMETERS}
+    assert model_names()[:2] == ["all_cnn_b", "convpool_cnn_c"]
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
@@ -43,6 +51,28 @@ def test_parameters_and_shapes(name: str) -> None:
     for layer in architecture.layers:
         expected = 2 if layer.activation == "crelu" else 1
         assert net.features(torch.rand(1, 3, 227, 227), layer.name).shape[1] == expected * layer.filters
+
+
+@pytest.mark.parametrize("name", CIFAR_PARAMETERS)
+def test_parameters_and_shapes_of_the_cifar_models(name: str) -> None:
+    architecture = read_architecture(name)
+    assert architecture.parameters() == CIFAR_PARAMETERS[name]
+    assert (architecture.input_size, architecture.input_dropout) == (32, 0.2)
+    net = load_model(name, random_weights=0)
+    counted = sum(value.numel() for key, value in net.state_dict().items() if key.endswith("weight"))
+    assert counted == CIFAR_PARAMETERS[name]
+    sizes = architecture.response_sizes((32, 32))
+    assert [size[0] for size in sizes.values()] == [32, 32, 32, 16, 16, 16, 16, 8, 6, 6, 6]
+    assert list(sizes)[3:8] == ["pool1", "conv4", "conv5", "conv6", "pool2"]
+    assert [layer.dropout for layer in architecture.layers] == [0, 0, 0, 0.5, 0, 0, 0, 0.5, 0, 0, 0]
+    assert tuple(net(torch.rand(2, 3, 32, 32)).shape) == (2, 10)
+    for layer in net.layers:
+        assert net.features(torch.rand(1, 3, 32, 32), layer.name).shape == (1, layer.channels, *sizes[layer.name])
+    first = {"convpool_cnn_c_double": 192, "convpool_cnn_c_crelu_half": 48}.get(name, 96)
+    assert [layer.filters for layer in net.layers_with_weights] == [*3 * [first], *5 * [2 * first], 10]
+    activation = {"convpool_cnn_c_avr": "avr", "convpool_cnn_c_crelu": "crelu", "convpool_cnn_c_crelu_half": "crelu"}
+    activations = [layer.activation for layer in net.layers_with_weights]
+    assert activations == [*8 * [activation.get(name, "relu")], "relu"]
 
 
 def test_variants_say_where_their_activations_are() -> None:
@@ -81,6 +111,20 @@ def test_describe_counts_what_the_design_counts() -> None:
     assert layers["conv3"]["dimensions_lost"] == pytest.approx(1 - 96 / 768)
     assert layers["conv10"]["frame_bounds"] is None
     assert describe("all_cnn_b")["layers"][0]["frame_bounds"] is None
+
+
+def test_describe_has_max_poolings_too() -> None:
+    model = json.loads(json.dumps(describe("convpool_cnn_c_crelu", random_weights=0), allow_nan=False))
+    layers = {layer["name"]: layer for layer in model["layers"]}
+    pool = layers["pool1"]
+    assert (pool["kind"], pool["filters"], pool["activation"], pool["frame_bounds"]) == ("max_pool", None, None, None)
+    assert (pool["kernel"], pool["stride"], pool["padding"], pool["parameters"]) == (3, 2, 1, 0)
+    assert (pool["output_shape"], pool["receptive_field"]) == ([192, 16, 16], 9)
+    # Both phases of a pair may survive pooling: all that it gives are unknowns of the layer above.
+    assert pool["equations"] == layers["conv4"]["unknowns"] == 192 * 16 * 16
+    assert pool["unknowns"] == 96 * 32 * 32
+    assert layers["conv4"]["kind"] == "conv"
+    assert layers["conv4"]["condition_number"] > 1
 
 
 def test_random_filters_are_far_better_conditioned() -> None:
@@ -123,6 +167,43 @@ def test_a_specification_of_ones_own(tmp_path: Path) -> None:
     assert read_architecture(variant).layers[0].activation == "crelu"
 
 
+POOLED = SMALL.replace('{ name = "b"', '{ name = "p", kind = "max_pool", kernel = 2 }, { name = "b"')
+
+
+@pytest.mark.parametrize(
+    ("held", "reached"), [("ab", ["a", "p", "b", "q"]), ("a", ["a", "p"]), ("abc", ["a", "p", "b", "q", "c"])]
+)
+def test_a_weights_file_reaches_the_max_pooling_after_its_last_layer(
+    held: str, reached: list[str], tmp_path: Path
+) -> None:
+    text = POOLED.strip().removesuffix("]")
+    more = ', { name = "q", kind = "max_pool", kernel = 3, stride = 2, padding = 1 }'
+    text = f'weights = "w.safetensors"\n{text}{more}, {{ name = "c", filters = 2, kernel = 1 }}]'
+    path = write(tmp_path, "mine", text)
+    full = load_model(path, random_weights=0)
+    save_file({key: value for key, value in full.state_dict().items() if key[0] in held}, tmp_path / "w.safetensors")
+    net = load_model(path)
+    assert net.layer_names == reached
+    images = torch.rand(1, 3, 20, 20)
+    for layer in reached:
+        assert torch.equal(net.features(images, layer), full.features(images, layer))
+    save_file({key: value for key, value in full.state_dict().items() if key[0] == "b"}, tmp_path / "w.safetensors")
+    with pytest.raises(ModelError, match="no weights for a"):
+        load_model(path)
+
+
+def test_variants_of_filters_and_classes(tmp_path: Path) -> None:
+    def filters(name: str, text: str) -> list[int]:
+        return [layer.filters for layer in read_architecture(write(tmp_path, name, text)).layers]
+
+    assert filters("small", POOLED) == [4, 4, 5]
+    assert filters("double", 'base = "small.toml"\ndouble_filters = true') == [8, 8, 5]
+    assert filters("doubled_crelu", 'base = "small.toml"\ndouble_filters = true\ncrelu = ["a"]') == [8, 16, 5]
+    assert filters("half", 'base = "small.toml"\nhalve_filters = true\ncrelu = ["a"]') == [2, 4, 5]
+    assert filters("classes", 'base = "small.toml"\nclasses = 7') == [4, 4, 7]
+    assert filters("crelu", 'base = "small.toml"\nclasses = 8\ncrelu = ["b"]') == [4, 4, 4]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -137,6 +218,24 @@ def test_a_specification_of_ones_own(tmp_path: Path) -> None:
         ('base = "all_cnn_b"\n[damping]\nconv2 = { conv1 = 1 }', "damping of conv2 must name conv1, conv2"),
         ('base = "all_cnn_b"\n[damping]\nconv1 = { conv1 = -1 }', "0 or above"),
         ("input_size = 20", "needs mean"),
+        ('base = "all_cnn_b"\nclasses = 0', "classes is a whole number of 1 or above, not 0"),
+        ('base = "all_cnn_b"\nclasses = "ten"', "classes is a whole number"),
+        ('base = "crelu_all"\nclasses = 5', "wrong.toml: conv12 of crelu_all is crelu: its classes are even, not 5"),
+        ('base = "all_cnn_b"\ndouble_filters = 1', "are true or false"),
+        ('base = "all_cnn_b"\ndouble_filters = true\nhalve_filters = true', "contradict"),
+        ('base = "convpool_cnn_c"\ncrelu = ["pool1"]', "crelu: pool1 is a max_pool and has no activation"),
+        ("input_dropout = 1\n" + SMALL, r"input_dropout lies in \[0, 1\)"),
+        (POOLED.replace("max_pool", "pool"), "kind is 'conv' or 'max_pool', not 'pool'"),
+        (
+            POOLED.replace('"max_pool"', '"max_pool", filters = 4'),
+            "p: a max_pool has no filters; it has name, kind",
+        ),
+        (POOLED.replace('"max_pool"', '"max_pool", batch_norm = true'), "a max_pool has no batch_norm"),
+        (POOLED.replace('"max_pool", kernel = 2', '"max_pool"'), "layer p has no kernel"),
+        (POOLED.replace("kernel = 2", "kernel = 2, padding = 2"), "padding of a max_pool is at most half its kernel"),
+        (POOLED.replace("kernel = 2", "kernel = 0"), "layer p: sizes are at least 1"),
+        (SMALL.replace("filters = 4, ", 'kind = "max_pool", '), "a is a max_pool"),
+        (SMALL.replace("filters = 5, ", ""), "layer b has no filters"),
         (SMALL.replace("kernel = 3 }", "kernel = 0 }"), "sizes are at least 1"),
         (SMALL.replace("kernel = 3 }", 'kernel = "3" }'), "kernel is '3', not a int"),
         (SMALL.replace("kernel = 3 }", "kernel = 30 }"), "vanish"),
