@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from reconstruct.network import Network
     from reconstruct.report.figures import Panel
 
-COMMANDS = ("invert", "models")
+COMMANDS = ("invert", "models", "train")
 BATCH_PIXELS = 450_000
 """Of the images inverted together: eight of 227 x 227."""
 
@@ -200,6 +200,92 @@ def models(
         _layer_table(described)
 
 
+@app.command()
+def train(
+    model: Annotated[str, typer.Argument(help="A name in the zoo, or the path of a TOML specification.")],
+    data: Annotated[
+        Path, typer.Argument(help="Folder: CIFAR's files, a folder a class, or with --teacher any pictures.")
+    ],
+    output: Annotated[Path, typer.Option(help="Folder of the run: log, checkpoint and the trained model.")],
+    validation: Annotated[Path | None, typer.Option(help="Pictures whose loss and error are logged.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="cifar, imagenet or distil; default by the model and data.")
+    ] = None,
+    epochs: Annotated[float | None, typer.Option(help="How often every picture is seen.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Pictures a step, of all processes together.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="sgd, adam or adamw.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="At its highest.")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="Of the weights, not the biases.")] = None,
+    schedule: Annotated[str | None, typer.Option(help="cosine, or epochs where the rate falls: 200,250,300.")] = None,
+    batch_norm: Annotated[bool | None, typer.Option(help="Batch normalisation while training.")] = None,
+    side: Annotated[int | None, typer.Option(help="What the network sees, in pixels; default the model's own.")] = None,
+    shift: Annotated[int | None, typer.Option(help="Random shifts of up to so many pixels.")] = None,
+    flip: Annotated[bool, typer.Option(help="Mirror every other picture.")] = True,
+    own_statistics: Annotated[
+        bool, typer.Option("--own-statistics", help="Mean and deviation of this data, not the model's.")
+    ] = False,
+    teacher: Annotated[str | None, typer.Option(help="Learn its answers, not labels: efficientnet_lite0.")] = None,
+    crops: Annotated[Path | None, typer.Option(help="Folder of the teacher's crops, to share them.")] = None,
+    crop_count: Annotated[int, typer.Option(help="Crops to make of the pictures.")] = 100_000,
+    crop_side: Annotated[int, typer.Option(help="Of the crops, in pixels.")] = 128,
+    ica: Annotated[bool, typer.Option("--ica", help="First layer from independent components of patches.")] = False,
+    workers: Annotated[int, typer.Option(help="Processes that read pictures.", min=0)] = 0,
+    precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Seed of whatever is random.")] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+) -> None:
+    """Train a model of the zoo; the same call goes on where it was stopped or killed.
+
+    Under torchrun (torchrun --nproc-per-node 2 -m reconstruct train ...) the processes share each batch.
+    """
+    with _busy("loading", quiet):
+        from dataclasses import replace
+
+        import torch
+
+        from reconstruct.training import runs
+        from reconstruct.training.data import load_pictures, statistics
+        from reconstruct.zoo import read_architecture
+
+        torch.manual_seed(seed)
+        where = _device(device, needs_cupy=False)
+        architecture = read_architecture(model)
+    if teacher is not None:
+        folder = output / "crops" if crops is None else crops
+        made = {"side": crop_side, "teacher": teacher, "device": where, "seed": seed, "precision": precision}
+        data = _teach(data, folder, crop_count, made, quiet)
+        if validation is not None:
+            held_out = folder.with_name(f"{folder.name}_held_out")
+            validation = _teach(validation, held_out, max(1, crop_count // 50), made, quiet)
+    pictures = load_pictures(data)
+    held = None if validation is None else load_pictures(validation, "test")
+    if own_statistics:
+        mean, std = statistics(pictures)
+        architecture = replace(architecture, mean=mean, std=std)
+    name = recipe or runs.recipe_for(architecture, pictures)
+    if name not in runs.RECIPES:
+        raise CallError(f"unknown recipe '{name}'; there are {', '.join(runs.RECIPES)}")
+    changes: dict[str, Any] = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "optimizer": optimizer,
+        "learning_rate": learning_rate,
+        "weight_decay": weight_decay,
+        "batch_norm": batch_norm,
+    } | _schedule(schedule)
+    chosen = replace(runs.RECIPES[name], **{key: value for key, value in changes.items() if value is not None})
+    augment = runs.augmentation_for(architecture, pictures, side=side, shift=shift, flip=flip)
+    with _training(quiet) as report:
+        trained = runs.train(
+            architecture, pictures, chosen, augment, output,
+            validation=held, ica=ica, seed=seed, device=where, workers=workers, precision=precision, report=report,
+        )  # fmt: skip
+    if not quiet:
+        printed.print(f"{trained.status} after {trained.steps} steps, loss {trained.loss:.4g}", soft_wrap=True)
+        printed.print(f"model: {output / architecture.name}.toml", soft_wrap=True, markup=False)
+
+
 def _methods(net: Network, wanted: str, layers: list[str], alone: bool, quiet: bool) -> dict[str, list[str]]:
     """For each layer with any the methods that apply; asked for alone, one that does not is an error."""
     from reconstruct.inversion import METHODS, applicable, check_method
@@ -231,7 +317,7 @@ def _damping(value: str) -> Any:
         raise CallError(f"--damping is 'auto' or a number, not '{value}'") from None
 
 
-def _device(wanted: str) -> str:
+def _device(wanted: str, needs_cupy: bool = True) -> str:
     import torch
 
     if wanted not in ("auto", "cpu", "cuda"):
@@ -242,6 +328,8 @@ def _device(wanted: str) -> str:
         return wanted
     if not torch.cuda.is_available():
         return "cpu"
+    if not needs_cupy:
+        return "cuda"
     try:
         import cupy  # noqa: F401
     except ImportError:
@@ -380,15 +468,60 @@ def _busy(what: str, silent: bool) -> Iterator[None]:
             yield
 
 
+def _teach(photographs: Path, folder: Path, count: int, made: dict[str, Any], quiet: bool) -> Path:
+    """Crops of photographs with a teacher's answers, made where they are not there yet."""
+    from reconstruct.training.distill import load_teacher, make_crops
+
+    with _progress(count, quiet, "asking the teacher") as advance:
+        make_crops(
+            photographs, folder,
+            count=count, side=made["side"], teacher=load_teacher(made["teacher"], made["device"]),
+            seed=made["seed"], precision=made["precision"], device=made["device"], advance=advance,
+        )  # fmt: skip
+    return folder
+
+
+def _schedule(value: str | None) -> dict[str, Any]:
+    """``cosine``, or the epochs of a stepwise schedule."""
+    if value is None or value == "cosine":
+        return {} if value is None else {"schedule": value}
+    try:
+        return {"schedule": "steps", "drops": tuple(float(epoch) for epoch in value.split(",") if epoch.strip())}
+    except ValueError:
+        raise CallError(f"--schedule is 'cosine' or epochs with commas, not '{value}'") from None
+
+
 @contextmanager
-def _progress(total: int, silent: bool) -> Iterator[Callable[[int], None]]:
+def _training(quiet: bool) -> Iterator[Callable[[Any], None]]:
+    """A bar with the loss, the learning rate and the speed; on anything but a terminal, a line a validation."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[now]}"))
+    with Progress(*columns, TimeRemainingColumn(), console=notes, disable=quiet, transient=True) as bar:
+        task = bar.add_task("", total=None, now="")
+
+        def report(now: Any) -> None:
+            text = f"loss {now.loss:.3f}  rate {now.learning_rate:.2g}  {now.images_per_second:.0f} images/s"
+            bar.update(task, completed=now.step, total=now.steps, now=text)
+            if now.validation_loss is not None and not quiet:
+                notes.print(
+                    f"epoch {now.epoch:.2f}: {text}, held out: loss {now.validation_loss:.3f}, "
+                    f"error {now.validation_error:.1%}",
+                    soft_wrap=True,
+                )
+
+        yield report
+
+
+@contextmanager
+def _progress(total: int, silent: bool, what: str = "reconstructing") -> Iterator[Callable[[int], None]]:
     """A bar on standard error, where that is a terminal."""
     if silent or not notes.is_terminal:
         yield lambda steps: None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
-    columns = ("reconstructing", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (what, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=notes, transient=True) as bar:
         task = bar.add_task("", total=total)
         yield lambda steps: bar.advance(task, steps)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
+import io
 import warnings
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from reconstruct.errors import ImageError
+from reconstruct.files import write_atomically
 from reconstruct.network import Size
 
 # Decoders for pictures only: Pillow would also hand an EPS file to Ghostscript.
@@ -109,20 +109,7 @@ def save_image(image: torch.Tensor, path: Path) -> None:
 
 
 def write_png(image: Image.Image, path: Path) -> None:
-    """Write to a temporary file beside ``path``, then rename: a full disk leaves nothing half-written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            image.save(file, format="PNG")
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    """Write as a PNG, whole or not at all."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    write_atomically(path, buffer.getvalue())

@@ -280,11 +280,16 @@ class Network(nn.Module):
         return self._run(images, chain)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Class scores, N x classes: the last layer's features averaged over their grid."""
+        """Class scores, N x classes: the last layer's features averaged over their grid.
+
+        Images may be smaller than the last receptive field, as long as the last grid has a position: layers are padded.
+        """
         if len(self.layers) < len(self.architecture.layers):
-            last = self.layers_with_weights[-1].name
-            raise CallError(f"{self.name} has weights only up to {last}: no class scores")
-        return self.features(images, self.layer_names[-1]).mean(dim=(2, 3))
+            deepest = self.layers_with_weights[-1].name
+            raise CallError(f"{self.name} has weights only up to {deepest}: no class scores")
+        self._check(images)
+        top = self.layers[-1]
+        return activate(self._run(images, self.layers), top.activation, top.slope).mean(dim=(2, 3))
 
     def _run(self, images: torch.Tensor, chain: tuple[Layer, ...]) -> torch.Tensor:
         values = (images - self.mean) / self.std
@@ -301,13 +306,15 @@ class Network(nn.Module):
                 values = nn.functional.dropout(values, layer.dropout, self.training)
         return values
 
-    def _check(self, images: torch.Tensor, layer: str) -> None:
+    def _check(self, images: torch.Tensor, layer: str | None = None) -> None:
         channels = len(self.architecture.mean)
         if images.ndim != 4 or images.shape[1] != channels:
             raise CallError(f"images are N x {channels} x H x W; these are {' x '.join(map(str, images.shape))}")
         if not images.is_floating_point():
             raise CallError(f"images are floating point in [0, 1]; these are {images.dtype} (divide by 255?)")
-        self.architecture.response_sizes((images.shape[2], images.shape[3]), layer)
+        sizes = self.architecture.response_sizes((images.shape[2], images.shape[3]), layer)
+        if any(min(size) < 1 for size in sizes.values()):
+            raise CallError(f"images of {images.shape[2]} x {images.shape[3]} vanish on the way through {self.name}")
 
 
 @torch.no_grad()

