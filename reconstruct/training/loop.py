@@ -146,15 +146,7 @@ def fit(
             group["lr"] = rate * group["factor"]
         # Dropout, too, depends on the step alone.
         torch.manual_seed((seed * 1_000_003 + run.step) * 1009 + rank)
-        inputs = images.to(device, non_blocking=True).to(memory_format=torch.channels_last).float() / 255
-        with autocast(device, precision):
-            scores = parallel(inputs)
-        value = divergence(scores.float(), targets.to(device))
-        optimizer.zero_grad(set_to_none=True)
-        scaler.scale(value).backward()
-        scaler.step(optimizer)
-        scaler.update()
-        run.add(_mean(value.detach(), world))
+        run.add(_mean(_step(parallel, optimizer, scaler, images.to(device), targets.to(device), precision), world))
         if run.step % per_epoch == 0:
             run.end_epoch()
             if until is not None and run.loss <= until:
@@ -182,6 +174,26 @@ def fit(
     assert run.ended is not None
     net.eval().requires_grad_(False)
     return Trained(run.ended, run.step, run.loss, run.rows)
+
+
+def _step(
+    net: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    images: torch.Tensor,
+    targets: torch.Tensor,
+    precision: str,
+) -> torch.Tensor:
+    """One step down the gradient on a batch of bytes; its loss."""
+    inputs = images.to(memory_format=torch.channels_last).float() / 255
+    with autocast(images.device, precision):
+        scores = net(inputs)
+    value = divergence(scores.float(), targets)
+    optimizer.zero_grad(set_to_none=True)
+    scaler.scale(value).backward()
+    scaler.step(optimizer)
+    scaler.update()
+    return value.detach()
 
 
 def divergence(scores: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
