@@ -219,7 +219,8 @@ def train(
     schedule: Annotated[str | None, typer.Option(help="cosine, or epochs where the rate falls: 200,250,300.")] = None,
     batch_norm: Annotated[bool | None, typer.Option(help="Batch normalisation while training.")] = None,
     side: Annotated[int | None, typer.Option(help="What the network sees, in pixels; default the model's own.")] = None,
-    shift: Annotated[int | None, typer.Option(help="Random shifts of up to so many pixels.")] = None,
+    resize: Annotated[int | None, typer.Option(help="Shorter side of a picture before a part is cut.")] = None,
+    shift: Annotated[int, typer.Option(help="Random shifts of up to so many pixels.")] = 0,
     flip: Annotated[bool, typer.Option(help="Mirror every other picture.")] = True,
     own_statistics: Annotated[
         bool, typer.Option("--own-statistics", help="Mean and deviation of this data, not the model's.")
@@ -275,7 +276,7 @@ def train(
         "batch_norm": batch_norm,
     } | _schedule(schedule)
     chosen = replace(runs.RECIPES[name], **{key: value for key, value in changes.items() if value is not None})
-    augment = runs.augmentation_for(architecture, pictures, side=side, shift=shift, flip=flip)
+    augment = runs.augmentation_for(architecture, pictures, side=side, resize=resize, shift=shift, flip=flip)
     with _training(quiet) as report:
         trained = runs.train(
             architecture, pictures, chosen, augment, output,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -52,6 +52,65 @@ def comparison(original: Panel, rows: Sequence[Sequence[Panel]]) -> Image.Image:
             caption_low = caption_top - 18 / full_height
             figure.text(centre, caption_top, panel.title, ha="center", va="top", fontsize=9, weight="bold")
             figure.text(centre, caption_low, panel.detail, ha="center", va="top", fontsize=8.5, color="#333333")
+    return _drawn(figure)
+
+
+def filter_grid(filters: torch.Tensor, columns: int = 16, scale: int = 5) -> Image.Image:
+    """Filters of a first layer as pictures, K x 3 x h x w in RGB, each scaled by its largest modulus; 0 is grey."""
+    count, _, height, width = filters.shape
+    shown = filters.detach().cpu().float()
+    shown = shown / shown.abs().amax(dim=(1, 2, 3), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+    tall, wide = (side * scale + scale for side in (height, width))
+    canvas = torch.ones(3, -(-count // columns) * tall + scale, min(columns, count) * wide + scale)
+    for number, each in enumerate(0.5 + 0.5 * shown):
+        top, left = (number // columns) * tall + scale, (number % columns) * wide + scale
+        enlarged = each.repeat_interleave(scale, 1).repeat_interleave(scale, 2)
+        canvas[:, top : top + height * scale, left : left + width * scale] = enlarged
+    return Image.fromarray(to_pixels(canvas))
+
+
+def training_curves(logs: Mapping[str, Sequence[Mapping[str, str]]], agreement: bool) -> Image.Image:
+    """Loss and held-out error of training runs, by name, from the rows of their ``log.csv``.
+
+    ``agreement``: the runs learned from a teacher, so the error is disagreement and its complement is drawn.
+    """
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    losses, errors = figure.subplots(1, 2)
+    for number, (name, rows) in enumerate(logs.items()):
+        colour = f"C{number}"
+        held = [row for row in rows if row["validation_loss"]]
+        losses.plot([int(row["step"]) for row in rows], [float(row["loss"]) for row in rows], color=colour, alpha=0.45)
+        steps = [int(row["step"]) for row in held]
+        losses.plot(
+            steps, [float(row["validation_loss"]) for row in held], "o-", color=colour, markersize=3, label=name
+        )
+        found = [float(row["validation_error"]) for row in held]
+        errors.plot(
+            steps, [100 * (1 - error if agreement else error) for error in found], "o-", color=colour, markersize=3
+        )
+    losses.set(xlabel="step", ylabel="KL divergence from the teacher" if agreement else "loss")
+    losses.set_title("line: training, dots: held out", fontsize=9)
+    errors.set(xlabel="step", ylabel="held-out agreement with the teacher, %" if agreement else "held-out error, %")
+    for axes in (losses, errors):
+        axes.grid(alpha=0.3)
+    losses.legend(frameon=False, fontsize=8)
+    return _drawn(figure)
+
+
+def cosine_histograms(found: Mapping[str, torch.Tensor]) -> Image.Image:
+    """Histograms of pairing cosines, one panel a set of filters, on one scale."""
+    figure = Figure(figsize=(3.2 * len(found), 2.8), layout="constrained")
+    for axes, (name, cosines) in zip(
+        figure.subplots(1, len(found), sharey=True, squeeze=False)[0], found.items(), strict=True
+    ):
+        axes.hist(cosines.tolist(), bins=[-1 + 0.05 * k for k in range(21)], color="#3d6cb9")
+        axes.axvline(float(cosines.mean()), color="black", linewidth=1)
+        axes.set_title(f"{name}: mean {float(cosines.mean()):.2f}", fontsize=9)
+        axes.set_xlabel("cosine with the pairing filter")
+    return _drawn(figure)
+
+
+def _drawn(figure: Figure) -> Image.Image:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI)
     return Image.open(buffer)

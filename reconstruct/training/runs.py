@@ -32,17 +32,24 @@ def recipe_for(architecture: Architecture, pictures: Pictures) -> str:
 
 
 def augmentation_for(
-    architecture: Architecture, pictures: Pictures, *, side: int | None = None, shift: int | None = None, flip: bool
+    architecture: Architecture,
+    pictures: Pictures,
+    *,
+    side: int | None = None,
+    resize: int | None = None,
+    shift: int = 0,
+    flip: bool = True,
 ) -> Augmentation:
     """What the network sees of each picture. Shang et al. 2016 neither shift nor mirror CIFAR's pictures.
 
-    Pictures of one size that are at least ``side`` give random parts of themselves; others are resized so that the
-    shorter side has 256 pixels for 227 and in proportion for other sizes (Krizhevsky et al. 2012).
+    ``resize``: the shorter side before a square is cut; default for files 256 pixels for a square of 227 and in
+    proportion for others (Krizhevsky et al. 2012), while arrays, whose pictures have one size, stay as they are.
     """
     side = side or architecture.input_size
     fill = tuple(round(255 * value) for value in architecture.mean)
-    resize = None if isinstance(pictures, Arrays) else round(side * 256 / 227)
-    return Augmentation(side, resize=resize, shift=shift or 0, flip=flip, fill=fill)
+    if resize is None and not isinstance(pictures, Arrays):
+        resize = round(side * 256 / 227)
+    return Augmentation(side, resize=resize, shift=shift, flip=flip, fill=fill)
 
 
 def start(

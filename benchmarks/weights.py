@@ -1,0 +1,66 @@
+"""What the default weights look like: the first layer's filters, their pairs, and how the training went.
+
+    python benchmarks/weights.py [MODEL...] [--runs FOLDER] [--output FOLDER]
+
+Writes filters.MODEL.png for each model, pairing.png, weights.json, and, with --runs (folders named after the models
+that hold a log.csv), training.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from pathlib import Path
+
+import torch
+
+import reconstruct
+from reconstruct.analysis.pairing import pairing, random_pairing
+from reconstruct.convolution import Convolution, frame
+from reconstruct.images import write_png
+from reconstruct.report.figures import cosine_histograms, filter_grid, training_curves
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="*", default=["crelu_conv1_4", "all_cnn_b"])
+    parser.add_argument("--runs", type=Path)
+    parser.add_argument("--output", type=Path, default=Path("docs/figures"))
+    chosen = parser.parse_args()
+    found: dict[str, dict[str, float]] = {}
+    cosines: dict[str, torch.Tensor] = {}
+    for name in chosen.models:
+        net = reconstruct.load_model(name)
+        first = net.layers[0]
+        weight = net.convolution(first.name).weight
+        size = (net.input_size, net.input_size)
+        bounds = frame(Convolution(weight, first.stride, first.padding, size))
+        cosines[name] = pairing(weight)[1]
+        cosines[f"random {tuple(weight.shape)}"] = chance = random_pairing(tuple(weight.shape), 0)
+        # The share of a filter's energy in its mean: none in a band-pass filter.
+        mean = weight.mean(dim=(2, 3)).square().sum(1) * first.kernel**2 / weight.square().sum((1, 2, 3))
+        found[name] = {
+            "cosine_mean": float(cosines[name].mean()),
+            "cosine_std": float(cosines[name].std()),
+            "random_mean": float(chance.mean()),
+            "random_std": float(chance.std()),
+            "share_below_minus_0.5": float((cosines[name] < -0.5).double().mean()),
+            "lower_frame_bound": bounds.lower,
+            "upper_frame_bound": bounds.upper,
+            "condition_number": bounds.condition_number,
+            "mean_energy_median": float(mean.median()),
+        }
+        write_png(filter_grid(weight), chosen.output / f"filters.{name}.png")
+    write_png(cosine_histograms(cosines), chosen.output / "pairing.png")
+    if chosen.runs is not None:
+        logs = {name: list(csv.DictReader((chosen.runs / name / "log.csv").open())) for name in chosen.models}
+        write_png(training_curves(logs, agreement=True), chosen.output / "training.png")
+        found |= {f"{name} training": {key: float(rows[-1][key]) for key in rows[-1]} for name, rows in logs.items()}
+    text = json.dumps(found, indent=1)
+    print(text)
+    (chosen.output / "weights.json").write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()

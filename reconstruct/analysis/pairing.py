@@ -1,0 +1,30 @@
+"""Filters and their opposites (Shang et al. 2016, section 2.1): do filters come in pairs of opposite phase?"""
+
+from __future__ import annotations
+
+import torch
+
+
+def pairing(filters: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each filter's pairing filter, the one that its cosine is lowest with, and that cosine.
+
+    Parameters
+    ----------
+    filters : K x C x h x w, K at least 2; scaled to unit norm here.
+
+    Returns
+    -------
+    Indices, K, int64; cosines, K, from -1 (an exact opposite) to 1.
+    """
+    flat = filters.flatten(1).double()
+    flat = flat / flat.norm(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
+    cosines = flat @ flat.T
+    cosines.fill_diagonal_(torch.inf)
+    lowest = cosines.min(dim=1)
+    return lowest.indices, lowest.values.clamp(-1, 1)
+
+
+def random_pairing(shape: tuple[int, ...], seed: int) -> torch.Tensor:
+    """The cosines of as many Gaussian random filters of the same shape with their pairing filters."""
+    filters = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    return pairing(filters)[1]
