@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy
 import torch
@@ -23,14 +24,16 @@ import torch
 from reconstruct.errors import CallError
 from reconstruct.files import write_atomically
 from reconstruct.images import read_image
-from reconstruct.training.classification import autocast
-from reconstruct.training.data import picture_paths, random_part, resize
+from reconstruct.training.classification import autocast, log_probabilities
+from reconstruct.training.data import Files, Pictures, numbered, picture_paths, random_part, resize
 
 Teacher = Callable[[torch.Tensor], torch.Tensor]
 """Images, N x 3 x 224 x 224 in [0, 1], to class scores, N x classes."""
 
 TEACHER_SIDE = 224
-CHUNK = 128
+CHUNK = 512
+"""Crops after which they are made sure to be on disk."""
+BATCH = 64
 AREA = (0.06, 1.0)
 
 
@@ -60,6 +63,27 @@ def load_teacher(name: str = "efficientnet_lite0", device: str | torch.device = 
             return net(inputs).float()
 
     return scores
+
+
+def unlabelled(photographs: Path) -> Files:
+    """The pictures below a folder, at any depth, as a data set of a thousand classes that nobody has named."""
+    paths = picture_paths(photographs)
+    return Files(paths, numpy.zeros(len(paths), dtype=numpy.int64), numbered(1000))
+
+
+def ask(teacher: Teacher, pictures: Pictures, device: str | torch.device, **work: Any) -> numpy.ndarray:
+    """What a teacher says of the pictures' centres, which ``classification.views`` shows to a student by default.
+
+    Parameters
+    ----------
+    work : ``precision``, ``workers``, ``batch`` and ``advance`` of ``classification.class_scores``.
+
+    Returns
+    -------
+    Log-probabilities, N x classes, float32.
+    """
+    seen = (TEACHER_SIDE, round(TEACHER_SIDE * 256 / 227), 1)
+    return log_probabilities(teacher, pictures, seen, torch.device(device), **work).numpy()
 
 
 def make_crops(
@@ -122,9 +146,7 @@ def make_crops(
             part = random_part(pixels, AREA, numpy.random.default_rng((seed, number)))
             crops[number] = resize(part, (side, side))
             seen.append(resize(part, (TEACHER_SIDE, TEACHER_SIDE)))
-        images = torch.from_numpy(numpy.stack(seen)).float() / 255
-        with autocast(torch.device(device), precision):
-            found = teacher(images).float().log_softmax(1).cpu().numpy()
+        found = answers_of(teacher, numpy.stack(seen), precision, device).numpy()
         if answers is None:
             answers = _array(folder / "answers.npy", (count, found.shape[1]), numpy.float16)
         answers[first : first + len(found)] = found
@@ -141,3 +163,13 @@ def _array(path: Path, shape: tuple[int, ...], dtype: type) -> numpy.memmap:
         if there.shape == shape and there.dtype == dtype:
             return there
     return numpy.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+
+
+def answers_of(teacher: Teacher, pixels: numpy.ndarray, precision: str, device: str) -> torch.Tensor:
+    """The teacher's log-probabilities, N x classes, float32, on the CPU, of N x 3 x 224 x 224 bytes."""
+    found = []
+    for part in torch.from_numpy(pixels).split(BATCH):
+        with autocast(torch.device(device), precision):
+            scores = teacher(part.to(device).float() / 255)
+        found.append(scores.float().log_softmax(1).cpu())
+    return torch.cat(found)
