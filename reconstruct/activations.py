@@ -92,25 +92,29 @@ def linear_responses(features: torch.Tensor, activation: str, slope: float = 0.0
     return features
 
 
-def check_features(features: torch.Tensor, activation: str, slope: float = 0.0) -> None:
+def check_features(features: torch.Tensor, activation: str, slope: float = 0.0, *, pooled: bool = False) -> None:
     """Refuse features that this activation cannot have produced, saying where the first such entry is.
 
     Finite everywhere; CReLU: no negative entry and at most one non-zero phase in a pair; leaky CReLU: the two
     phases p, q of a pair satisfy min(p, q) = -slope max(p, q); ReLU and AVR: no negative entry. "Zero" is
     within 4 units of rounding of the largest feature, in the features' own precision or float32 at best.
 
+    pooled : after max-pooling both phases of a pair may be non-zero, from two positions of a window: only negative
+        entries are refused, and those of leaky CReLU are not.
+
     Raises
     ------
     FeatureError : with the index of the first entry at fault, and its value.
     """
     _refuse(~features.isfinite(), features, "is not finite")
-    if activation in ("none", "leaky_relu") or features.numel() == 0:
+    if activation in ("none", "leaky_relu") or (pooled and activation == "leaky_crelu") or features.numel() == 0:
         return
     # float64 features are often float32 ones converted.
     eps = max(torch.finfo(features.dtype).eps, torch.finfo(torch.float32).eps)
     tolerance = 4 * eps * float(features.abs().max())
-    if phases(activation) == 1:
-        _refuse(features < -tolerance, features, f"is negative, which {activation} features never are")
+    if pooled or phases(activation) == 1:
+        kind = f"pooled {activation}" if pooled else activation
+        _refuse(features < -tolerance, features, f"is negative, which {kind} features never are")
         return
     positive, negative = features.chunk(2, dim=1)
     if activation == "crelu":

@@ -104,7 +104,12 @@ class MeanField:
 
 
 def mean_field(net: Network, layer: str, *, seed: int = 0) -> tuple[MeanField, float]:
-    """The best affine map, measured on 32 random prior images, cached, and its cost; as ``response_covariance``."""
+    """The best affine map, measured on 32 random prior images, cached, and its cost; as ``response_covariance``.
+
+    Raises
+    ------
+    CallError : there is a max-pooling on the way.
+    """
 
     def estimate() -> dict[str, torch.Tensor]:
         chain, prior = _torus(net, layer)
@@ -113,7 +118,7 @@ def mean_field(net: Network, layer: str, *, seed: int = 0) -> tuple[MeanField, f
         found: dict[str, torch.Tensor] = {}
         values = (images - net.mean) / net.std
         slopes, offsets = [], []
-        for i, (each, operator, bias) in enumerate(zip(chain.layers, chain.operators, chain.biases, strict=True)):
+        for i, (each, operator, bias) in enumerate(chain.convolutions()):
             values = operator.convolve(values)
             if bias is not None:
                 values = values + bias
@@ -256,7 +261,10 @@ def _fingerprint(net: Network, layer: str, seed: int) -> str:
         repr((VERSION, seed, SIDE, IMAGES, REACH, EXPONENT, SLOWEST, MARGIN, AXES, SPREAD, VARIANCE)).encode()
     )
     digest.update(repr([net.mean.flatten().tolist(), net.std.flatten().tolist(), net.chain(layer)]).encode())
+    # Layers without weights are all in the chain's text above.
     for each in net.chain(layer):
+        if not each.has_weights:
+            continue
         convolution = net.convolution(each.name)
         for values in (convolution.weight, convolution.bias):
             if values is not None:

@@ -1,7 +1,8 @@
 """A network up to one layer's linear responses, with its Jacobian: J v and J^T u without forming J.
 
-Convolutions with piecewise-linear activations between them are linear as long as no response changes its sign, and
-the Jacobian at an image is the same convolutions with each activation replaced by its slopes there.
+Convolutions with piecewise-linear activations and max-poolings between them are linear as long as no response changes
+its sign and no window its maximum. The Jacobian at an image is the same convolutions with each activation replaced by
+its slopes there, and each max-pooling by its switches, the positions of its maxima.
 """
 
 from __future__ import annotations
@@ -13,12 +14,17 @@ import torch
 
 from reconstruct.activations import activate, derivative, phases
 from reconstruct.convolution import Convolution, PeriodicConvolution
-from reconstruct.network import Network, Size
+from reconstruct.errors import CallError
+from reconstruct.network import Layer, Network, Size
+from reconstruct.pooling import MaxPool
 
 
 @dataclass(frozen=True)
 class Linearised:
-    """The responses at some images, N x K x h x w, and the slopes of the activations on the way, lowest first."""
+    """The responses at some images, N x K x h x w, and the slopes of the activations on the way, lowest first.
+
+    In the place of a max-pooling's slopes, 1 or 0, are its switches, those of the last layer included.
+    """
 
     responses: torch.Tensor
     slopes: list[torch.Tensor]
@@ -29,7 +35,7 @@ class Linearised:
 
 
 class Chain:
-    """The layers from the image to the responses of ``layer``, for images of one size.
+    """The layers from the image to the responses of ``layer`` (of a max-pooling: its features), for images of one size.
 
     Parameters
     ----------
@@ -40,10 +46,16 @@ class Chain:
     def __init__(self, net: Network, layer: str, size: Size, *, periodic: bool = False) -> None:
         self.net = net
         self.layers = net.chain(layer)
-        self.operators: list[Convolution | PeriodicConvolution] = []
+        self.operators: list[Convolution | PeriodicConvolution | MaxPool] = []
         self.biases: list[torch.Tensor | None] = []
         area = size
         for each in self.layers:
+            if not each.has_weights:
+                pool = MaxPool(each, area, periodic)
+                self.biases.append(None)
+                self.operators.append(pool)
+                area = pool.grid
+                continue
             convolution = net.convolution(each.name)
             weight, bias = convolution.weight.detach().float(), convolution.bias
             self.biases.append(None if bias is None else bias.detach().float().view(1, -1, 1, 1))
@@ -66,6 +78,10 @@ class Chain:
         values = (images - self.net.mean) / self.net.std
         slopes = []
         for i, (layer, operator, bias) in enumerate(zip(self.layers, self.operators, self.biases, strict=True)):
+            if isinstance(operator, MaxPool):
+                slopes.append(operator.switches(values))
+                values = operator.gather(values, slopes[-1])
+                continue
             values = operator.convolve(values)
             if bias is not None:
                 values = values + bias
@@ -74,10 +90,29 @@ class Chain:
                 values = activate(values, layer.activation, layer.slope)
         return Linearised(values, slopes)
 
+    def convolutions(self) -> list[tuple[Layer, Convolution | PeriodicConvolution, torch.Tensor | None]]:
+        """Layers, operators and biases, lowest first, where all layers are convolutions.
+
+        Raises
+        ------
+        CallError : one is a max-pooling.
+        """
+        found = []
+        for layer, operator, bias in zip(self.layers, self.operators, self.biases, strict=True):
+            if isinstance(operator, MaxPool):
+                raise CallError(f"{layer.name} is a max-pooling, and no affine map stands for it")
+            found.append((layer, operator, bias))
+        return found
+
     def affine(self, images: torch.Tensor, slopes: list[torch.Tensor], offsets: list[torch.Tensor]) -> torch.Tensor:
-        """Responses if every activation were an affine map of its responses, one slope and offset a feature."""
+        """Responses if every activation were an affine map of its responses, one slope and offset a feature.
+
+        Raises
+        ------
+        CallError : there is a max-pooling on the way.
+        """
         values = (images - self.net.mean) / self.net.std
-        for i, (layer, operator, bias) in enumerate(zip(self.layers, self.operators, self.biases, strict=True)):
+        for i, (layer, operator, bias) in enumerate(self.convolutions()):
             values = operator.convolve(values)
             if bias is not None:
                 values = values + bias
@@ -90,6 +125,9 @@ class Chain:
         """J v: the change of the responses, N x K x h x w, for a change of the images, N x 3 x H x W."""
         values = images / self.net.std
         for i, (layer, operator) in enumerate(zip(self.layers, self.operators, strict=True)):
+            if isinstance(operator, MaxPool):
+                values = operator.gather(values, at.slopes[i])
+                continue
             values = operator.convolve(values)
             if i < len(at.slopes):
                 values = (torch.cat((values, values), 1) if phases(layer.activation) == 2 else values) * at.slopes[i]
@@ -99,19 +137,22 @@ class Chain:
         """J^T u: N x K x h x w to N x 3 x H x W."""
         values = responses
         for i in reversed(range(len(self.layers))):
-            values = self.operators[i].transpose(values)
-            if i:
-                values = values * at.slopes[i - 1]
-                if phases(self.layers[i - 1].activation) == 2:
+            layer, operator = self.layers[i], self.operators[i]
+            if isinstance(operator, MaxPool):
+                values = operator.scatter(values, at.slopes[i])
+                continue
+            if i < len(at.slopes):
+                values = values * at.slopes[i]
+                if phases(layer.activation) == 2:
                     first, second = values.chunk(2, dim=1)
                     values = first + second
+            values = operator.transpose(values)
         return values / self.net.std
 
 
 def multiplications(net: Network, layer: str, size: Size) -> dict[str, int]:
-    """Multiplications of a forward pass on one image, for every layer up to ``layer``."""
+    """Multiplications of a forward pass on one image, for every layer up to ``layer``: 0 for a max-pooling."""
     sizes = net.architecture.response_sizes(size)
     return {
-        each.name: each.filters * math.prod(sizes[each.name]) * net.architecture.in_channels(each.name) * each.kernel**2
-        for each in net.chain(layer)
+        each.name: net.architecture.parameters(each.name) * math.prod(sizes[each.name]) for each in net.chain(layer)
     }

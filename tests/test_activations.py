@@ -84,6 +84,20 @@ def test_rounded_features_are_accepted(dtype: torch.dtype, generator: torch.Gene
         check_features(activate(responses, activation, slope).to(dtype), activation, slope)
 
 
+def test_pooled_features_may_have_both_phases_of_a_pair() -> None:
+    pair = torch.tensor([[[[1.0]], [[0.5]]]])
+    check_features(pair, "crelu", pooled=True)
+    with pytest.raises(FeatureError, match="other phase"):
+        check_features(pair, "crelu")
+    for activation in ("crelu", "relu", "avr"):
+        with pytest.raises(FeatureError, match=f"is negative, which pooled {activation} features never are"):
+            check_features(-pair, activation, pooled=True)
+    for activation in ("leaky_crelu", "leaky_relu", "none"):
+        check_features(-pair, activation, 0.1, pooled=True)
+        with pytest.raises(FeatureError, match="not finite"):
+            check_features(pair / 0, activation, 0.1, pooled=True)
+
+
 def test_relu_features_below_zero_are_refused() -> None:
     with pytest.raises(FeatureError, match="relu features never are"):
         check_features(torch.tensor([[[[1.0, -0.5]]]]), "relu")

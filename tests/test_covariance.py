@@ -19,6 +19,7 @@ from reconstruct.covariance import (
     spectrum,
     unpolyphase,
 )
+from reconstruct.errors import CallError
 from reconstruct.jacobian import Chain
 from reconstruct.network import Layer, Network
 from reconstruct.prior import Prior
@@ -265,6 +266,47 @@ def test_changed_weights_are_noticed(estimate, what: str) -> None:
     changed.flatten()[0] -= 0.5
     if what == "bias":  # which was 0
         assert estimate(net, "conv2")[1] == 0
+
+
+def pooled(kernel: int = 2, padding: int = 0) -> Network:
+    pool = Layer("pool1", kernel=kernel, stride=2, padding=padding, kind="max_pool")
+    return random_net(Layer("conv1", 4, 3, 1, 1, "crelu"), pool, Layer("conv2", 6, 3, 1, 1), biases=False)
+
+
+@pytest.mark.parametrize("estimate", [response_covariance, image_gram])
+@pytest.mark.parametrize("layer", ["pool1", "conv2"])
+def test_a_changed_max_pooling_is_noticed(estimate, layer: str) -> None:
+    """All else equal, weights included."""
+    found, _ = estimate(pooled(), layer)
+    for other in (pooled(3), pooled(3, 1), pooled(2, 1)):
+        again, cost = estimate(other, layer)
+        assert cost > 0
+        assert not equal(found, again)
+    assert estimate(pooled(), layer)[1] == 0
+
+
+@pytest.mark.parametrize("layer", ["pool1", "conv2"])
+def test_a_max_pooling_has_no_mean_field(layer: str, cache: Path) -> None:
+    with pytest.raises(CallError, match="pool1 is a max-pooling"):
+        mean_field(pooled(), layer)
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize("layer", ["pool1", "conv8"])
+def test_statistics_of_a_model_for_small_images(layer: str) -> None:
+    """The torus is larger than its images of 32 pixels and a multiple of all strides, through two poolings."""
+    net = load_model("convpool_cnn_c_crelu_half", random_weights=0)
+    lags, cost = response_covariance(net, layer)
+    assert cost == 2 * IMAGES * (96 / 32) ** 2
+    channels = net.layer(layer).filters
+    assert lags.shape == (5, 5, channels, channels)
+    grid = net.architecture.response_sizes((32, 32))[layer]
+    matrices = spectrum(lags, grid)
+    largest = float(matrices.abs().amax()) * channels
+    assert float(torch.linalg.eigvalsh(matrices).min()) >= -4 * 25 * EPS * largest
+    diagonal = lags[2, 2].diagonal()
+    # He's weights keep the second moment from layer to layer, and pooling raises it: of the order of 1 throughout.
+    assert 0.01 < float(diagonal.mean()) < 100
 
 
 @pytest.mark.parametrize("damage", ["empty", "truncated", "garbage", "folder"])

@@ -10,6 +10,7 @@ from reconstruct.convolution import Convolution, PeriodicConvolution
 from reconstruct.errors import CallError
 from reconstruct.jacobian import Chain, Linearised, multiplications
 from reconstruct.network import Architecture, Layer, Network, randomise
+from reconstruct.pooling import MaxPool
 from reconstruct.zoo import load_model
 
 EPS = torch.finfo(torch.float32).eps
@@ -19,20 +20,30 @@ def random_net(*layers: Layer, channels: int = 3, biases: bool = True) -> Networ
     net = Network(Architecture("random", layers, 17, (0.4, 0.5, 0.6)[:channels], (0.2, 0.25, 0.3)[:channels]))
     randomise(net, 0).eval().requires_grad_(False)
     generator = torch.Generator().manual_seed(1)
-    for layer in layers if biases else ():
+    for layer in net.layers_with_weights if biases else ():
         net.convolution(layer.name).bias.normal_(generator=generator)
     return net
 
 
 @st.composite
+def pools(draw: st.DrawFn, name: str = "pool1") -> Layer:
+    """Windows that overlap, touch, or leave gaps."""
+    kernel, stride = draw(st.integers(1, 4)), draw(st.integers(1, 3))
+    return Layer(name, kernel=kernel, stride=stride, padding=draw(st.integers(0, kernel // 2)), kind="max_pool")
+
+
+@st.composite
 def networks(draw: st.DrawFn) -> Network:
-    """One to three layers of every activation, stride and padding; kernels smaller than the stride too."""
+    """One to three layers of every activation, stride and padding; kernels smaller than the stride too. A max-pooling
+    after any of them."""
     layers = []
     for i in range(draw(st.integers(1, 3))):
         kernel = draw(st.integers(1, 4))
         stride, padding = draw(st.integers(1, 3)), draw(st.integers(0, kernel - 1))
         activation = draw(st.sampled_from(ACTIVATIONS))
         layers.append(Layer(f"conv{i + 1}", draw(st.integers(1, 5)), kernel, stride, padding, activation, 0.2))
+        if draw(st.booleans()):
+            layers.append(draw(pools(f"pool{i + 1}")))
     return random_net(*layers, channels=draw(st.integers(1, 3)))
 
 
@@ -61,7 +72,7 @@ def check_jacobian(net: Network, layer: str, images: torch.Tensor) -> None:
     assert abs(inner(product, pulled) - inner(change, transposed)) <= bound
 
     # In double precision by automatic differentiation, at the same signs.
-    double = Network(net.architecture, len(net.layers)).double().requires_grad_(False)
+    double = Network(net.architecture, len(net.layers)).double().eval().requires_grad_(False)
     double.load_state_dict(net.state_dict())
     _, expected = torch.autograd.functional.jvp(
         lambda x: double.responses(x, layer), images.double(), change.double(), strict=False
@@ -81,6 +92,13 @@ def test_of_small_networks(net: Network, seed: int) -> None:
         check_jacobian(net, layer, images)
 
 
+@pytest.mark.parametrize("layer", ["pool1", "conv4"])
+@pytest.mark.parametrize("model", ["convpool_cnn_c", "convpool_cnn_c_crelu_half", "convpool_cnn_c_avr"])
+def test_through_a_max_pooling(model: str, layer: str) -> None:
+    images = torch.rand(2, 3, 32, 33, generator=torch.Generator().manual_seed(0))
+    check_jacobian(load_model(model, random_weights=0), layer, images)
+
+
 @pytest.mark.parametrize("model", ["crelu_conv1_4", "all_cnn_b", "avr_conv1_4"])
 @pytest.mark.parametrize("layer", ["conv1", "conv3", "conv4"])
 def test_of_the_models(model: str, layer: str) -> None:
@@ -94,14 +112,18 @@ def test_of_the_trained_model(net: Network, photograph: torch.Tensor) -> None:
 
 @pytest.mark.parametrize("activation", ["relu", "crelu", "avr", "leaky_crelu"])
 def test_the_network_is_linear_as_long_as_no_sign_changes(activation: str) -> None:
-    """A step so small that all responses below keep their signs moves the last ones by exactly J times it."""
+    """A step so small that all responses below keep their signs, and all windows their maxima, moves the last ones by
+    exactly J times it."""
     net = random_net(
-        Layer("conv1", 4, 3, 2, 1, activation, 0.1), Layer("conv2", 5, 3, 1, 1, activation, 0.1), Layer("conv3", 6, 1)
+        Layer("conv1", 4, 3, 1, 1, activation, 0.1),
+        Layer("pool1", kernel=3, stride=2, padding=1, kind="max_pool"),
+        Layer("conv2", 5, 3, 1, 1, activation, 0.1),
+        Layer("conv3", 6, 1),
     )
     chain = Chain(net, "conv3", (12, 11))
     images = torch.rand(2, 3, 12, 11, generator=torch.Generator().manual_seed(0))
     at = chain.linearise(images)
-    for step in (1e-1, 1e-2, 1e-3, 1e-4):
+    for step in (1e-1, 1e-2, 1e-3, 1e-4, 1e-5):
         change = step * randn(*images.shape)
         moved = chain.linearise(images + change)
         if all((before == after).all() for before, after in zip(at.slopes, moved.slopes, strict=True)):
@@ -149,7 +171,14 @@ def test_a_torus_that_does_not_fit_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "layer"), [("crelu_conv1_4", "conv4"), ("all_cnn_b", "conv3"), ("avr_conv1_4", "conv4")]
+    ("model", "layer"),
+    [
+        ("crelu_conv1_4", "conv4"),
+        ("all_cnn_b", "conv3"),
+        ("avr_conv1_4", "conv4"),
+        ("convpool_cnn_c_crelu_half", "pool2"),
+        ("convpool_cnn_c_avr", "conv4"),
+    ],
 )
 def test_a_periodic_chain_commutes_with_shifts_by_all_strides(model: str, layer: str) -> None:
     net = load_model(model, random_weights=0)
@@ -166,11 +195,67 @@ def test_a_periodic_chain_commutes_with_shifts_by_all_strides(model: str, layer:
     assert abs(inner(product, pulled) - inner(change, transposed)) <= bound
 
 
-def test_away_from_the_borders_torus_and_layer_agree() -> None:
-    net = random_net(Layer("conv1", 4, 3, 2, 1, "crelu"), Layer("conv2", 5, 3, 1, 1))
+@given(pools(), st.integers(1, 5), st.integers(1, 5), st.integers(0, 9))
+def test_a_max_pooling_on_a_torus(layer: Layer, down: int, right: int, seed: int) -> None:
+    """As torch's on an input repeated far enough; transposed; and shifted by its stride. Equal values are frequent."""
+    step = layer.stride
+    size = (step * max(down, layer.kernel), step * max(right, layer.kernel))
+    operator = MaxPool(layer, size, periodic=True)
+    x = torch.randint(-3, 3, (2, 3, *size), generator=torch.Generator().manual_seed(seed)).double()
+    tiled = torch.roll(x, (layer.padding, layer.padding), (2, 3)).repeat(1, 1, 3, 3)
+    expected = torch.nn.functional.max_pool2d(tiled, layer.kernel, step)[:, :, : operator.grid[0], : operator.grid[1]]
+    switches = operator.switches(x)
+    found = operator.gather(x, switches)
+    assert torch.equal(found, expected)
+    moved = operator.gather(rolled := torch.roll(x, (step, -2 * step), (2, 3)), operator.switches(rolled))
+    assert torch.equal(moved, torch.roll(found, (1, -2), (2, 3)))
+    v, u = randn(*x.shape, seed=seed).double(), randn(*found.shape, seed=seed + 1).double()
+    product, transposed = operator.gather(v, switches), operator.scatter(u, switches)
+    scale = float(product.norm() * u.norm() + v.norm() * transposed.norm())
+    assert abs(inner(product, u) - inner(v, transposed)) <= 1e-14 * scale
+
+
+def test_a_max_pooling_on_a_torus_is_torchs_circular_padding() -> None:
+    layer = Layer("pool1", kernel=3, stride=2, padding=1, kind="max_pool")
+    x = randn(2, 3, 8, 12)
+    expected = torch.nn.functional.max_pool2d(torch.nn.functional.pad(x, (1, 1, 1, 1), mode="circular"), 3, 2)
+    operator = MaxPool(layer, (8, 12), periodic=True)
+    assert torch.equal(operator.gather(x, operator.switches(x)), expected)
+
+
+def test_windows_that_share_a_maximum_add_up() -> None:
+    """One large value in the middle of four overlapping windows takes from all of them."""
+    operator = MaxPool(Layer("pool1", kernel=3, stride=2, padding=1, kind="max_pool"), (4, 4))
+    x = torch.zeros(1, 1, 4, 4)
+    x[0, 0, 1, 1] = 1
+    switches = operator.switches(x)
+    assert switches.flatten().tolist() == [5, 5, 5, 5]
+    transposed = operator.scatter(torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]]), switches)
+    assert torch.equal(transposed, 10 * x)
+
+
+def test_a_torus_that_does_not_fit_a_max_pooling_is_refused() -> None:
+    layer = Layer("pool1", kernel=3, stride=2, padding=1, kind="max_pool")
+    for size in ((9, 8), (8, 2)):
+        with pytest.raises(CallError, match=f"torus of {size[0]} x {size[1]} does not hold a max-pooling"):
+            MaxPool(layer, size, periodic=True)
+
+
+def test_no_affine_map_stands_for_a_max_pooling() -> None:
+    net = load_model("convpool_cnn_c_crelu_half", random_weights=0)
+    for layer in ("pool1", "conv4"):
+        chain = Chain(net, layer, (32, 32))
+        with pytest.raises(CallError, match="pool1 is a max-pooling, and no affine map stands for it"):
+            chain.affine(torch.zeros(1, 3, 32, 32), [], [])
+
+
+@pytest.mark.parametrize("pool", [(), (Layer("pool1", kernel=3, stride=1, padding=1, kind="max_pool"),)])
+def test_away_from_the_borders_torus_and_layer_agree(pool: tuple[Layer, ...]) -> None:
+    net = random_net(Layer("conv1", 4, 3, 2, 1, "crelu"), *pool, Layer("conv2", 5, 3, 1, 1))
     images = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     plain, torus = (Chain(net, "conv2", (16, 16), periodic=each).linearise(images).responses for each in (False, True))
-    torch.testing.assert_close(plain[:, :, 2:-2, 2:-2], torus[:, :, 2:-2, 2:-2], rtol=0, atol=1e-5)
+    edge = slice(2 + len(pool), -2 - len(pool))
+    torch.testing.assert_close(plain[:, :, edge, edge], torus[:, :, edge, edge], rtol=0, atol=1e-5)
 
 
 def test_affine_without_activations_is_the_network() -> None:
@@ -215,6 +300,13 @@ def test_multiplications_are_those_of_the_operators(net: Network, size: tuple[in
     for count, operator in zip(found.values(), chain.operators, strict=True):
         assert isinstance(operator, Convolution)
         assert count == operator.multiplications
+
+
+def test_a_max_pooling_multiplies_nothing() -> None:
+    found = multiplications(load_model("convpool_cnn_c", random_weights=0), "conv4", (32, 32))
+    assert list(found) == ["conv1", "conv2", "conv3", "pool1", "conv4"]
+    assert found["pool1"] == 0
+    assert found["conv4"] == 192 * 16 * 16 * 96 * 9
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from reconstruct import invert, load_image
-from reconstruct.errors import CallError
-from reconstruct.inversion import disturb
+from reconstruct.errors import CallError, FeatureError
+from reconstruct.inversion import applicable, disturb
+from reconstruct.inversion.gradient import relative
 from reconstruct.inversion.posterior import NOISE_WEIGHT, invert_map
 from reconstruct.metrics import quality
 from reconstruct.network import Layer, Network
@@ -167,6 +168,70 @@ def test_avr_lowers_the_residual(layer: str, images: torch.Tensor) -> None:
     assert residuals[0] == pytest.approx(1, abs=1e-4)
     assert residuals[0] > 3 * residuals[1]
     assert residuals[1] > residuals[2]
+
+
+POOL = Layer("pool1", kernel=3, stride=2, padding=1, dropout=0.5, kind="max_pool")
+SMALL = (24, 26)
+
+
+def with_pooling(activation: str) -> Network:
+    conv1, conv2 = Layer("conv1", 12, 3, 1, 1, activation), Layer("conv2", 24, 3, 1, 1, activation)
+    return random_net(conv1, POOL, conv2, Layer("conv3", 24, 1, activation=activation), biases=False)
+
+
+@pytest.mark.parametrize("layer", ["pool1", "conv2", "conv3"])
+@pytest.mark.parametrize("activation", ["crelu", "relu"])
+def test_through_a_max_pooling(activation: str, layer: str, images: torch.Tensor) -> None:
+    """12 (ReLU) or 24 features at a quarter of the positions say more than the three colours of a pixel: better than
+    the mean colour by 6 dB, a quarter of its squared error, and the better the more work."""
+    net = with_pooling(activation)
+    wanted = images[:, :, : SMALL[0], : SMALL[1]]
+    features = net.features(wanted, layer)
+    few, many = (invert(net, features, layer, size=SMALL, budget=budget) for budget in (30, 240))
+    mean = net.features(net.mean.expand_as(wanted), layer)
+    at_mean = relative(mean, features)
+    flat = quality(wanted, wanted.mean(dim=(2, 3), keepdim=True).expand_as(wanted)).psnr
+    for i in range(2):
+        assert many.feature_residual[i] < few.feature_residual[i]
+        assert many.feature_residual[i] < 0.1 * float(at_mean[i])
+        assert quality(wanted, many.image).psnr[i] > flat[i] + 6
+        assert many.forward_passes[i] <= 240
+
+
+@pytest.mark.parametrize("layer", ["pool1", "conv3"])
+def test_gradient_through_a_max_pooling(layer: str, images: torch.Tensor) -> None:
+    net = with_pooling("crelu")
+    wanted = images[:, :, : SMALL[0], : SMALL[1]]
+    features = net.features(wanted, layer)
+    few, many = (invert(net, features, layer, "gradient", size=SMALL, budget=budget) for budget in (30, 240))
+    at_mean = relative(net.features(net.mean.expand_as(wanted), layer), features)
+    for i in range(2):
+        assert many.feature_residual[i] < min(few.feature_residual[i], 0.1 * float(at_mean[i]))
+
+
+def test_pooled_features_are_checked(images: torch.Tensor) -> None:
+    net = with_pooling("crelu")
+    features = net.features(images[:, :, : SMALL[0], : SMALL[1]], "pool1")
+    positive, negative = features.chunk(2, dim=1)
+    assert (torch.minimum(positive, negative) > 0).any()  # no CReLU features
+    assert invert(net, features, "pool1", size=SMALL, budget=3).image.isfinite().all()
+    features[1, 3, 0, 2] = -1
+    with pytest.raises(FeatureError, match=r"features\[1, 3, 0, 2\] = -1 is negative, which pooled crelu features"):
+        invert(net, features, "pool1", size=SMALL)
+    with pytest.raises(FeatureError, match=r"pool1 of random gives N x 24 x h x w features"):
+        invert(net, features[:, :12], "pool1", size=SMALL)
+
+
+@pytest.mark.parametrize("method", ["linear", "wiener"])
+def test_linear_methods_are_refused_above_a_max_pooling(method: str, images: torch.Tensor) -> None:
+    net = with_pooling("crelu")
+    assert applicable(net, "conv1", method) is None
+    for layer in ("pool1", "conv2", "conv3"):
+        features = net.features(images[:, :, : SMALL[0], : SMALL[1]], layer)
+        with pytest.raises(CallError, match=f"method {method} is linear, and .* the max-pooling pool1"):
+            invert(net, features, layer, method, size=SMALL)
+        for other in ("map", "gradient"):
+            assert applicable(net, layer, other) is None
 
 
 @pytest.mark.parametrize("layer", ["conv1", "conv2", "conv3"])

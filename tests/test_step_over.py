@@ -33,6 +33,15 @@ def test_the_rule_is_read_off_the_shapes(net: Network, size: tuple[int, int]) ->
     assert [name for name in names if steps_over(net, name, size)] == ["conv4"]
 
 
+def test_no_max_pooling_is_stepped_over() -> None:
+    """Not even one that gives as many features as it takes, nor the convolution right above it."""
+    pool = Layer("pool1", kernel=3, padding=1, kind="max_pool")
+    conv1, conv2 = Layer("conv1", 12, 5, 2, 0, "crelu"), Layer("conv2", 24, 3, 1, 1, "crelu")
+    net = random_net(conv1, pool, conv2, Layer("conv3", 48, 1))
+    assert [steps_over(net, name, SIZE) for name in ("pool1", "conv2", "conv3")] == [False, False, True]
+    assert steps_over(random_net(conv1, conv2), "conv2", SIZE)
+
+
 def test_the_rule_needs_crelu_below_and_enough_responses() -> None:
     for model in ("all_cnn_b", "avr_conv1_4"):
         other = load_model(model, random_weights=0)

@@ -2,8 +2,8 @@
 
     x = argmin |f(x) - z|^2 / sigma^2 + |w|^2,   x = mean + M crop(S w)
 
-f is the true, piecewise-linear network up to the layer's linear responses z and w white noise (``prior``). In three
-stages, of which the network's shapes say which apply:
+f is the true, piecewise-linear network up to the layer's linear responses z (for a max-pooling: up to its features) and
+w white noise (``prior``). In three stages, of which the network's shapes say which apply:
 
 1. *Step over* (``step_over``): a layer with more responses than its input has features is solved for that input, and
    the layer below inverted instead: it holds the same information, and is cheaper and better conditioned.
@@ -11,9 +11,10 @@ stages, of which the network's shapes say which apply:
    mean-field network give (``covariance``), g its mean diagonal. The Gauss-Newton step of this problem is
    P J^T (J P J^T)^-1 r, and G stands in for J P J^T at the price of two Fourier transforms. e = 1 finds the signs of
    the large responses, e = 0.001 the rest.
-3. *Gauss-Newton* for layers with at most two rectifications below: by then nearly all signs are right, and the linear
-   problem that is left is solved by conjugate gradients on the image with the preconditioner
-   (E[J^T J] + shift P^-1 + floor)^-1. Early steps are few, because wrong signs would be fitted; every round takes more.
+3. *Gauss-Newton* for layers with at most two rectifications or max-poolings below: by then nearly all signs and
+   switches are right, and the linear problem that is left is solved by conjugate gradients on the image with the
+   preconditioner (E[J^T J] + shift P^-1 + floor)^-1. Early steps are few, because wrong signs would be fitted; every
+   round takes more.
 
 Features after ReLU say z where they are positive and z <= 0 where they are 0: the residual there is max(z, 0). Those of
 AVR say |z|: the residual is taken to the nearer of +-|z|.
@@ -59,7 +60,8 @@ PRIOR_WEIGHT = 1e-4
 """Of |w|^2 beside the weighted residual where features carry no noise."""
 
 SHALLOW = 2
-"""Rectifications below a layer up to which Gauss-Newton takes over: the preconditioner is a mean over their signs."""
+"""Rectifications and max-poolings on the way up to which Gauss-Newton takes over: the preconditioner is a mean over
+their signs and switches."""
 SEARCH = 1 / 3
 """Share of the budget for L-BFGS before Gauss-Newton takes over."""
 INNER, GROWTH = 8, 1.5
@@ -190,9 +192,10 @@ class _Problem:
         self.scale = torch.where(self.scale > 0, self.scale, 1)
         # Mean squared response, of which the noise is a share.
         self.power = (self.scale.square() / max(1, target[0].numel() if len(target) else 1)).view(-1, 1, 1, 1)
-        rectified = len(self.chain.layers) - 1
-        self.linear = rectified == 0 and known == "responses"
-        self.shallow = rectified <= SHALLOW
+        # Every layer below is one, and a max-pooling is one itself.
+        bends = len(self.chain.layers) - self.chain.layers[-1].has_weights
+        self.linear = bends == 0 and known == "responses"
+        self.shallow = bends <= SHALLOW
         self.multiplications = sum(multiplications(net, layer, size).values())
         self.prepare_passes = 0.0
         self.lags: torch.Tensor | None = None

@@ -30,10 +30,11 @@ E[D A^T A D] = p^2 A^T A + p (1 - p) diag(A^T A)."""
 def steps_over(net: Network, layer: str, size: Size) -> bool:
     """Whether the layer's linear responses determine those of the layer below, read off the shapes.
 
-    The layer below is CReLU's, and there are at least as many responses as features that they come from.
+    The layer below is CReLU's, and there are at least as many responses as features that they come from. Neither is a
+    max-pooling: what it gives are no CReLU features, and it is no linear map.
     """
     chain = net.chain(layer)
-    if len(chain) < 2 or chain[-2].activation != "crelu":
+    if len(chain) < 2 or chain[-2].activation != "crelu" or not chain[-1].has_weights:
         return False
     sizes = net.architecture.response_sizes(size)
     rows = chain[-1].filters * sizes[layer][0] * sizes[layer][1]
