@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from reconstruct.network import Network
     from reconstruct.report.figures import Panel
 
-COMMANDS = ("invert", "models", "train")
+COMMANDS = ("invert", "models", "train", "classify")
 BATCH_PIXELS = 450_000
 """Of the images inverted together: eight of 227 x 227."""
 
@@ -230,27 +231,41 @@ def train(
     crop_count: Annotated[int, typer.Option(help="Crops to make of the pictures.")] = 100_000,
     crop_side: Annotated[int, typer.Option(help="Of the crops, in pixels.")] = 128,
     ica: Annotated[bool, typer.Option("--ica", help="First layer from independent components of patches.")] = False,
+    folds: Annotated[
+        int | None, typer.Option(help="Cross-validation: so many networks, OUTPUT/fold01 and on.", min=2)
+    ] = None,
+    single: Annotated[
+        bool, typer.Option("--single", help="Hold some out, then train on all to the same loss: OUTPUT/single.")
+    ] = False,
+    hold_out: Annotated[float, typer.Option(help="Share of the pictures that --single holds out.")] = 0.1,
     workers: Annotated[int, typer.Option(help="Processes that read pictures.", min=0)] = 0,
     precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    save_seconds: Annotated[float, typer.Option(help="From one checkpoint to the next.", min=0)] = 60.0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Seed of whatever is random.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of whatever is random.", min=0)] = 0,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
     """Train a model of the zoo; the same call goes on where it was stopped or killed.
 
     Under torchrun (torchrun --nproc-per-node 2 -m reconstruct train ...) the processes share each batch.
     """
+    if folds is not None and single:
+        raise CallError("--folds and --single are two schemes: give one of them")
+    if validation is not None and (folds is not None or single):
+        raise CallError("--folds and --single hold out pictures of DATA to validate on: leave out --validation")
     with _busy("loading", quiet):
         from dataclasses import replace
 
         import torch
 
-        from reconstruct.training import runs
+        from reconstruct.training import loop, runs
         from reconstruct.training.data import load_pictures, statistics
         from reconstruct.zoo import read_architecture
 
-        torch.manual_seed(seed)
         where = _device(device, needs_cupy=False)
+        rank, _ = loop.processes()
+        quiet = quiet or rank > 0
+        torch.manual_seed(seed)
         architecture = read_architecture(model)
     if teacher is not None:
         folder = output / "crops" if crops is None else crops
@@ -277,14 +292,90 @@ def train(
     } | _schedule(schedule)
     chosen = replace(runs.RECIPES[name], **{key: value for key, value in changes.items() if value is not None})
     augment = runs.augmentation_for(architecture, pictures, side=side, resize=resize, shift=shift, flip=flip)
-    with _training(quiet) as report:
-        trained = runs.train(
-            architecture, pictures, chosen, augment, output,
-            validation=held, ica=ica, seed=seed, device=where, workers=workers, precision=precision, report=report,
-        )  # fmt: skip
+    call = (architecture, pictures, chosen, augment, output)
+    with _training(quiet) as (began, report):
+        options: dict[str, Any] = {
+            "ica": ica,
+            "seed": seed,
+            "device": where,
+            "workers": workers,
+            "precision": precision,
+            "save_seconds": save_seconds,
+            "report": report,
+        }
+        if folds is not None:
+            found = runs.train_folds(*call, count=folds, began=began, **options)
+        elif single:
+            found = runs.train_single(*call, share=hold_out, began=began, **options)
+        else:
+            found = {"": runs.train(*call, validation=held, **options)}
+    loop.leave()
     if not quiet:
-        printed.print(f"{trained.status} after {trained.steps} steps, loss {trained.loss:.4g}", soft_wrap=True)
-        printed.print(f"model: {output / architecture.name}.toml", soft_wrap=True, markup=False)
+        _trained(output, architecture.name, found)
+
+
+@app.command()
+def classify(
+    data: Annotated[
+        Path, typer.Argument(help="Folder: CIFAR's files, a folder a class, or with --teacher any pictures.")
+    ],
+    model: Annotated[
+        list[str], typer.Option(help="A name in the zoo, a TOML specification, or a folder that train wrote; several.")
+    ],
+    crops: Annotated[int, typer.Option(help="1: the centre; 10: corners and centre, also mirrored.")] = 1,
+    split: Annotated[str, typer.Option(help="Pictures to classify: test or train.")] = "test",
+    side: Annotated[int | None, typer.Option(help="What a network sees, in pixels; default its own.", min=1)] = None,
+    resize: Annotated[int | None, typer.Option(help="Shorter side of a picture before crops are cut.", min=1)] = None,
+    teacher: Annotated[str | None, typer.Option(help="Compare with its answers, not labels: efficientnet_lite0.")] = (
+        None
+    ),
+    batch_size: Annotated[int, typer.Option(help="Crops that a network is shown together.", min=1)] = 64,
+    workers: Annotated[int, typer.Option(help="Processes that read pictures.", min=0)] = 0,
+    precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No table, no progress.")] = False,
+) -> None:
+    """Top-1 and top-5 error; of several models also their average, and their vote by mean probabilities."""
+    if crops not in (1, 10):
+        raise CallError(f"--crops is 1 or 10, not {crops}")
+    if teacher is not None and (crops != 1 or resize is not None):
+        raise CallError("a teacher is asked about the centre as it sees it: leave out --crops and --resize")
+    with _busy("loading", quiet or as_json):
+        import torch
+
+        from reconstruct.training.classification import check_classes, class_scores, judge
+        from reconstruct.training.data import load_pictures
+        from reconstruct.training.distill import ask, load_teacher, unlabelled
+        from reconstruct.training.runs import augmentation_for, trained_models
+        from reconstruct.zoo import class_names, load_model
+
+        names = [each for given in model for each in trained_models(given)]
+        where = _device(device, needs_cupy=False)
+        pictures = load_pictures(data, split) if teacher is None else unlabelled(data)
+        nets = [load_model(name, device=where) for name in names]
+        asked = None if teacher is None else load_teacher(teacher, where)
+        views = [augmentation_for(net.architecture, pictures, side=side, resize=resize) for net in nets]
+        for name, net, view in zip(names, nets, views, strict=True):
+            check_classes(net, view.side, class_names(name) if teacher is None else None, pictures.classes)
+    work: dict[str, Any] = {"precision": precision, "workers": workers, "batch": batch_size}
+    passes = len(names) + (asked is not None)
+    with _progress(len(pictures) * passes, quiet or as_json, "classifying") as advance:
+        work["advance"] = advance
+        answers = pictures.targets if asked is None else ask(asked, pictures, where, **work)
+        found = judge(
+            (
+                (name, class_scores(net, pictures, side=view.side, resize=view.resize, crops=crops, **work))
+                for name, net, view in zip(names, nets, views, strict=True)
+            ),
+            torch.tensor(answers),
+        )
+    record: dict[str, Any] = {"data": str(data), "split": split if teacher is None else None, "teacher": teacher}
+    record |= {"pictures": len(pictures), "crops": crops, **found}
+    if as_json:
+        print(json.dumps(record, indent=2, allow_nan=False))
+    elif not quiet:
+        _rate_table(record)
 
 
 def _methods(net: Network, wanted: str, layers: list[str], alone: bool, quiet: bool) -> dict[str, list[str]]:
@@ -471,14 +562,19 @@ def _busy(what: str, silent: bool) -> Iterator[None]:
 
 def _teach(photographs: Path, folder: Path, count: int, made: dict[str, Any], quiet: bool) -> Path:
     """Crops of photographs with a teacher's answers, made where they are not there yet."""
+    from reconstruct.training import loop
     from reconstruct.training.distill import load_teacher, make_crops
 
+    if loop.processes()[0] > 0:
+        loop.wait()  # until process 0 has made them
+        return folder
     with _progress(count, quiet, "asking the teacher") as advance:
         make_crops(
             photographs, folder,
             count=count, side=made["side"], teacher=load_teacher(made["teacher"], made["device"]),
             seed=made["seed"], precision=made["precision"], device=made["device"], advance=advance,
         )  # fmt: skip
+    loop.wait()
     return folder
 
 
@@ -493,25 +589,71 @@ def _schedule(value: str | None) -> dict[str, Any]:
 
 
 @contextmanager
-def _training(quiet: bool) -> Iterator[Callable[[Any], None]]:
-    """A bar with the loss, the learning rate and the speed; on anything but a terminal, a line a validation."""
+def _training(quiet: bool) -> Iterator[tuple[Callable[[str], None], Callable[[Any], None]]]:
+    """A bar with the loss, the learning rate and the speed; a line a validation, or where there is no bar a minute.
+
+    Gives what is to be told that a run begins, and its progress.
+    """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[now]}"))
+    said = time.monotonic()
     with Progress(*columns, TimeRemainingColumn(), console=notes, disable=quiet, transient=True) as bar:
         task = bar.add_task("", total=None, now="")
 
+        def began(name: str) -> None:
+            bar.reset(task)
+            if not quiet:
+                notes.print(f"training {name}", soft_wrap=True)
+
         def report(now: Any) -> None:
+            nonlocal said
             text = f"loss {now.loss:.3f}  rate {now.learning_rate:.2g}  {now.images_per_second:.0f} images/s"
             bar.update(task, completed=now.step, total=now.steps, now=text)
-            if now.validation_loss is not None and not quiet:
-                notes.print(
-                    f"epoch {now.epoch:.2f}: {text}, held out: loss {now.validation_loss:.3f}, "
-                    f"error {now.validation_error:.1%}",
-                    soft_wrap=True,
-                )
+            validated = now.validation_loss is not None
+            if quiet or not (validated or (not notes.is_terminal and time.monotonic() - said > 60)):
+                return
+            said = time.monotonic()
+            if validated:
+                text += f", held out: loss {now.validation_loss:.3f}, error {now.validation_error:.1%}"
+            notes.print(f"epoch {now.epoch:.2f}: {text}", soft_wrap=True)
 
-        yield report
+        yield began, report
+
+
+def _trained(output: Path, model: str, found: dict[str, Any]) -> None:
+    """How each run ended, and the model that it wrote."""
+    for name, trained in found.items():
+        held = next((row[-1] for row in reversed(trained.rows) if row[-1] is not None), None)
+        text = f"{name}{': ' if name else ''}{trained.status} after {trained.steps} steps, loss {trained.loss:.4g}"
+        printed.print(text if held is None else f"{text}, error held out {held:.2%}", soft_wrap=True)
+        printed.print(f"model: {output / name / model}.toml", soft_wrap=True, markup=False)
+    if "single" in found and found["single"].status != "reached":
+        notes.print("single did not come down to the loss of held_out in twice its epochs", soft_wrap=True)
+
+
+def _rate_table(record: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("model", overflow="fold")
+    soft = record["models"][0]["divergence"] is not None
+    for heading in ("top-1 error", "top-5 error", *(["divergence"] if soft else [])):
+        table.add_column(heading, justify="right")
+    for each in record["models"]:
+        last = [f"{each['divergence']:.4g}"] if soft else []
+        table.add_row(each["model"], f"{each['top1']:.2%}", f"{each['top5']:.2%}", *last)
+    if record["average"] is not None:
+        rates = [
+            f"{record['average'][rate]:.2%} ± {record['average'][f'{rate}_standard_error']:.2%}"
+            for rate in ("top1", "top5")
+        ]
+        table.add_row("average", *rates)
+        table.add_row("vote", *(f"{record['vote'][rate]:.2%}" for rate in ("top1", "top5")))
+    printed.print(table)
+    what = "the teacher's first choice" if soft else "the labels"
+    crops = "the centre crop" if record["crops"] == 1 else "10 crops"
+    printed.print(f"{record['pictures']:,} pictures against {what}, {crops}", soft_wrap=True)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -74,6 +75,23 @@ def load_model(name: str, *, random_weights: int | None = None, device: str | to
 def read_architecture(name: str) -> Architecture:
     """The architecture that a specification describes; arguments and errors as in ``load_model``."""
     return _read(_find(name), ())
+
+
+def class_names(name: str) -> list[str] | None:
+    """Names of a model's classes in the order of its outputs, None where nothing tells them.
+
+    They are in ``NAME.classes.json``, beside the specification or in its folder ``weights``.
+    """
+    specification = _find(name)
+    path = _beside(specification, f"{specification.stem}.classes.json")
+    if not path.is_file():
+        return None
+    try:
+        names = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{path} cannot be read as JSON: {error}") from error
+    _expect(isinstance(names, list) and all(isinstance(each, str) for each in names), path, "this is no list of names")
+    return names
 
 
 def describe(name: str, *, random_weights: int | None = None) -> dict[str, Any]:

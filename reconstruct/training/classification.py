@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy
 import torch
+from torch import nn
 
 from reconstruct.errors import CallError
 from reconstruct.network import Network
-from reconstruct.training.data import Pictures, shorter_side
+from reconstruct.training.data import Pictures, numbered, read_in_order, shorter_side
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 BATCH = 64
@@ -62,7 +66,6 @@ class _Views(torch.utils.data.Dataset[torch.Tensor]):
         return torch.from_numpy(numpy.stack([views(self.pictures.pixels(i), *self.options) for i in chosen]))
 
 
-@torch.no_grad()
 def class_scores(
     net: Network,
     pictures: Pictures,
@@ -72,18 +75,48 @@ def class_scores(
     crops: int = 1,
     precision: str = "float32",
     workers: int = 0,
+    batch: int = BATCH,
+    advance: Callable[[int], None] = lambda _: None,
 ) -> torch.Tensor:
-    """Log-probabilities of the classes, N x classes, float32, on the CPU: of the mean output over a picture's crops."""
+    """Log-probabilities of the classes, N x classes, float32, on the CPU: of the mean output over a picture's crops.
+
+    Parameters
+    ----------
+    side, resize, crops : what the network sees, as in ``views``.
+    precision : as in ``autocast``.
+    workers : processes that read the pictures; 0: this one does.
+    batch : views that the network is shown together, about.
+    advance : told how many pictures are done with each batch.
+    """
     device = net.mean.device
-    batches = _Views(pictures, side, resize, crops, max(1, BATCH // crops))
-    loader = torch.utils.data.DataLoader(batches, batch_size=None, num_workers=workers)
+    return log_probabilities(
+        net, pictures, (side, resize, crops), device, precision=precision, workers=workers, batch=batch, advance=advance
+    )
+
+
+@torch.no_grad()
+def log_probabilities(
+    compute: Callable[[torch.Tensor], torch.Tensor],
+    pictures: Pictures,
+    seen: tuple[int, int | None, int],
+    device: torch.device,
+    *,
+    precision: str = "float32",
+    workers: int = 0,
+    batch: int = BATCH,
+    advance: Callable[[int], None] = lambda _: None,
+) -> torch.Tensor:
+    """As ``class_scores``, of any function from images in [0, 1] to class scores; ``seen``: side, resize, crops."""
+    crops = seen[2]
+    batches = _Views(pictures, *seen, max(1, batch // crops))
     found = []
-    for seen in loader:
-        inputs = seen.flatten(0, 1).to(device, memory_format=torch.channels_last).float() / 255
+    for bytes_seen in read_in_order(batches, range(len(batches)), workers):
+        inputs = bytes_seen.flatten(0, 1).to(device, memory_format=torch.channels_last).float() / 255
         with autocast(device, precision):
-            scores = net(inputs)
+            scores = compute(inputs)
         outputs = scores.float().log_softmax(1).unflatten(0, (-1, crops)).logsumexp(1) - math.log(crops)
         found.append(outputs.cpu())
+        advance(len(outputs))
     return torch.cat(found)
 
 
@@ -95,3 +128,73 @@ def error_rate(scores: torch.Tensor, targets: torch.Tensor, top: int) -> float:
     classes = targets if not targets.is_floating_point() else targets.float().argmax(1)
     best = scores.topk(min(top, scores.shape[1]), dim=1).indices
     return float((best != classes[:, None]).all(1).float().mean())
+
+
+def divergence(scores: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Mean over pictures of the cross entropy with a class, or of KL(teacher || student) from log-probabilities."""
+    if not targets.is_floating_point():
+        return nn.functional.cross_entropy(scores, targets)
+    return nn.functional.kl_div(scores.log_softmax(1), targets.float(), reduction="batchmean", log_target=True)
+
+
+def average(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and standard error (sample standard deviation by the root of the number) of two or more values."""
+    return statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values))
+
+
+def judge(found: Iterable[tuple[str, torch.Tensor]], targets: torch.Tensor) -> dict[str, Any]:
+    """Error rates of networks from their log-probabilities, and of several together (Shang et al. 2016, Table 1).
+
+    Parameters
+    ----------
+    found : names, and log-probabilities, N x classes; taken one by one, so that not all of them need memory at once.
+    targets : classes, N; or a teacher's log-probabilities, N x classes.
+
+    Returns
+    -------
+    ``models``, a list of ``model``, ``top1``, ``top5`` and, with a teacher, ``divergence`` (mean Kullback-Leibler
+    divergence from it); ``average``, of two or more the means and standard errors of the rates; ``vote``, the rates of
+    the mean of their probabilities.
+    """
+    models: list[dict[str, Any]] = []
+    together: torch.Tensor | None = None
+    soft = targets.is_floating_point()
+    for name, scores in found:
+        own = float(divergence(scores, targets)) if soft else None
+        models.append({"model": name, **_rates(scores, targets), "divergence": own})
+        together = scores if together is None else torch.logaddexp(together, scores)
+    if together is None or len(models) < 2:
+        return {"models": models, "average": None, "vote": None}
+    averages: dict[str, float] = {}
+    for rate in ("top1", "top5"):
+        averages[rate], averages[f"{rate}_standard_error"] = average([each[rate] for each in models])
+    return {"models": models, "average": averages, "vote": _rates(together, targets)}
+
+
+def _rates(scores: torch.Tensor, targets: torch.Tensor) -> dict[str, float]:
+    return {f"top{top}": error_rate(scores, targets, top) for top in (1, 5)}
+
+
+@torch.no_grad()
+def check_classes(net: Network, side: int, names: list[str] | None, classes: list[str]) -> None:
+    """That a network's outputs are the classes of the data.
+
+    Parameters
+    ----------
+    names : of the network's classes where they are known; plain numbers are no names.
+    classes : of the data.
+
+    Raises
+    ------
+    CallError : another number of outputs, other names, a network without the weights of all its layers, or one that
+        squares of ``side`` pixels are too small for.
+    """
+    blank = torch.zeros(1, len(net.architecture.mean), side, side, device=net.mean.device)
+    outputs = net(blank).shape[1]
+    if outputs != len(classes):
+        raise CallError(f"{net.name} tells {outputs} classes apart, and the data has {len(classes)}")
+    if names is None or numbered(outputs) in (names, classes) or names == classes:
+        return
+    place = next((i for i, (a, b) in enumerate(zip(names, classes, strict=False)) if a != b), min(len(names), outputs))
+    pair = [repr(each[place]) if place < len(each) else "missing" for each in (names, classes)]
+    raise CallError(f"{net.name} knows other classes than the data has: number {place} is {pair[0]}, here {pair[1]}")

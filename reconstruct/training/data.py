@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy
 import torch
 from PIL import Image
 
-from reconstruct.errors import CallError
+from reconstruct.errors import CallError, ReconstructError
 from reconstruct.images import read_image
 
 ASPECT = (3 / 4, 4 / 3)
+T = TypeVar("T")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm")
 
 
@@ -81,8 +84,9 @@ class Part:
     whole: Pictures
     indices: numpy.ndarray
 
-    @property
+    @cached_property
     def targets(self) -> numpy.ndarray:
+        # Kept: every batch asks for them, and a selection is a copy.
         return self.whole.targets[self.indices]
 
     @property
@@ -115,14 +119,12 @@ def load_pictures(folder: Path, split: str = "train") -> Pictures:
         raise CallError(f"there is no folder {folder}")
     if (folder / "crops.json").is_file():
         return _crops(folder)
-    names = {path.name for path in folder.iterdir()}
+    names = {path.name for path in folder.iterdir() if path.is_file()}
     for read, batches in ((_cifar_python, _PYTHON), (_cifar_binary, _BINARY)):
         for wanted in batches:
             if set(wanted[split]) <= names:
                 return read(folder, wanted, split)
-    inside = ("train",) if split == "train" else ("val", "validation", "test")
-    here = next((folder / name for name in inside if (folder / name).is_dir()), folder)
-    return _class_folders(here)
+    return _class_folders(_split_folder(folder, split))
 
 
 @dataclass(frozen=True)
@@ -232,6 +234,22 @@ class Batches(torch.utils.data.Dataset[tuple[torch.Tensor, torch.Tensor]]):
         return torch.from_numpy(numpy.stack(seen)), torch.from_numpy(numpy.asarray(self.pictures.targets[chosen]))
 
 
+def read_in_order(items: torch.utils.data.Dataset[T], order: Iterable[int], workers: int) -> Iterator[T]:
+    """The items of these numbers, in that order, read ahead by worker processes; 0: by this one.
+
+    Raises
+    ------
+    ReconstructError : of an item that cannot be read; its message is the item's own.
+    """
+    loader = torch.utils.data.DataLoader(items, batch_size=None, sampler=order, num_workers=workers)
+    try:
+        yield from loader
+    except ReconstructError as error:
+        # From a worker it comes with its traceback as text, and its message as the last line of that.
+        last = str(error).strip().splitlines()[-1]
+        raise type(error)(last.removeprefix(f"{type(error).__module__}.{type(error).__qualname__}: ")) from error
+
+
 def statistics(pictures: Pictures, limit: int = 5000) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel, in [0, 1], over pixels of up to ``limit`` pictures spread evenly."""
     total = numpy.zeros((2, 3))
@@ -285,6 +303,19 @@ def picture_paths(folder: Path) -> list[Path]:
     return paths
 
 
+_SPLITS = {"train": ("train",), "test": ("val", "validation", "test")}
+
+
+def _split_folder(folder: Path, split: str) -> Path:
+    """The folder of class folders: the split's own inside, or the folder itself where it has no splits."""
+    # A folder of that name without folders inside is a class: COCO has trains.
+    found = [name for names in _SPLITS.values() for name in names if any(map(Path.is_dir, (folder / name).glob("*")))]
+    own = [name for name in _SPLITS[split] if name in found]
+    if found and not own:
+        raise CallError(f"{folder} has {', '.join(found)}, but no {' or '.join(_SPLITS[split])} for the {split} split")
+    return folder / own[0] if own else folder
+
+
 def _class_folders(folder: Path) -> Files:
     classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     paths: list[Path] = []
@@ -302,12 +333,25 @@ def _class_folders(folder: Path) -> Files:
 
 
 def _crops(folder: Path) -> Arrays:
-    how = json.loads((folder / "crops.json").read_text())
-    if how["done"] < how["count"]:
-        raise CallError(f"{folder}: {how['done']} of {how['count']} crops are made; the same call goes on making them")
-    images = numpy.load(folder / "crops.npy", mmap_mode="r")
-    answers = numpy.load(folder / "answers.npy", mmap_mode="r")
-    return Arrays(images, answers, [str(number) for number in range(answers.shape[1])])
+    try:
+        how = json.loads((folder / "crops.json").read_text())
+        done, count = how["done"], how["count"]
+        if done < count:
+            raise CallError(f"{folder}: {done} of {count} crops are made; the same call goes on making them")
+        images = numpy.load(folder / "crops.npy", mmap_mode="r")
+        answers = numpy.load(folder / "answers.npy", mmap_mode="r")
+        if images.ndim != 4 or answers.ndim != 2 or not len(images) == len(answers) == count:
+            raise ValueError(f"{images.shape} crops and {answers.shape} answers for a count of {count}")
+    except CallError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CallError(f"{folder} holds no crops with a teacher's answers that can be read: {error}") from error
+    return Arrays(images, answers, numbered(answers.shape[1]))
+
+
+def numbered(count: int) -> list[str]:
+    """Names of classes that have none."""
+    return [str(number) for number in range(count)]
 
 
 # The published files of each split, and of the classes' names; CIFAR-100 has 20 coarse and 100 fine labels.
@@ -334,19 +378,18 @@ _ROW = 3 * 32 * 32
 
 def _cifar_python(folder: Path, files: dict[str, Any], split: str) -> Arrays:
     batches = [_unpickle(folder / name) for name in files[split]]
-    try:
-        images = numpy.concatenate([batch[b"data"] for batch in batches]).reshape(-1, 3, 32, 32)
-        targets = numpy.concatenate([batch[files["labels"]] for batch in batches]).astype(numpy.int64)
-        if images.dtype != numpy.uint8 or len(images) != len(targets):
-            raise ValueError("pictures and labels do not match")
-    except (KeyError, ValueError, TypeError) as error:
-        raise CallError(f"{folder}: these are not CIFAR's files ({error})") from error
     file, key = files["names"]
-    if (folder / file).is_file():
-        classes = [name.decode() for name in _unpickle(folder / file)[key]]
-    else:
-        classes = [str(number) for number in range(int(targets.max()) + 1)]
-    return Arrays(images, targets, classes)
+    names = _unpickle(folder / file) if (folder / file).is_file() else None
+    try:
+        images = numpy.concatenate([batch[b"data"] for batch in batches])
+        targets = numpy.concatenate([batch[files["labels"]] for batch in batches])
+        if images.dtype != numpy.uint8 or images.shape != (len(targets), _ROW) or targets.dtype.kind not in "iu":
+            raise ValueError("pictures and labels do not match")
+        classes = numbered(int(targets.max()) + 1) if names is None else [name.decode() for name in names[key]]
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise CallError(f"{folder}: these are not CIFAR's files ({error})") from error
+    _check_labels(folder, targets, classes)
+    return Arrays(images.reshape(-1, 3, 32, 32), targets.astype(numpy.int64), classes)
 
 
 def _cifar_binary(folder: Path, files: dict[str, Any], split: str) -> Arrays:
@@ -357,12 +400,15 @@ def _cifar_binary(folder: Path, files: dict[str, Any], split: str) -> Arrays:
     rows = numpy.frombuffer(content, numpy.uint8).reshape(-1, width)
     targets = rows[:, files["labels"] - 1].astype(numpy.int64)
     file, count = files["names"]
-    classes = [str(number) for number in range(count)]
-    if (folder / file).is_file():
-        classes = (folder / file).read_text().split()
-    if targets.max() >= len(classes):
-        raise CallError(f"{folder}: a label is {targets.max()}, of {len(classes)} classes")
+    classes = (folder / file).read_text().split() if (folder / file).is_file() else numbered(count)
+    _check_labels(folder, targets, classes)
     return Arrays(rows[:, files["labels"] :].reshape(-1, 3, 32, 32), targets, classes)
+
+
+def _check_labels(folder: Path, targets: numpy.ndarray, classes: list[str]) -> None:
+    wrong = targets[(targets < 0) | (targets >= len(classes))]
+    if len(wrong):
+        raise CallError(f"{folder}: a label is {wrong[0]}, of {len(classes)} classes")
 
 
 class _Plain(pickle.Unpickler):
@@ -382,7 +428,7 @@ def _unpickle(path: Path) -> dict[bytes, Any]:
     try:
         with path.open("rb") as file:
             found = _Plain(file, encoding="bytes").load()
-    except (OSError, pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, IndexError) as error:
+    except Exception as error:  # a broken pickle may raise anything
         raise CallError(f"{path} is not one of CIFAR's files: {error}") from error
     if not isinstance(found, dict):
         raise CallError(f"{path} is not one of CIFAR's files")

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import numpy
@@ -21,8 +23,8 @@ from torch import distributed, nn
 from reconstruct.errors import CallError
 from reconstruct.network import Network
 from reconstruct.training.checkpoint import Run
-from reconstruct.training.classification import autocast, class_scores, error_rate
-from reconstruct.training.data import Augmentation, Batches, Pictures
+from reconstruct.training.classification import autocast, class_scores, divergence, error_rate
+from reconstruct.training.data import Augmentation, Batches, Pictures, read_in_order
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SAVE_SECONDS = 60.0
@@ -140,7 +142,7 @@ def fit(
     parallel = nn.parallel.DistributedDataParallel(net) if world > 1 else net
     began = saved = time.perf_counter()
     first = run.step
-    for images, targets in _loader(batches, range(first, 0 if run.ended else steps), workers):
+    for images, targets in read_in_order(batches, range(first, 0 if run.ended else steps), workers):
         rate = recipe.rate(run.step / per_epoch)
         for group in optimizer.param_groups:
             group["lr"] = rate * group["factor"]
@@ -162,7 +164,7 @@ def fit(
             row: list[float | None] = [run.step, run.step / per_epoch, recent, rate, speed, None, None]
             if validation is not None and validates:
                 row[5:] = _validate(net, validation, augment, precision, workers) if rank == 0 else row[5:]
-                _wait(world)
+                wait()
             run.rows.append(row)
             report(Progress(run.step, steps, *row[1:]))  # type: ignore[arg-type]
         if rank == 0 and (run.ended or time.perf_counter() - saved > save_seconds):
@@ -170,7 +172,7 @@ def fit(
             saved = time.perf_counter()
         if run.ended:
             break
-    _wait(world)
+    wait()
     assert run.ended is not None
     net.eval().requires_grad_(False)
     return Trained(run.ended, run.step, run.loss, run.rows)
@@ -196,20 +198,29 @@ def _step(
     return value.detach()
 
 
-def divergence(scores: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Mean over pictures of the cross entropy with a class, or of KL(teacher || student) from log-probabilities."""
-    if not targets.is_floating_point():
-        return nn.functional.cross_entropy(scores, targets)
-    return nn.functional.kl_div(scores.log_softmax(1), targets.float(), reduction="batchmean", log_target=True)
-
-
 def processes() -> tuple[int, int]:
     """This process's number and how many there are; joins them if ``torchrun`` started this one."""
     if not distributed.is_torchelastic_launched():
         return 0, 1
     if not distributed.is_initialized():
-        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        # Only process 0 validates and asks a teacher, which may take hours; torchrun ends the others if it dies.
+        distributed.init_process_group(backend, timeout=timedelta(days=7))
     return distributed.get_rank(), distributed.get_world_size()
+
+
+def wait() -> None:
+    """Until all processes are here, if there are several."""
+    if distributed.is_initialized():
+        distributed.barrier()
+
+
+def leave() -> None:
+    """What ``processes`` joined is left, if it was joined."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def _optimizer(net: Network, recipe: Recipe) -> torch.optim.Optimizer:
@@ -233,10 +244,6 @@ def _optimizer(net: Network, recipe: Recipe) -> torch.optim.Optimizer:
     raise CallError(f"optimizer is one of {', '.join(OPTIMIZERS)}, not '{recipe.optimizer}'")
 
 
-def _loader(batches: Batches, steps: range, workers: int) -> Iterable[tuple[torch.Tensor, torch.Tensor]]:
-    return torch.utils.data.DataLoader(batches, batch_size=None, sampler=steps, num_workers=workers)
-
-
 def _validate(
     net: Network, validation: Pictures, augment: Augmentation, precision: str, workers: int
 ) -> list[float | None]:
@@ -255,8 +262,3 @@ def _mean(value: torch.Tensor, world: int) -> float:
     if world > 1:
         distributed.all_reduce(value)
     return float(value) / world
-
-
-def _wait(world: int) -> None:
-    if world > 1:
-        distributed.barrier()

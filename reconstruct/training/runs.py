@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from reconstruct.errors import CallError
+from reconstruct.files import write_atomically
 from reconstruct.network import Architecture, Network, randomise, with_batch_norm, with_classes
-from reconstruct.training.data import Arrays, Augmentation, Pictures
+from reconstruct.training.checkpoint import CHECKPOINT
+from reconstruct.training.data import Arrays, Augmentation, Pictures, folds, split
 from reconstruct.training.export import export
 from reconstruct.training.ica import initialise_by_ica
-from reconstruct.training.loop import Progress, Recipe, Trained, fit, processes
+from reconstruct.training.loop import SAVE_SECONDS, Progress, Recipe, Trained, fit, processes
+from reconstruct.zoo import model_names
+
+FOLDS = "folds.json"
 
 RECIPES = {
     # Springenberg et al. 2014, section 3.1 and the appendix on ImageNet; Shang et al. 2016 follow them.
@@ -79,13 +88,21 @@ def train(
     precision: str = "float32",
     until: float | None = None,
     validate_every: float = 1.0,
+    save_seconds: float = SAVE_SECONDS,
     report: Callable[[Progress], None] = lambda _: None,
 ) -> Trained:
     """Train one network and write it to ``folder`` (``export.export``); the same call goes on where it was killed.
 
     Arguments as in ``loop.fit`` and ``start``.
+
+    Raises
+    ------
+    CallError : as from these, or a validation set of other classes than the pictures'.
     """
-    started = (folder / "checkpoint.pt").is_file()
+    if validation is not None and validation.classes != pictures.classes:
+        raise CallError("the pictures to validate on have other classes than those to train on")
+    rank, _ = processes()  # which also gives each process its GPU
+    started = (folder / CHECKPOINT).is_file()
     # A checkpoint replaces the start, so what is slow about the start is left out.
     net = start(architecture, recipe, pictures, ica=ica and not started, seed=seed, device=device)
     trained = fit(
@@ -100,11 +117,133 @@ def train(
         workers=workers,
         precision=precision,
         until=until,
+        save_seconds=save_seconds,
         report=report,
     )
-    if processes()[0] == 0:
+    if rank == 0:
         export(net, folder, classes=pictures.classes, card=_card(net, pictures, recipe, trained, seed))
     return trained
+
+
+def train_folds(
+    architecture: Architecture,
+    pictures: Pictures,
+    recipe: Recipe,
+    augment: Augmentation,
+    folder: Path,
+    *,
+    count: int,
+    seed: int = 0,
+    began: Callable[[str], None] = lambda _: None,
+    **options: Any,
+) -> dict[str, Trained]:
+    """Cross-validation: a network for each fold, trained on the other folds and validated on its own.
+
+    Fold k, from 1, lies in ``folder/fold01`` and so on; its seed is ``seed + k``. Folds that are done already are not
+    trained again: the same call goes on where it was killed.
+
+    Parameters
+    ----------
+    began : told the name of each run as it begins.
+    options : those of ``train``.
+
+    Returns
+    -------
+    How each run ended, by the name of its folder.
+
+    Raises
+    ------
+    CallError : as from ``train``; fewer than 2 folds or more than pictures; a folder with other folds.
+    """
+    parts = folds(pictures, count, seed)
+    record, how = folder / FOLDS, {"folds": count, "seed": seed}
+    if record.is_file() and _read_folds(folder) != how:
+        raise CallError(f"{folder} holds other folds ({_read_folds(folder)}, not {how}); name another folder")
+    if processes()[0] == 0:
+        write_atomically(record, json.dumps(how).encode())
+    found = {}
+    for number, (others, own) in enumerate(parts, 1):
+        name = _fold(number)
+        began(name)
+        found[name] = train(
+            architecture, others, recipe, augment, folder / name, validation=own, seed=seed + number, **options
+        )
+    return found
+
+
+def train_single(
+    architecture: Architecture,
+    pictures: Pictures,
+    recipe: Recipe,
+    augment: Augmentation,
+    folder: Path,
+    *,
+    share: float = 0.1,
+    seed: int = 0,
+    began: Callable[[str], None] = lambda _: None,
+    **options: Any,
+) -> dict[str, Trained]:
+    """Table 1's single network: trained with some pictures held out, then again on all of them to the same loss.
+
+    The first run, in ``folder/held_out``, is validated on a random ``share`` of the pictures. The second, in
+    ``folder/single``, ends with the first epoch whose mean training loss is at most that of the first run's last epoch
+    (its status is then ``reached``), or after twice the recipe's epochs.
+
+    Parameters
+    ----------
+    began, options : as in ``train_folds``, and so is what is returned.
+
+    Raises
+    ------
+    CallError : as from ``train``; less than one epoch; a share that leaves nothing to train or to validate on.
+    """
+    if recipe.epochs < 1:
+        raise CallError(f"a loss to train to needs at least one epoch, not {recipe.epochs:g}")
+    if not (0 < share < 1 and 0 < round(len(pictures) * share) < len(pictures)):
+        raise CallError(f"a share of {share:g} of {len(pictures)} pictures cannot be held out")
+    others, held = split(pictures, share, seed)
+    began("held_out")
+    first = train(architecture, others, recipe, augment, folder / "held_out", validation=held, seed=seed, **options)
+    began("single")
+    longer = replace(recipe, epochs=2 * recipe.epochs)
+    again = train(architecture, pictures, longer, augment, folder / "single", seed=seed, until=first.loss, **options)
+    return {"held_out": first, "single": again}
+
+
+def trained_models(name: str) -> list[str]:
+    """What ``load_model`` takes, of a name: itself, or the models in a folder that a run or its folds wrote.
+
+    Raises
+    ------
+    CallError : a folder without a model, with several, or whose folds are not all trained.
+    """
+    folder = Path(name)
+    if name in model_names() or not folder.is_dir():
+        return [name]
+    parts = [folder]
+    if (folder / FOLDS).is_file():
+        parts = [folder / _fold(number) for number in range(1, _read_folds(folder)["folds"] + 1)]
+    return [_only_model(part) for part in parts]
+
+
+def _only_model(folder: Path) -> str:
+    found = sorted(folder.glob("*.toml"))
+    if len(found) == 1:
+        return str(found[0])
+    what = "no trained model (NAME.toml)" if not found else f"several models ({', '.join(path.name for path in found)})"
+    raise CallError(f"{folder} holds {what}")
+
+
+def _fold(number: int) -> str:
+    return f"fold{number:02d}"
+
+
+def _read_folds(folder: Path) -> dict[str, int]:
+    try:
+        found = json.loads((folder / FOLDS).read_text())
+        return {key: int(found[key]) for key in ("folds", "seed")}
+    except (ValueError, KeyError, TypeError) as error:
+        raise CallError(f"{folder / FOLDS} cannot be read: {error}") from error
 
 
 def _card(net: Network, pictures: Pictures, recipe: Recipe, trained: Trained, seed: int) -> str:
