@@ -228,7 +228,7 @@ def test_linear_methods_are_refused_above_a_max_pooling(method: str, images: tor
     assert applicable(net, "conv1", method) is None
     for layer in ("pool1", "conv2", "conv3"):
         features = net.features(images[:, :, : SMALL[0], : SMALL[1]], layer)
-        with pytest.raises(CallError, match=f"method {method} is linear, and .* the max-pooling pool1"):
+        with pytest.raises(CallError, match=f"method {method} solves linear systems, and .* the max-pooling pool1"):
             invert(net, features, layer, method, size=SMALL)
         for other in ("map", "gradient"):
             assert applicable(net, layer, other) is None

@@ -199,7 +199,7 @@ def applicable(net: Network, layer: str, method: str) -> str | None:
     if method in ("linear", "wiener"):
         for each in net.chain(layer):
             if not each.has_weights:
-                return f"method {method} is linear, and no linear map undoes the max-pooling {each.name}"
+                return f"method {method} solves linear systems, and no linear map undoes the max-pooling {each.name}"
             if not is_invertible(each.activation, each.slope):
                 return (
                     f"method {method} needs the linear responses of {each.name}, and its {each.activation} does not "
