@@ -42,9 +42,9 @@ def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess
     )
 
 
-def refused(*arguments: str, status: int = 2) -> str:
+def refused(*arguments: str, status: int = 2, cwd: Path | None = None) -> str:
     """The one line that a failing call prints."""
-    done = run(*arguments)
+    done = run(*arguments, cwd=cwd)
     assert done.returncode == status, (done.stdout, done.stderr)
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
@@ -164,8 +164,9 @@ def test_images_of_one_name_do_not_overwrite_each_other(tmp_path: Path) -> None:
         (("--model", "crelu_conv1_4", "--layer", "conv1", "--colour"), "--colour"),
     ],
 )
-def test_wrong_calls_get_one_clear_line(arguments: tuple[str, ...], message: str) -> None:
-    assert message in refused(SAMPLE, *arguments)
+def test_wrong_calls_get_one_clear_line(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    assert message in refused(SAMPLE, *arguments, cwd=tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_no_cuda_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -302,3 +302,17 @@ def test_wrong_calls_are_refused(net: Network, images: torch.Tensor) -> None:
             invert(net, features, "conv2", size=SIZE, budget=budget)
     with pytest.raises(CallError, match="no weights for conv10"):
         invert(net, features, "conv10", size=SIZE)
+
+
+@pytest.mark.parametrize("layer", ["conv1", "conv2"])
+def test_the_scale_of_the_responses_does_not_matter(layer: str, photograph: torch.Tensor) -> None:
+    """Weights, and so features, times a power of two: the same iteration, exact but for thresholds near rounding."""
+    image = photograph[:, :, 80:143, 80:143].contiguous()
+    images = []
+    for factor in (1.0, 64.0):
+        net = load_model("crelu_conv1_4")
+        convolution = net.convolution(layer)
+        convolution.weight.mul_(factor)
+        convolution.bias.mul_(factor)
+        images.append(invert(net, net.features(image, layer), layer, size=(63, 63), budget=60).image)
+    torch.testing.assert_close(images[1], images[0], rtol=0, atol=1e-3)

@@ -16,7 +16,7 @@ from reconstruct.activations import check_features, is_invertible, linear_respon
 from reconstruct.errors import CallError, FeatureError
 from reconstruct.inversion.gradient import invert_gradient
 from reconstruct.inversion.inverted import Inverted, Watch
-from reconstruct.inversion.linear import Damping, Form, invert_linear
+from reconstruct.inversion.linear import Damping, Form, damping_factors, invert_linear
 from reconstruct.inversion.posterior import invert_map
 from reconstruct.inversion.wiener import invert_wiener
 from reconstruct.network import Layer, Network, Size
@@ -104,6 +104,7 @@ def invert(
         raise CallError(reason)
     if linear_form not in ("global", "patch"):
         raise CallError(f"linear_form is 'global' or 'patch', not '{linear_form}'")
+    damping_factors(net, layer, damping)  # refuses a wrong one before any method has worked
     if tolerance is not None and not 0 < tolerance < 1:
         raise CallError(f"tolerance is a relative residual between 0 and 1, not {tolerance:g}")
     if budget is not None and not 1 <= budget < math.inf:

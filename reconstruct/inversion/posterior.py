@@ -219,7 +219,7 @@ class _Problem:
         shift = SHIFT_LINEAR if self.linear else SHIFT_OVER if responses >= numbers else SHIFT_UNDER
         self.prepare_passes += self._inversion(matrices)
         self.norm = float(torch.linalg.eigvalsh(matrices).max()) ** 0.5 if self.linear else 1.0
-        solve = inverse(matrices + shift * self.prior.precision(self.step), FLOOR * typical)
+        solve = inverse(matrices + shift * typical * self.prior.precision(self.step), FLOOR * typical)
 
         def precondition(field: torch.Tensor) -> torch.Tensor:
             return unpolyphase(solve(polyphase(field, self.step)), self.step)
