@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,8 +51,9 @@ class Run:
         CallError : it is of another call, or cannot be read.
         """
         path = self.folder / CHECKPOINT
-        for stale in self.folder.glob(f".{CHECKPOINT}.*"):
-            stale.unlink(missing_ok=True)  # left half-written by a kill
+        for name in (CHECKPOINT, LOG):
+            for stale in self.folder.glob(f".{name}.*"):
+                stale.unlink(missing_ok=True)  # left half-written by a kill
         if not path.is_file():
             return
         try:
@@ -65,7 +65,7 @@ class Run:
                 self.scaler.load_state_dict(saved["scaler"])
                 for name in _NUMBERS:
                     setattr(self, name, saved[name])
-        except _UNREADABLE as error:
+        except Exception as error:  # a broken file may raise anything
             raise CallError(f"{path} cannot be gone on from: {' '.join(str(error).split())[:200]}") from error
         if differs:
             was = ", ".join(f"{key} {saved['call'].get(key)}, now {self.call.get(key)}" for key in differs)
@@ -106,7 +106,4 @@ class Run:
         return mean
 
 
-_UNREADABLE = (
-    OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, EOFError, pickle.UnpicklingError
-)  # fmt: skip
 _NUMBERS = ("step", "loss", "ended", "rows", "epoch_losses", "recent_losses")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import traceback
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -245,9 +246,11 @@ def read_in_order(items: torch.utils.data.Dataset[T], order: Iterable[int], work
     try:
         yield from loader
     except ReconstructError as error:
+        # The error's frames would hold on to the workers, whose end would then wait for a timeout.
+        traceback.clear_frames(error.__traceback__)
         # From a worker it comes with its traceback as text, and its message as the last line of that.
         last = str(error).strip().splitlines()[-1]
-        raise type(error)(last.removeprefix(f"{type(error).__module__}.{type(error).__qualname__}: ")) from error
+        raise type(error)(last.removeprefix(f"{type(error).__module__}.{type(error).__qualname__}: ")) from None
 
 
 def statistics(pictures: Pictures, limit: int = 5000) -> tuple[tuple[float, ...], tuple[float, ...]]:
