@@ -66,7 +66,7 @@ SEARCH = 1 / 3
 """Share of the budget for L-BFGS before Gauss-Newton takes over."""
 INNER, GROWTH = 8, 1.5
 """Conjugate-gradient iterations of the first Gauss-Newton step, and from each step to the next."""
-SHIFT_LINEAR, SHIFT_OVER, SHIFT_UNDER = 0.01, 0.003, 0.1
+SHIFT_LINEAR, SHIFT_OVER, SHIFT_UNDER = 0.003, 0.001, 0.1
 """Of P^-1 in the preconditioner, in units of the mean diagonal of E[J^T J]: for a first layer, for others with at least
 as many responses as the image has numbers, and with fewer."""
 FLOOR = 0.1
