@@ -223,6 +223,7 @@ def train(
     resize: Annotated[int | None, typer.Option(help="Shorter side of a picture before a part is cut.")] = None,
     shift: Annotated[int, typer.Option(help="Random shifts of up to so many pixels.")] = 0,
     flip: Annotated[bool, typer.Option(help="Mirror every other picture.")] = True,
+    dropout: Annotated[bool, typer.Option(help="As the model states it; or none.")] = True,
     own_statistics: Annotated[
         bool, typer.Option("--own-statistics", help="Mean and deviation of this data, not the model's.")
     ] = False,
@@ -258,6 +259,7 @@ def train(
 
         import torch
 
+        from reconstruct.network import without_dropout
         from reconstruct.training import loop, runs
         from reconstruct.training.data import load_pictures, statistics
         from reconstruct.zoo import read_architecture
@@ -267,6 +269,7 @@ def train(
         quiet = quiet or rank > 0
         torch.manual_seed(seed)
         architecture = read_architecture(model)
+        architecture = architecture if dropout else without_dropout(architecture)
     if teacher is not None:
         folder = output / "crops" if crops is None else crops
         made = {"side": crop_side, "teacher": teacher, "device": where, "seed": seed, "precision": precision}

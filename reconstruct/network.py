@@ -172,6 +172,12 @@ def with_batch_norm(architecture: Architecture) -> Architecture:
     return replace(architecture, layers=layers)
 
 
+def without_dropout(architecture: Architecture) -> Architecture:
+    """The architecture with no dropout anywhere, for runs too short to over-fit."""
+    layers = tuple(replace(layer, dropout=0.0) for layer in architecture.layers)
+    return replace(architecture, layers=layers, input_dropout=0.0)
+
+
 class Network(nn.Module):
     """A chain of convolutions with activations, and max-poolings; images in [0, 1] go in and are normalised inside.
 
