@@ -24,8 +24,8 @@ import torch
 from reconstruct.errors import CallError
 from reconstruct.files import write_atomically
 from reconstruct.images import read_image
-from reconstruct.training.classification import autocast, log_probabilities
-from reconstruct.training.data import Files, Pictures, numbered, picture_paths, random_part, resize
+from reconstruct.training.classification import log_probabilities
+from reconstruct.training.data import Arrays, Files, Pictures, numbered, picture_paths, random_part, resize
 
 Teacher = Callable[[torch.Tensor], torch.Tensor]
 """Images, N x 3 x 224 x 224 in [0, 1], to class scores, N x classes."""
@@ -33,7 +33,6 @@ Teacher = Callable[[torch.Tensor], torch.Tensor]
 TEACHER_SIDE = 224
 CHUNK = 512
 """Crops after which they are made sure to be on disk."""
-BATCH = 64
 AREA = (0.06, 1.0)
 
 
@@ -146,7 +145,10 @@ def make_crops(
             part = random_part(pixels, AREA, numpy.random.default_rng((seed, number)))
             crops[number] = resize(part, (side, side))
             seen.append(resize(part, (TEACHER_SIDE, TEACHER_SIDE)))
-        found = answers_of(teacher, numpy.stack(seen), precision, device).numpy()
+        shown = Arrays(numpy.stack(seen), numpy.zeros(len(seen)), [])
+        found = log_probabilities(
+            teacher, shown, (TEACHER_SIDE, None, 1), torch.device(device), precision=precision
+        ).numpy()
         if answers is None:
             answers = _array(folder / "answers.npy", (count, found.shape[1]), numpy.float16)
         answers[first : first + len(found)] = found
@@ -163,13 +165,3 @@ def _array(path: Path, shape: tuple[int, ...], dtype: type) -> numpy.memmap:
         if there.shape == shape and there.dtype == dtype:
             return there
     return numpy.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-
-
-def answers_of(teacher: Teacher, pixels: numpy.ndarray, precision: str, device: str) -> torch.Tensor:
-    """The teacher's log-probabilities, N x classes, float32, on the CPU, of N x 3 x 224 x 224 bytes."""
-    found = []
-    for part in torch.from_numpy(pixels).split(BATCH):
-        with autocast(torch.device(device), precision):
-            scores = teacher(part.to(device).float() / 255)
-        found.append(scores.float().log_softmax(1).cpu())
-    return torch.cat(found)
