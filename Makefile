@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint test-package test-gpu bench clean
+.PHONY: demo test lint test-slow test-package test-gpu bench clean
 
 demo: $(READY)
 	$(BIN)/reconstruct samples/chelsea.jpg --model crelu_conv1_4 --layer conv1,conv2,conv3,conv4 --output demo
@@ -17,6 +17,10 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The tests that take more than twenty seconds or so.
+test-slow: $(READY)
+	$(BIN)/python -m pytest -m slow
 
 # Builds wheels from the tree and from the source distribution; installs one into an empty environment.
 test-package: $(READY)

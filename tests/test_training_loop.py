@@ -390,6 +390,38 @@ def test_killed_three_times_it_ends_as_undisturbed(tmp_path: Path) -> None:
     assert {path.name for path in killed.iterdir()} == {path.name for path in whole.iterdir()}
 
 
+@pytest.mark.slow
+def test_killed_three_times_with_workers_in_its_folds(tmp_path: Path) -> None:
+    """As above with worker processes, batch normalisation and AdamW, at random times in any of three folds."""
+    killed, whole = (tmp_path / name for name in ("killed", "whole"))
+    options = {"folds": 3, "epochs": 60, "workers": 2, "optimizer": "adamw", "schedule": "cosine", "batch_size": 8}
+    options |= {"dropout": ", dropout = 0.3"}
+    draw = numpy.random.default_rng()
+    kills = 0
+    with Forks() as forks:
+        while kills < 3 or not (killed / "fold03" / "spec.toml").exists():
+            call = [*command(tmp_path, killed, save_seconds=0, **options), "--batch-norm"]
+            process = forks.start(call)
+            seen = sorted(killed.glob("fold*/checkpoint.pt"))
+            deadline = time.monotonic() + 60
+            while sorted(killed.glob("fold*/checkpoint.pt")) == seen and kills < 3 and time.monotonic() < deadline:
+                time.sleep(0.01)  # until the next fold has begun
+            if kills < 3:
+                time.sleep(draw.uniform(0, 0.3))
+                os.kill(process, signal.SIGKILL)
+                kills += 1
+                assert forks.line() == -signal.SIGKILL
+            else:
+                assert forks.line() == 0
+        forks.start([*command(tmp_path, whole, **options), "--batch-norm"])
+        assert forks.line() == 0
+    for name in ("fold01", "fold02", "fold03"):
+        resumed, undisturbed = saved(killed / name), saved(whole / name)
+        assert abs(resumed["loss"] - undisturbed["loss"]) <= 1e-6
+        assert all((resumed["net"][key] - value).abs().max() <= 1e-6 for key, value in undisturbed["net"].items())
+        assert {path.name for path in (killed / name).iterdir()} == {path.name for path in (whole / name).iterdir()}
+
+
 def test_two_processes_are_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """torchrun with two processes on the CPU, without dropout, whose masks depend on the process."""
     options = {"shift": 2, "epochs": 10, "weight_decay": 0.01, "validation": tmp_path / "data"}
