@@ -231,7 +231,9 @@ def train(
     crops: Annotated[Path | None, typer.Option(help="Folder of the teacher's crops, to share them.")] = None,
     crop_count: Annotated[int, typer.Option(help="Crops to make of the pictures.")] = 100_000,
     crop_side: Annotated[int, typer.Option(help="Of the crops, in pixels.")] = 128,
-    ica: Annotated[bool, typer.Option("--ica", help="First layer from independent components of patches.")] = False,
+    ica: Annotated[
+        Path | None, typer.Option(help="First layer from independent components of these pictures' patches: a folder.")
+    ] = None,
     folds: Annotated[
         int | None, typer.Option(help="Cross-validation: so many networks, OUTPUT/fold01 and on.", min=2)
     ] = None,
@@ -262,6 +264,7 @@ def train(
         from reconstruct.network import without_dropout
         from reconstruct.training import loop, runs
         from reconstruct.training.data import load_pictures, statistics
+        from reconstruct.training.distill import unlabelled
         from reconstruct.zoo import read_architecture
 
         where = _device(device, needs_cupy=False)
@@ -298,7 +301,7 @@ def train(
     call = (architecture, pictures, chosen, augment, output)
     with _training(quiet) as (began, report):
         options: dict[str, Any] = {
-            "ica": ica,
+            "ica": None if ica is None else unlabelled(ica),
             "seed": seed,
             "device": where,
             "workers": workers,

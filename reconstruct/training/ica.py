@@ -14,7 +14,8 @@ from reconstruct.errors import CallError
 from reconstruct.network import Network
 from reconstruct.training.data import Pictures
 
-PATCHES = 60_000
+PATCHES = 100_000
+PICTURES = 2_000
 ITERATIONS = 200
 
 
@@ -58,7 +59,7 @@ def initialise_by_ica(net: Network, pictures: Pictures, seed: int) -> None:
 def _patches(pictures: Pictures, kernel: int, seed: int) -> numpy.ndarray:
     """Patches at random places, N x 3 x kernel x kernel, the same number from each of up to 2,000 pictures."""
     draw = numpy.random.default_rng(seed)
-    chosen = draw.permutation(len(pictures))[:2000]
+    chosen = draw.permutation(len(pictures))[:PICTURES]
     each = max(1, PATCHES // len(chosen))
     found = []
     for index in chosen:

@@ -62,14 +62,20 @@ def augmentation_for(
 
 
 def start(
-    architecture: Architecture, recipe: Recipe, pictures: Pictures, *, ica: bool, seed: int, device: str | torch.device
+    architecture: Architecture,
+    recipe: Recipe,
+    pictures: Pictures,
+    *,
+    ica: Pictures | None,
+    seed: int,
+    device: str | torch.device,
 ) -> Network:
-    """A network as it is before training: as many outputs as classes, random weights, conv1 by ICA if asked for."""
+    """A network as it is before training: as many outputs as classes, random weights, conv1 by ICA of pictures."""
     architecture = with_classes(architecture, len(pictures.classes))
     architecture = with_batch_norm(architecture) if recipe.batch_norm else architecture
     net = randomise(Network(architecture), seed)
-    if ica:
-        initialise_by_ica(net, pictures, seed)
+    if ica is not None:
+        initialise_by_ica(net, ica, seed)
     return net.to(device)
 
 
@@ -81,7 +87,7 @@ def train(
     folder: Path,
     *,
     validation: Pictures | None = None,
-    ica: bool = False,
+    ica: Pictures | None = None,
     seed: int = 0,
     device: str | torch.device = "cpu",
     workers: int = 0,
@@ -104,7 +110,7 @@ def train(
     rank, _ = processes()  # which also gives each process its GPU
     started = (folder / CHECKPOINT).is_file()
     # A checkpoint replaces the start, so what is slow about the start is left out.
-    net = start(architecture, recipe, pictures, ica=ica and not started, seed=seed, device=device)
+    net = start(architecture, recipe, pictures, ica=None if started else ica, seed=seed, device=device)
     trained = fit(
         net,
         pictures,
