@@ -21,6 +21,7 @@ from reconstruct.training.data import Arrays, Augmentation, load_pictures, rando
 from reconstruct.training.loop import Recipe
 from reconstruct.zoo import class_names
 from tests import synthetic
+from tests.conftest import ROOT
 
 # Its first layer sees 4 x 4 pixels side by side: 48 numbers by 64 filters, so its matrix is that of one place.
 CIFAR = """
@@ -299,8 +300,10 @@ def test_other_classes_are_refused(call: Call, tmp_path: Path) -> None:
 
 def test_independent_components_start_the_first_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ica, "PATCHES", 4000)
-    # Too small to be halved first, so that the network sees what the filters were scaled on.
-    pictures = Arrays(synthetic.patterns(60, 15, 5)[0], numpy.zeros(60, int), ["a", "b"])
+    with Image.open(ROOT / "samples" / "chelsea.jpg") as image:
+        photograph = numpy.asarray(image).transpose(2, 0, 1)
+    parts = [photograph[:, 15 * i : 15 * i + 15, 15 * j : 15 * j + 15] for i in range(15) for j in range(20)]
+    pictures = Arrays(numpy.stack(parts), numpy.zeros(300, int), ["a", "b"])
     architecture = Architecture("net", (Layer("conv1", 12, 4, 2),), 32, (0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
     net, other = (randomise(Network(architecture), seed).eval() for seed in (0, 1))
     for each in (net, other):
