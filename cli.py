@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from reconstruct.report.figures import Panel
 
 COMMANDS = ("invert", "models", "train", "classify")
+HELD_OUT_CROPS = 2_000
 BATCH_PIXELS = 450_000
 """Of the images inverted together: eight of 227 x 227."""
 
@@ -279,7 +280,7 @@ def train(
         data = _teach(data, folder, crop_count, made, quiet)
         if validation is not None:
             held_out = folder.with_name(f"{folder.name}_held_out")
-            validation = _teach(validation, held_out, max(1, crop_count // 50), made, quiet)
+            validation = _teach(validation, held_out, min(HELD_OUT_CROPS, crop_count), made, quiet)
     pictures = load_pictures(data)
     held = None if validation is None else load_pictures(validation, "test")
     if own_statistics:
