@@ -92,7 +92,7 @@ def main() -> None:
         "- **Trained on**: " + ".\n  By package: ".join(trained_on(chosen.photographs)) + ".",
         "  [The script](../../recipes/photographs.py) that collects them also says what was left out.",
         "- **How**: without labels, from the answers of EfficientNet-Lite0 (its published ImageNet weights,",
-        f"  Apache-2.0, from the Python package index) on {len(load_pictures(chosen.crops)):,} random crops of these pictures.",
+        f"  Apache-2.0, from the Python package index) on {len(load_pictures(chosen.crops)):,} random crops of them.",
         *(f"  {line}." for line in training(chosen.model.parent, net.name)),
         *([f"  {chosen.note}"] if chosen.note else []),
         "- **Held out** (photographs that neither was trained on as far as we know):",
