@@ -1,12 +1,19 @@
 """On a real GPU, with torch for CUDA and CuPy: the same numbers as on the CPU, no memory lost, one stream."""
 
+import math
+from pathlib import Path
+
 import numpy
 import pytest
 import torch
 
-from reconstruct import arrays, invert, load_image, load_model
+from reconstruct import Architecture, Network, arrays, fold_batch_norm, invert, load_image, load_model
 from reconstruct.convolution import Convolution
 from reconstruct.inversion.linear import LayerInverse
+from reconstruct.network import Layer, randomise
+from reconstruct.training.data import Arrays, Augmentation
+from reconstruct.training.loop import Recipe, fit
+from tests import synthetic
 from tests.conftest import SAMPLES
 
 cupy = pytest.importorskip("cupy", reason="CuPy has no wheel for this platform")
@@ -87,3 +94,20 @@ def test_methods_through_the_network_agree_with_the_cpu(method: str) -> None:
     # float32 sums in another order, amplified by the iteration: far below what the method itself leaves.
     error = (found["cpu"] - image).norm()
     assert (found["cuda"] - found["cpu"]).norm() < 0.1 * error
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_training_learns_in_every_precision_and_goes_on(precision: str, gpu: torch.device, tmp_path: Path) -> None:
+    images, labels = synthetic.patterns(48, 16, 3)
+    data = Arrays(images, labels, ["a", "b", "c"])
+    layers = (Layer("conv1", 8, 3, padding=1, activation="crelu", batch_norm=True), Layer("conv2", 3, 3))
+    architecture = Architecture("small", layers, 16, (0.5,) * 3, (0.25,) * 3)
+    scores = []
+    seen = torch.from_numpy(images).to(gpu) / 255
+    for _ in range(2):  # the second time from the checkpoint, with nothing left to do
+        net = randomise(Network(architecture), 0).to(gpu)
+        trained = fit(net, data, Recipe(60, 16, 0.05), Augmentation(16), tmp_path, precision=precision)
+        scores.append(net(seen))
+    assert trained.loss < 0.5 * math.log(3)  # chance is log 3
+    assert torch.equal(scores[0], scores[1])
+    torch.testing.assert_close(fold_batch_norm(net)(seen), scores[0], rtol=1e-3, atol=1e-3)
