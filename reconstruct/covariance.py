@@ -30,7 +30,7 @@ from reconstruct.network import Network
 from reconstruct.prior import AXES, EXPONENT, MARGIN, SLOWEST, SPREAD, VARIANCE, Prior
 
 SIDE = 96
-"""Of the torus, in pixels, at least."""
+"""Of the torus, in pixels, at least; for small models twice their images' side, at a fifth of the time."""
 IMAGES = 32
 BATCH = 8
 REACH = {"response_covariance": 2, "image_gram": 4}
@@ -246,7 +246,7 @@ def _taper(spectra: torch.Tensor, reach: int) -> torch.Tensor:
 def _side(net: Network, layer: str) -> int:
     """Of the torus: a multiple of all strides, with room for every kernel and for the lags of both grids."""
     chain = net.chain(layer)
-    jump, room = 1, SIDE
+    jump, room = 1, min(SIDE, 2 * net.input_size)
     for each in chain:
         room = max(room, each.kernel * jump)
         jump *= each.stride
@@ -257,9 +257,9 @@ def _side(net: Network, layer: str) -> int:
 
 def _fingerprint(net: Network, layer: str, seed: int) -> str:
     """Of everything that the estimate depends on."""
-    digest = hashlib.sha256(
-        repr((VERSION, seed, SIDE, IMAGES, REACH, EXPONENT, SLOWEST, MARGIN, AXES, SPREAD, VARIANCE)).encode()
-    )
+    estimate = (VERSION, seed, _side(net, layer), IMAGES, REACH)
+    prior = (EXPONENT, SLOWEST, MARGIN, AXES, SPREAD, VARIANCE)
+    digest = hashlib.sha256(repr((estimate, prior)).encode())
     digest.update(repr([net.mean.flatten().tolist(), net.std.flatten().tolist(), net.chain(layer)]).encode())
     # Layers without weights are all in the chain's text above.
     for each in net.chain(layer):

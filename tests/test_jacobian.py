@@ -17,7 +17,7 @@ EPS = torch.finfo(torch.float32).eps
 
 
 def random_net(*layers: Layer, channels: int = 3, biases: bool = True) -> Network:
-    net = Network(Architecture("random", layers, 17, (0.4, 0.5, 0.6)[:channels], (0.2, 0.25, 0.3)[:channels]))
+    net = Network(Architecture("random", layers, 48, (0.4, 0.5, 0.6)[:channels], (0.2, 0.25, 0.3)[:channels]))
     randomise(net, 0).eval().requires_grad_(False)
     generator = torch.Generator().manual_seed(1)
     for layer in net.layers_with_weights if biases else ():
