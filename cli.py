@@ -232,6 +232,7 @@ def train(
     crops: Annotated[Path | None, typer.Option(help="Folder of the teacher's crops, to share them.")] = None,
     crop_count: Annotated[int, typer.Option(help="Crops to make of the pictures.")] = 100_000,
     crop_side: Annotated[int, typer.Option(help="Of the crops, in pixels.")] = 128,
+    mix: Annotated[float, typer.Option(help="Share of crops with a part of another picture.", min=0, max=1)] = 0.5,
     ica: Annotated[
         Path | None, typer.Option(help="First layer from independent components of these pictures' patches: a folder.")
     ] = None,
@@ -277,10 +278,10 @@ def train(
     if teacher is not None:
         folder = output / "crops" if crops is None else crops
         made = {"side": crop_side, "teacher": teacher, "device": where, "seed": seed, "precision": precision}
-        data = _teach(data, folder, crop_count, made, quiet)
+        data = _teach(data, folder, crop_count, made | {"mixed": mix}, quiet)
         if validation is not None:
             held_out = folder.with_name(f"{folder.name}_held_out")
-            validation = _teach(validation, held_out, min(HELD_OUT_CROPS, crop_count), made, quiet)
+            validation = _teach(validation, held_out, min(HELD_OUT_CROPS, crop_count), made | {"mixed": 0.0}, quiet)
     pictures = load_pictures(data)
     held = None if validation is None else load_pictures(validation, "test")
     if own_statistics:
@@ -579,7 +580,7 @@ def _teach(photographs: Path, folder: Path, count: int, made: dict[str, Any], qu
         make_crops(
             photographs, folder,
             count=count, side=made["side"], teacher=load_teacher(made["teacher"], made["device"]),
-            seed=made["seed"], precision=made["precision"], device=made["device"], advance=advance,
+            mixed=made["mixed"], seed=made["seed"], precision=made["precision"], device=made["device"], advance=advance,
         )  # fmt: skip
     loop.wait()
     return folder

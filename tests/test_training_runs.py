@@ -347,8 +347,9 @@ def test_crops_carry_what_the_teacher_says_of_them(tmp_path: Path, monkeypatch: 
         with Image.open(pictures / f"{number * 5 // 18}.png") as image:
             pixels = numpy.asarray(image).transpose(2, 0, 1)
         part = random_part(pixels, distill.AREA, numpy.random.default_rng((2, number)))
-        assert numpy.array_equal(found.pixels(number), resize(part, (24, 24)))
-        large = torch.from_numpy(resize(part, (224, 224)).copy())[None] / 255
+        whole = resize(part, (224, 224))
+        assert numpy.array_equal(found.pixels(number), resize(whole, (24, 24)))
+        large = torch.from_numpy(whole.copy())[None] / 255
         said = teacher(large).log_softmax(1)[0]
         assert torch.allclose(torch.tensor(found.targets[number]).float(), said, rtol=2e-3, atol=1e-3)
 
@@ -370,7 +371,7 @@ def test_crops_carry_what_the_teacher_says_of_them(tmp_path: Path, monkeypatch: 
     assert asked == 10 + 3
     for name in ("crops.npy", "answers.npy", "crops.json"):
         assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-    for changes in ({"seed": 3}, {"side": 25}, {"count": 19}, {"precision": "bfloat16"}):
+    for changes in ({"seed": 3}, {"side": 25}, {"count": 19}, {"precision": "bfloat16"}, {"mixed": 0.5}):
         with pytest.raises(CallError, match="made otherwise"):
             distill.make_crops(pictures, tmp_path / "whole", teacher=teacher, **(made | changes))
     with pytest.raises(CallError, match="unknown teacher"):
@@ -378,6 +379,35 @@ def test_crops_carry_what_the_teacher_says_of_them(tmp_path: Path, monkeypatch: 
     (tmp_path / "whole" / "answers.npy").write_bytes(b"nothing")
     with pytest.raises(CallError, match="holds no crops"):
         load_pictures(tmp_path / "whole")
+
+
+def test_mixed_crops_are_made_of_two_photographs(tmp_path: Path) -> None:
+    """Photographs of one colour each: a mixture has two, the second in one rectangle of at most half the area."""
+    colours = [(200, 0, 0), (0, 200, 0), (0, 0, 200), (200, 200, 0)]
+    for number, colour in enumerate(colours):
+        Image.new("RGB", (50, 60), colour).save(tmp_path / f"{number}.png")
+    shown: list[torch.Tensor] = []
+
+    def teacher(images: torch.Tensor) -> torch.Tensor:
+        shown.append((images * 255).round().byte())
+        return torch.zeros(len(images), 3)
+
+    distill.make_crops(tmp_path, tmp_path / "crops", count=80, side=32, teacher=teacher, mixed=0.5)
+    mixtures = 0
+    for number, image in enumerate(torch.cat(shown)):
+        found, counts = image.flatten(1).unique(dim=1, return_counts=True)
+        assert {tuple(column) for column in found.T.tolist()} <= set(colours)
+        own = torch.tensor(colours[number * 4 // 80])
+        other = (image != own[:, None, None]).any(0)
+        mixtures += int(other.any())
+        assert len(counts) == 1 + int(other.any())
+        if other.any():
+            rows, columns = (other.any(dim).nonzero() for dim in (1, 0))
+            area = (int(rows.max() - rows.min()) + 1) * (int(columns.max() - columns.min()) + 1)
+            assert int(other.sum()) == area
+            assert area <= 0.51 * 224**2
+    # Half of 80 crops, of which a quarter meets its own colour again: 30, and 5 deviations of sqrt(80 x 3/8 x 5/8).
+    assert abs(mixtures - 30) <= 5 * 4.4
 
 
 def test_learning_from_a_teacher_by_the_command_line(
@@ -391,7 +421,7 @@ def test_learning_from_a_teacher_by_the_command_line(
     status, printed, said = call(*train, "--epochs", 12, "--learning-rate", 0.01, "--precision", "bfloat16")
     assert status == 0, said
     assert "finished after 60 steps" in printed
-    assert len(load_pictures(out / "crops_held_out")) == 2
+    assert len(load_pictures(out / "crops_held_out")) == 100
     found = judged(call, pictures, "--model", out, "--teacher", "efficientnet_lite0")
     assert (found["pictures"], found["teacher"], found["split"]) == (5, "efficientnet_lite0", None)
     (model,) = found["models"]

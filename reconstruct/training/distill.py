@@ -92,6 +92,7 @@ def make_crops(
     count: int,
     side: int,
     teacher: Teacher,
+    mixed: float = 0.0,
     seed: int = 0,
     precision: str = "float32",
     device: str = "cpu",
@@ -100,13 +101,15 @@ def make_crops(
     """Write ``count`` crops of the photographs in a folder, and the teacher's answers. Continues where it stopped.
 
     Each photograph gives as many crops as any other (one more or less); a crop's area is a share of the photograph's
-    drawn log-uniformly from ``AREA``, its shape from ``ASPECT``; both depend on the seed and the crop's number alone.
+    drawn log-uniformly from ``AREA``, its shape from ``ASPECT``; all depends on the seed and the crop's number alone.
 
     Parameters
     ----------
     photographs : a folder of pictures, at any depth.
     folder : where to; made if need be.
     side : of the crops that the student will see, in pixels.
+    mixed : share of the crops with a rectangle of a crop of another photograph laid over (Yun et al. 2019, "CutMix").
+        The teacher sees the same mixture, so a few photographs give many different questions.
     precision : the teacher's, by autocast; bfloat16 moves its probabilities by less than its own flips do.
 
     Raises
@@ -120,6 +123,7 @@ def make_crops(
         "side": side,
         "seed": seed,
         "area": AREA,
+        "mixed": mixed,
         "precision": precision,
     }
     record = folder / "crops.json"
@@ -141,10 +145,13 @@ def make_crops(
         for number in numbers:
             place = number * len(paths) // count
             if place != opened:
-                opened, pixels = place, numpy.asarray(read_image(paths[place])).transpose(2, 0, 1)
-            part = random_part(pixels, AREA, numpy.random.default_rng((seed, number)))
-            crops[number] = resize(part, (side, side))
-            seen.append(resize(part, (TEACHER_SIDE, TEACHER_SIDE)))
+                opened, pixels = place, _open(paths[place])
+            draw = numpy.random.default_rng((seed, number))
+            seen.append(resize(random_part(pixels, AREA, draw), (TEACHER_SIDE, TEACHER_SIDE)))
+            if draw.random() < mixed:
+                other = _open(paths[int(draw.integers(len(paths)))])
+                seen[-1] = mix(seen[-1], resize(random_part(other, AREA, draw), (TEACHER_SIDE, TEACHER_SIDE)), draw)
+            crops[number] = resize(seen[-1], (side, side))
         shown = Arrays(numpy.stack(seen), numpy.zeros(len(seen)), [])
         found = log_probabilities(
             teacher, shown, (TEACHER_SIDE, None, 1), torch.device(device), precision=precision
@@ -156,6 +163,21 @@ def make_crops(
         answers.flush()
         write_atomically(record, json.dumps(how | {"done": first + len(found)}).encode())
         advance(len(found))
+
+
+def mix(crop: numpy.ndarray, other: numpy.ndarray, draw: numpy.random.Generator) -> numpy.ndarray:
+    """A crop with a rectangle of another of the same size, at the same place: up to half of the area, anywhere."""
+    height, width = crop.shape[1:]
+    tall, wide = (max(1, round(length * draw.uniform(0.2, 0.5**0.5))) for length in (height, width))
+    top, left = int(draw.integers(0, height - tall + 1)), int(draw.integers(0, width - wide + 1))
+    mixture = crop.copy()
+    mixture[:, top : top + tall, left : left + wide] = other[:, top : top + tall, left : left + wide]
+    return mixture
+
+
+def _open(path: Path) -> numpy.ndarray:
+    """3 x H x W bytes."""
+    return numpy.asarray(read_image(path)).transpose(2, 0, 1)
 
 
 def _array(path: Path, shape: tuple[int, ...], dtype: type) -> numpy.memmap:
