@@ -19,11 +19,11 @@ export MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 MALLOC_TOP_PAD_=10
 
 train() {  # MODEL and options; crops and answers are made by the first call and shared
     "$python" -m reconstruct train "$1" "$folder/photographs/train" --validation "$folder/photographs/held_out" \
-        --teacher efficientnet_lite0 --crops "$folder/crops" --crop-count 48000 --crop-side 128 \
+        --teacher efficientnet_lite0 --crops "$folder/crops" --crop-count 64000 --crop-side 128 \
         --output "$folder/$1" --precision bfloat16 --device cpu "${@:2}"
 }
 
-large=(--side 112 --epochs 7 --ica "$folder/photographs/train")
+large=(--side 112 --epochs 8 --ica "$folder/photographs/train")
 train crelu_conv1_4 "${large[@]}"
 train all_cnn_b "${large[@]}"
 small=(--side 32 --resize 36 --epochs 1.5 --no-dropout)
