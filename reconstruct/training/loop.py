@@ -18,6 +18,10 @@ from pathlib import Path
 
 import numpy
 import torch
+
+# Its functions take the process group there is as a default, and hold it for ever. Imported now, there is none: the
+# threads of a group that outlives the interpreter abort the process.
+import torch.distributed.nn
 from torch import distributed, nn
 
 from reconstruct.errors import CallError
@@ -218,8 +222,12 @@ def wait() -> None:
 
 
 def leave() -> None:
-    """What ``processes`` joined is left, if it was joined."""
+    """Once all processes are here, what ``processes`` joined is left, if it was joined.
+
+    Process 0 may still be writing, and torchrun ends it with the first process that fails.
+    """
     if distributed.is_initialized():
+        wait()
         distributed.destroy_process_group()
 
 
