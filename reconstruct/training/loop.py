@@ -88,7 +88,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class Trained:
-    """How a run ended: ``finished``, or ``reached`` the loss it was to stop at; its last whole epoch's mean loss."""
+    """How a run ended: ``finished``, or ``reached`` the loss it was to stop at.
+
+    ``loss``: the mean of its last whole epoch, of all its steps where they are fewer.
+    """
 
     status: str
     steps: int
@@ -159,6 +162,8 @@ def fit(
                 run.ended = "reached"
         if run.step == steps and run.ended is None:
             run.ended = "finished"
+            if run.step < per_epoch:
+                run.end_epoch()
         validates = validation is not None and (run.step % every == 0 or run.ended is not None)
         if run.step % LOG_STEPS == 0 or validates or run.ended:
             recent = run.take_recent()
