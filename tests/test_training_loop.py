@@ -264,8 +264,12 @@ def test_what_cannot_be_gone_on_from_is_refused(tmp_path: Path) -> None:
         return str(caught.value)
 
     assert "holds another run (seed 0, now 1)" in said(seed=1)
-    assert "'epochs': 1, " in said(recipe=replace(recipe, epochs=2))
-    assert "model small, now other" in said(net=Network(replace(SMALL, name="other")))
+    assert "(epochs 1, now 2)" in said(recipe=replace(recipe, epochs=2))
+    assert "name small, now other" in said(net=Network(replace(SMALL, name="other")))
+    assert "dropout 0.0, now 0.5" in said(
+        net=Network(replace(SMALL, layers=(replace(SMALL.layers[0], dropout=0.5), *SMALL.layers[1:])))
+    )
+    assert "std [0.2, 0.25, 0.3], now [1.0, 1.0, 1.0]" in said(net=Network(replace(SMALL, std=(1.0, 1.0, 1.0))))
     assert "pictures 24, now 25" in said(data=pictures(25))
     for broken in (kept[: len(kept) // 2], kept[:-1], b"", b"text", pickle.dumps({"call": {}})):
         (tmp_path / CHECKPOINT).write_bytes(broken)

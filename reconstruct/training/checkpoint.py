@@ -68,8 +68,8 @@ class Run:
         except Exception as error:  # a broken file may raise anything
             raise CallError(f"{path} cannot be gone on from: {' '.join(str(error).split())[:200]}") from error
         if differs:
-            was = ", ".join(f"{key} {saved['call'].get(key)}, now {self.call.get(key)}" for key in differs)
-            raise CallError(f"{self.folder} holds another run ({was}); name another folder, or delete it")
+            said = [_first_difference(key, saved["call"].get(key), self.call.get(key)) for key in differs]
+            raise CallError(f"{self.folder} holds another run ({', '.join(said)}); name another folder, or delete it")
 
     def save(self) -> None:
         """Checkpoint and log, each written whole or not at all."""
@@ -104,6 +104,17 @@ class Run:
         mean = self.recent_losses[0] / self.recent_losses[1]
         self.recent_losses = (0.0, 0)
         return mean
+
+
+def _first_difference(name: str, was: Any, now: Any) -> str:
+    """Where two calls differ, as deep as they are alike in shape."""
+    if isinstance(was, dict) and isinstance(now, dict) and was.keys() == now.keys():
+        key = next(key for key in was if was[key] != now[key])
+        return _first_difference(key, was[key], now[key])
+    if isinstance(was, list) and isinstance(now, list) and len(was) == len(now) and name == "layers":
+        place = next(place for place, (old, new) in enumerate(zip(was, now, strict=True)) if old != new)
+        return _first_difference(f"layer {place + 1}", was[place], now[place])
+    return f"{name} {was}, now {now}"
 
 
 _NUMBERS = ("step", "loss", "ended", "rows", "epoch_losses", "recent_losses")

@@ -6,6 +6,8 @@ natural image patches are localised, oriented and band-pass, as the first layer 
 
 from __future__ import annotations
 
+import warnings
+
 import numpy
 import torch
 from torch import nn
@@ -31,6 +33,7 @@ def initialise_by_ica(net: Network, pictures: Pictures, seed: int) -> None:
     """
     try:
         from sklearn.decomposition import FastICA
+        from sklearn.exceptions import ConvergenceWarning
     except ImportError as error:
         raise CallError("ICA needs scikit-learn: pip install 'reconstruct[train]'") from error
     first = net.layers[0]
@@ -48,7 +51,10 @@ def initialise_by_ica(net: Network, pictures: Pictures, seed: int) -> None:
         first.filters, whiten="unit-variance", max_iter=ITERATIONS, tol=1e-3, random_state=seed, fun="logcosh"
     )
     # Patches keep their mean: filters that were all blind to it would lose an image's mean colour.
-    ica.fit(flat)
+    with warnings.catch_warnings():
+        # Stopped by the limit on iterations its components are as good a start.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        ica.fit(flat)
     filters = ica.mixing_.T
     filters = filters / (flat @ filters.T).std(axis=0)[:, None]
     convolution.weight.copy_(torch.from_numpy(filters).view_as(convolution.weight))

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy
 import torch
@@ -142,9 +143,8 @@ def fit(
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = _optimizer(net, recipe)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16" and device.type == "cuda")
-    call = {"model": net.name, "recipe": asdict(recipe), "augment": asdict(augment), "pictures": len(pictures)}
-    call |= {"seed": seed, "precision": precision, "until": until, "processes": world}
-    run = Run(folder, json.loads(json.dumps(call)), net, optimizer, scaler)
+    rest = {"pictures": len(pictures), "seed": seed, "precision": precision, "until": until, "processes": world}
+    run = Run(folder, _call(net, recipe, augment) | rest, net, optimizer, scaler)
     run.restore()
     parallel = nn.parallel.DistributedDataParallel(net) if world > 1 else net
     began = saved = time.perf_counter()
@@ -185,6 +185,15 @@ def fit(
     assert run.ended is not None
     net.eval().requires_grad_(False)
     return Trained(run.ended, run.step, run.loss, run.rows)
+
+
+def _call(net: Network, recipe: Recipe, augment: Augmentation) -> dict[str, Any]:
+    """What a run trains and how, in JSON's types, as a checkpoint gives it back."""
+    stated = asdict(net.architecture)
+    call = {key: stated[key] for key in ("name", "layers", "mean", "std", "input_dropout")}
+    call |= {"recipe": asdict(recipe), "augment": asdict(augment)}
+    found: dict[str, Any] = json.loads(json.dumps(call))
+    return found
 
 
 def _step(
