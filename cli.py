@@ -220,9 +220,11 @@ def train(
     weight_decay: Annotated[float | None, typer.Option(help="Of the weights, not the biases.")] = None,
     schedule: Annotated[str | None, typer.Option(help="cosine, or epochs where the rate falls: 200,250,300.")] = None,
     batch_norm: Annotated[bool | None, typer.Option(help="Batch normalisation while training.")] = None,
-    side: Annotated[int | None, typer.Option(help="What the network sees, in pixels; default the model's own.")] = None,
-    resize: Annotated[int | None, typer.Option(help="Shorter side of a picture before a part is cut.")] = None,
-    shift: Annotated[int, typer.Option(help="Random shifts of up to so many pixels.")] = 0,
+    side: Annotated[
+        int | None, typer.Option(help="What the network sees, in pixels; default the model's own.", min=1)
+    ] = None,
+    resize: Annotated[int | None, typer.Option(help="Shorter side of a picture before a part is cut.", min=1)] = None,
+    shift: Annotated[int, typer.Option(help="Random shifts of up to so many pixels.", min=0)] = 0,
     flip: Annotated[bool, typer.Option(help="Mirror every other picture.")] = True,
     dropout: Annotated[bool, typer.Option(help="As the model states it; or none.")] = True,
     own_statistics: Annotated[
@@ -230,8 +232,8 @@ def train(
     ] = False,
     teacher: Annotated[str | None, typer.Option(help="Learn its answers, not labels: efficientnet_lite0.")] = None,
     crops: Annotated[Path | None, typer.Option(help="Folder of the teacher's crops, to share them.")] = None,
-    crop_count: Annotated[int, typer.Option(help="Crops to make of the pictures.")] = 100_000,
-    crop_side: Annotated[int, typer.Option(help="Of the crops, in pixels.")] = 128,
+    crop_count: Annotated[int, typer.Option(help="Crops to make of the pictures.", min=1)] = 100_000,
+    crop_side: Annotated[int, typer.Option(help="Of the crops, in pixels.", min=1)] = 128,
     mix: Annotated[float, typer.Option(help="Share of crops with a part of another picture.", min=0, max=1)] = 0.5,
     ica: Annotated[
         Path | None, typer.Option(help="First layer from independent components of these pictures' patches: a folder.")

@@ -444,3 +444,18 @@ def test_two_processes_are_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for key, value in one["net"].items():
         assert (two["net"][key] - value).abs().max() < 1e-5, key
     assert (tmp_path / "two" / "spec.toml").is_file()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": 0.0}, "epochs is a finite number above 0, not 0"),
+        ({"learning_rate": -1.0}, "learning rate is a finite number, 0 or above, not -1"),
+        ({"learning_rate": math.nan}, "learning rate is"),
+        ({"weight_decay": -0.1}, "weight decay is a finite number, 0 or above"),
+        ({"schedule": "linear"}, "schedule is 'steps' or 'cosine', not 'linear'"),
+    ],
+)
+def test_recipes_out_of_range_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(CallError, match=message):
+        Recipe(**({"epochs": 1.0, "batch_size": 2, "learning_rate": 0.1} | changes))

@@ -49,6 +49,10 @@ class Recipe:
     warmup : epochs in which the learning rate rises from 0.
     weight_decay : of convolution weights, not of biases or of batch normalisation.
     batch_norm : after every convolution while training; folded into the weights at the end.
+
+    Raises
+    ------
+    CallError : a number out of its range, an unknown optimizer or schedule.
     """
 
     epochs: float
@@ -62,6 +66,18 @@ class Recipe:
     warmup: float = 0.0
     first_layer: float = 1.0
     batch_norm: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.epochs < math.inf:
+            raise CallError(f"epochs is a finite number above 0, not {self.epochs:g}")
+        rates = {"learning rate": self.learning_rate, "weight decay": self.weight_decay, "warm-up": self.warmup}
+        for name, value in rates.items():
+            if not 0 <= value < math.inf:
+                raise CallError(f"{name} is a finite number, 0 or above, not {value:g}")
+        if self.optimizer not in OPTIMIZERS:
+            raise CallError(f"optimizer is one of {', '.join(OPTIMIZERS)}, not '{self.optimizer}'")
+        if self.schedule not in ("steps", "cosine"):
+            raise CallError(f"schedule is 'steps' or 'cosine', not '{self.schedule}'")
 
     def rate(self, epoch: float) -> float:
         """The learning rate at a time, in epochs."""
@@ -261,9 +277,7 @@ def _optimizer(net: Network, recipe: Recipe) -> torch.optim.Optimizer:
             return torch.optim.SGD(options, momentum=recipe.momentum)
         case "adam":
             return torch.optim.Adam(options)
-        case "adamw":
-            return torch.optim.AdamW(options)
-    raise CallError(f"optimizer is one of {', '.join(OPTIMIZERS)}, not '{recipe.optimizer}'")
+    return torch.optim.AdamW(options)
 
 
 def _validate(
