@@ -406,6 +406,7 @@ def pictures_of_zip(path: Path) -> Iterator[tuple[str, bytes]]:
             for info in archive.infolist():
                 if Path(info.filename).suffix.lower() in SUFFIXES and info.file_size <= LARGEST_FILE:
                     yield info.filename, archive.read(info)
+    # The last two: an archive with a password, and a compression that zipfile does not know.
     except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
         print(f"  {path.name}: {error}", file=sys.stderr)
 

@@ -6,42 +6,29 @@ import json
 from dataclasses import fields
 from pathlib import Path
 
-import torch
 from safetensors.torch import save
 
 from reconstruct.files import write_atomically
 from reconstruct.network import Architecture, Layer, Network, fold_batch_norm
 
 
-def export(
-    net: Network, folder: Path, *, classes: list[str], card: str, depth: int | None = None, half: bool = False
-) -> Path:
+def export(net: Network, folder: Path, *, classes: list[str], card: str) -> Path:
     """Write NAME.toml, NAME.safetensors, NAME.classes.json and NAME.md; batch normalisation is folded.
 
     Parameters
     ----------
     card : what the weights were trained on, how, for how long, and how well they do.
-    depth : how many layers to keep, from the first; default all. Classes are written only with all.
-    half : weights as float16.
 
     Returns
     -------
     The specification's path, which ``load_model`` takes.
     """
     folded = fold_batch_norm(net)
-    kept = folded.layers[:depth]
-    dtype = torch.float16 if half else torch.float32
-    names = {layer.name for layer in kept}
-    state = {
-        key: value.detach().to("cpu", dtype).contiguous()
-        for key, value in folded.state_dict().items()
-        if key.split(".")[0] in names
-    }
+    state = {key: value.cpu().contiguous() for key, value in folded.state_dict().items()}
     name = net.name
     write_atomically(folder / f"{name}.safetensors", save(state))
     write_atomically(folder / f"{name}.md", card.encode())
-    if len(kept) == len(folded.architecture.layers):
-        write_atomically(folder / f"{name}.classes.json", (json.dumps(classes, indent=1) + "\n").encode())
+    write_atomically(folder / f"{name}.classes.json", (json.dumps(classes, indent=1) + "\n").encode())
     path = folder / f"{name}.toml"
     write_atomically(path, specification(folded.architecture, f"{name}.safetensors").encode())
     return path
