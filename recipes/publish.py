@@ -65,7 +65,7 @@ def training(folder: Path, name: str) -> list[str]:
     rows = list(csv.DictReader((folder / "log.csv").open()))
     how = next(line for line in (folder / f"{name}.md").read_text().splitlines() if line.startswith("- **How**"))
     losses = f"KL divergence to the teacher on training crops {float(rows[0]['loss']):.2f} in the first steps, "
-    return [how.removeprefix("- **How**: "), losses + f"{float(rows[-1]['loss']):.2f} in the last"]
+    return [how.removeprefix("- **How**: ").removesuffix("."), losses + f"{float(rows[-1]['loss']):.2f} in the last"]
 
 
 def main() -> None:
