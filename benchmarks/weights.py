@@ -1,9 +1,10 @@
 """What the default weights look like: the first layer's filters, their pairs, and how the training went.
 
-    python benchmarks/weights.py [MODEL...] [--runs FOLDER] [--output FOLDER]
+    python benchmarks/weights.py [MODEL...] [--ica PHOTOGRAPHS] [--runs FOLDER] [--output FOLDER]
 
-Writes filters.MODEL.png for each model, pairing.png, weights.json, and, with --runs (folders named after the models
-that hold a log.csv), training.png.
+Writes filters.MODEL.png for each model, pairing.png and weights.json. With --ica, the photographs that conv1
+started from, the independent components stand beside the filters: what training found there and how far it moved it.
+With --runs (folders named after the models that hold a log.csv), training.png.
 """
 
 from __future__ import annotations
@@ -14,22 +15,27 @@ import json
 from pathlib import Path
 
 import torch
+from torch.nn.functional import cosine_similarity
 
 import reconstruct
 from reconstruct.analysis.pairing import pairing, random_pairing
 from reconstruct.convolution import Convolution, frame
 from reconstruct.images import write_png
 from reconstruct.report.figures import cosine_histograms, filter_grid, training_curves
+from reconstruct.training.distill import unlabelled
+from reconstruct.training.ica import initialise_by_ica
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", default=["crelu_conv1_4", "all_cnn_b"])
+    parser.add_argument("--ica", type=Path)
     parser.add_argument("--runs", type=Path)
     parser.add_argument("--output", type=Path, default=Path("docs/figures"))
     chosen = parser.parse_args()
     found: dict[str, dict[str, float]] = {}
     cosines: dict[str, torch.Tensor] = {}
+    starts: dict[tuple[int, ...], torch.Tensor] = {}
     for name in chosen.models:
         net = reconstruct.load_model(name)
         first = net.layers[0]
@@ -52,6 +58,23 @@ def main() -> None:
             "mean_energy_median": float(mean.median()),
         }
         write_png(filter_grid(weight), chosen.output / f"filters.{name}.png")
+        # Independent components are at most as many as a patch has numbers: smaller kernels started at random.
+        if chosen.ica is None or first.filters > weight[0].numel():
+            continue
+        shape = tuple(weight.shape)
+        if shape not in starts:
+            before = reconstruct.load_model(name, random_weights=0)
+            initialise_by_ica(before, unlabelled(chosen.ica), 0)
+            starts[shape] = before.convolution(first.name).weight
+            cosines[f"independent components {shape}"] = pairing(starts[shape])[1]
+            write_png(filter_grid(starts[shape]), chosen.output / "filters.independent_components.png")
+        # Folding batch normalisation scales a filter, by a negative number too: only its direction counts.
+        moved = cosine_similarity(weight.flatten(1), starts[shape].flatten(1)).abs()
+        found[name] |= {
+            "components_cosine_mean": float(pairing(starts[shape])[1].mean()),
+            "cosine_to_component_median": float(moved.median()),
+            "cosine_to_component_min": float(moved.min()),
+        }
     write_png(cosine_histograms(cosines), chosen.output / "pairing.png")
     if chosen.runs is not None:
         logs = {name: list(csv.DictReader((chosen.runs / name / "log.csv").open())) for name in chosen.models}

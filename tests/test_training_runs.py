@@ -273,8 +273,8 @@ def test_wrong_calls(call: Call, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
     classify = ("classify", data, "--model")
     assert "--crops is 1 or 10" in refused(call, *classify, "convpool_cnn_c", "--crops", 5)
-    assert "convpool_cnn_c has no weights" in refused(call, *classify, "convpool_cnn_c")
-    assert "weights only up to conv9" in refused(call, *classify, "crelu_conv1_4")
+    assert "convpool_cnn_c_avr has no weights" in refused(call, *classify, "convpool_cnn_c_avr")
+    assert "weights only up to conv8" in refused(call, *classify, "convpool_cnn_c")
     assert "no model 'nothing'" in refused(call, *classify, "nothing")
     assert "holds no trained model" in refused(call, *classify, data)
     assert "'train' or 'test'" in refused(call, *classify, "convpool_cnn_c", "--split", "val")
@@ -374,6 +374,9 @@ def test_crops_carry_what_the_teacher_says_of_them(tmp_path: Path, monkeypatch: 
     for changes in ({"seed": 3}, {"side": 25}, {"count": 19}, {"precision": "bfloat16"}, {"mixed": 0.5}):
         with pytest.raises(CallError, match="made otherwise"):
             distill.make_crops(pictures, tmp_path / "whole", teacher=teacher, **(made | changes))
+    (pictures / "0.png").rename(pictures / "first.png")
+    with pytest.raises(CallError, match="made otherwise"):
+        distill.make_crops(pictures, tmp_path / "whole", teacher=teacher, **made)
     with pytest.raises(CallError, match="unknown teacher"):
         distill.load_teacher("resnet")
     (tmp_path / "whole" / "answers.npy").write_bytes(b"nothing")

@@ -13,6 +13,7 @@ distillation: a good teacher is patient and consistent": both networks must see 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -119,6 +120,7 @@ def make_crops(
     paths = picture_paths(photographs)
     how = {
         "pictures": len(paths),
+        "list": _list(photographs, paths),
         "count": count,
         "side": side,
         "seed": seed,
@@ -173,6 +175,12 @@ def mix(crop: numpy.ndarray, other: numpy.ndarray, draw: numpy.random.Generator)
     mixture = crop.copy()
     mixture[:, top : top + tall, left : left + wide] = other[:, top : top + tall, left : left + wide]
     return mixture
+
+
+def _list(photographs: Path, paths: list[Path]) -> str:
+    """A digest of the pictures' names and sizes: as many others are other pictures."""
+    lines = [f"{path.relative_to(photographs)} {path.stat().st_size}" for path in paths]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _open(path: Path) -> numpy.ndarray:
