@@ -43,7 +43,8 @@ def main() -> None:
         size = (net.input_size, net.input_size)
         bounds = frame(Convolution(weight, first.stride, first.padding, size))
         cosines[name] = pairing(weight)[1]
-        cosines[f"random {tuple(weight.shape)}"] = chance = random_pairing(tuple(weight.shape), 0)
+        side = f"{first.kernel} x {first.kernel}"
+        cosines[f"random, {side}"] = chance = random_pairing(tuple(weight.shape), 0)
         # The share of a filter's energy in its mean: none in a band-pass filter.
         mean = weight.mean(dim=(2, 3)).square().sum(1) * first.kernel**2 / weight.square().sum((1, 2, 3))
         found[name] = {
@@ -66,7 +67,7 @@ def main() -> None:
             before = reconstruct.load_model(name, random_weights=0)
             initialise_by_ica(before, unlabelled(chosen.ica), 0)
             starts[shape] = before.convolution(first.name).weight
-            cosines[f"independent components {shape}"] = pairing(starts[shape])[1]
+            cosines[f"components, {side}"] = pairing(starts[shape])[1]
             write_png(filter_grid(starts[shape]), chosen.output / "filters.independent_components.png")
         # Folding batch normalisation scales a filter, by a negative number too: only its direction counts.
         moved = cosine_similarity(weight.flatten(1), starts[shape].flatten(1)).abs()

@@ -27,7 +27,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def net() -> Network:
-    """The default model, conv1 to conv9."""
+    """The default model."""
     return load_model("crelu_conv1_4")
 
 

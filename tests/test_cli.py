@@ -148,8 +148,8 @@ def test_images_of_one_name_do_not_overwrite_each_other(tmp_path: Path) -> None:
     [
         (("--model", "crelu_conv14", "--layer", "conv1"), "did you mean crelu_conv1_4"),
         (("--model", "crelu_conv1_4", "--layer", "conv33"), "did you mean conv3?"),
-        (("--model", "crelu_conv1_4", "--layer", "conv10"), "has no weights for conv10; it has them for conv1,"),
-        (("--model", "all_cnn_b", "--layer", "conv1"), "--random-weights SEED"),
+        (("--model", "convpool_cnn_c", "--layer", "conv9"), "has no weights for conv9; it has them for conv1,"),
+        (("--model", "avr_conv1_4", "--layer", "conv1"), "--random-weights SEED"),
         (("--model", "crelu_conv1_4", "--layer", "conv5", "--method", "linear"), "needs CReLU at and below conv5"),
         (("--model", "crelu_conv1_4", "--layer", "conv1", "--method", "lin"), "did you mean linear"),
         (("--model", "crelu_conv1_4", "--layer", "conv1", "--damping", "some"), "--damping is 'auto' or a number"),

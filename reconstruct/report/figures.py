@@ -99,10 +99,13 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, str]]], agreement: 
 
 def cosine_histograms(found: Mapping[str, torch.Tensor]) -> Image.Image:
     """Histograms of pairing cosines, one panel a set of filters, on one scale."""
-    figure = Figure(figsize=(3.2 * len(found), 2.8), layout="constrained")
-    for axes, (name, cosines) in zip(
-        figure.subplots(1, len(found), sharey=True, squeeze=False)[0], found.items(), strict=True
-    ):
+    columns = min(4, len(found))
+    lines = -(-len(found) // columns)
+    figure = Figure(figsize=(3.2 * columns, 2.8 * lines), layout="constrained")
+    panels = list(figure.subplots(lines, columns, sharey=True, squeeze=False).flat)
+    for axes in panels[len(found) :]:
+        axes.set_axis_off()
+    for axes, (name, cosines) in zip(panels, found.items(), strict=False):
         axes.hist(cosines.tolist(), bins=[-1 + 0.05 * k for k in range(21)], color="#3d6cb9")
         axes.axvline(float(cosines.mean()), color="black", linewidth=1)
         axes.set_title(f"{name}: mean {float(cosines.mean()):.2f}", fontsize=9)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -256,12 +256,13 @@ def _card(net: Network, pictures: Pictures, recipe: Recipe, trained: Trained, se
     """What is known of a run without being told."""
     soft = pictures.targets.ndim == 2
     last = next((row for row in reversed(trained.rows) if row[5] is not None), None)
+    settings = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in asdict(recipe).items() if value != ())
     lines = [
         f"# {net.name}",
         "",
         f"- **Trained on**: {len(pictures):,} pictures, {len(pictures.classes):,} classes"
         + (", from a teacher's answers, without labels." if soft else "."),
-        f"- **How**: {trained.steps:,} steps ({trained.status}); {recipe}; seed {seed}.",
+        f"- **How**: {trained.steps:,} steps ({trained.status}); {settings}; seed {seed}.",
         f"- **Training loss**, mean of the last epoch: {trained.loss:.4g}" + (" (KL divergence)." if soft else "."),
     ]
     if last is not None:
