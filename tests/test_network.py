@@ -259,7 +259,7 @@ def test_a_model_takes_images_of_its_own_size_however_large_the_receptive_field(
 
 
 def test_layer_list(net: Network) -> None:
-    assert layer_list(net, "all") == [f"conv{i}" for i in range(1, 10)]
+    assert layer_list(net, "all") == [f"conv{i}" for i in range(1, 13)]
     assert layer_list(net, "conv3, conv1,conv3") == ["conv3", "conv1"]
     with pytest.raises(CallError, match="no layer"):
         layer_list(net, "pool1")

@@ -62,7 +62,7 @@ PRIOR_WEIGHT = 1e-4
 SHALLOW = 2
 """Rectifications and max-poolings on the way up to which Gauss-Newton takes over: the preconditioner is a mean over
 their signs and switches."""
-SEARCH = 1 / 3
+SEARCH = 1 / 2
 """Share of the budget for L-BFGS before Gauss-Newton takes over."""
 INNER, GROWTH = 8, 1.5
 """Conjugate-gradient iterations of the first Gauss-Newton step, and from each step to the next."""
