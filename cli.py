@@ -269,6 +269,7 @@ def train(
         from reconstruct.training import loop, runs
         from reconstruct.training.data import load_pictures, statistics
         from reconstruct.training.distill import unlabelled
+        from reconstruct.training.ica import LEARNING_RATE
         from reconstruct.zoo import read_architecture
 
         where = _device(device, needs_cupy=False)
@@ -299,6 +300,7 @@ def train(
         "learning_rate": learning_rate,
         "weight_decay": weight_decay,
         "batch_norm": batch_norm,
+        "first_layer": None if ica is None else LEARNING_RATE,
     } | _schedule(schedule)
     chosen = replace(runs.RECIPES[name], **{key: value for key, value in changes.items() if value is not None})
     augment = runs.augmentation_for(architecture, pictures, side=side, resize=resize, shift=shift, flip=flip)

@@ -19,6 +19,8 @@ from reconstruct.training.data import Pictures
 PATCHES = 100_000
 PICTURES = 2_000
 ITERATIONS = 200
+LEARNING_RATE = 0.1
+"""Of the first layer, in units of the others': its filters are there already. Filters that start at random need all."""
 
 
 @torch.no_grad()

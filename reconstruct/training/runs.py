@@ -26,9 +26,7 @@ RECIPES = {
     # Springenberg et al. 2014, section 3.1 and the appendix on ImageNet; Shang et al. 2016 follow them.
     "cifar": Recipe(350, 128, 0.05, weight_decay=1e-3, drops=(200, 250, 300)),
     "imagenet": Recipe(22.5, 64, 0.01, weight_decay=5e-4, drops=(10, 20), batch_norm=True),
-    "distil": Recipe(
-        10, 64, 2e-3, "adamw", weight_decay=0.02, schedule="cosine", warmup=0.2, first_layer=0.1, batch_norm=True
-    ),
+    "distil": Recipe(10, 64, 2e-3, "adamw", weight_decay=0.02, schedule="cosine", warmup=0.2, batch_norm=True),
 }
 """Named recipes. The ImageNet one is in epochs of 1.28 million pictures: 450,000 steps, the rate falling at 200,000."""
 
