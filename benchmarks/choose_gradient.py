@@ -6,8 +6,8 @@
 The first varies one setting of ``reconstruct.inversion.gradient`` after the other, the others held, and prints the mean
 PSNR of each layer; central crops of the photographs cost less and rank the settings alike. The second prints the mean
 PSNR at several budgets with the settings as they are. The images must not be any that a benchmark or a test of this
-project uses; the settings were chosen on Garden and LadyBird (mate-backgrounds 1.26.0, folder nature), baboon and
-fruits (opencv-doc), as the four 131 x 131 windows whose top left corner is pixel (48, 48) of the 227 x 227 photographs.
+project uses; the settings were chosen on four photographs of gcompris-qt-data that recipes/photographs.py holds out
+(PICTURES), as the 131 x 131 windows whose top left corner is pixel (48, 48) of the 227 x 227 photographs.
 """
 
 from __future__ import annotations
