@@ -9,8 +9,8 @@ over x = 255 (image - mean), the grey levels of the paper. Phi are the features;
 
 What differs from the paper gave a higher PSNR (means over four 131 x 131 windows of photographs, 150 evaluations, on
 earlier weights of ``crelu_conv1_4``, conv1's condition number 3,000 where it is 5,600 now). Step, moments and the
-weight of the total variation were chosen anew for those that are shipped: with the earlier choice conv2 has 20.4 dB, not
-28.9, conv3 17.2, not 23.0, conv6 11.0, not 12.5. ``benchmarks/choose_gradient.py`` varies them:
+weight of the total variation were then chosen anew for those that are shipped: with the earlier choice conv2 has 20.4
+dB, not 28.9, conv3 17.2, not 23.0, conv6 11.0, not 12.5. ``benchmarks/choose_gradient.py`` varies them.
 
 - *Adam* (Kingma, Ba 2015) in place of descent with momentum: conv2 35.7, conv4 22.5, conv6 17.2 dB. Nesterov's momentum
   of 0.95, whose step is halved for an image whenever its objective rises, gives 35.3 to 35.8, 20.7 to 21.5 and 17.0;
