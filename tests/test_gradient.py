@@ -70,7 +70,7 @@ def test_gradient_of_total_variation_is_the_laplacian() -> None:
 
 def test_tv_weight_grows_with_the_receptive_field(net: Network) -> None:
     assert tv_weight(net, "conv1") == tv_weight(net, "conv2") == gradient.TV_WEIGHT
-    assert tv_weight(net, "conv5") == pytest.approx(gradient.TV_WEIGHT * (51 / 11) ** 2.5)
+    assert tv_weight(net, "conv5") == pytest.approx(gradient.TV_WEIGHT * (51 / 11) ** gradient.TV_GROWTH)
 
 
 def test_relative_is_finite_where_nothing_is_wanted() -> None:

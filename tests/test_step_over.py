@@ -77,17 +77,17 @@ def test_the_responses_below_come_back(filters: int) -> None:
 
 
 def test_conv4_of_the_trained_model(net: Network, photograph: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ill-conditioned, as trained layers are: deciding signs beats least squares on all features at equal work."""
+    """Ill-conditioned, as trained layers are: deciding signs ends, and exactly, where least squares crawls on."""
     x = photograph[:, :, 60:123, 70:133]
     below = net.responses(x, "conv3")
     responses = net.responses(x, "conv4")
-    found, counts = step_over(net, "conv4", (63, 63), responses, tolerance=1e-6, iterations=150)
-    monkeypatch.setattr("reconstruct.inversion.step_over.FIRST", 150)
-    plain, same = step_over(net, "conv4", (63, 63), responses, tolerance=1e-6, iterations=150)
-    assert counts == same == [150]
+    found, counts = step_over(net, "conv4", (63, 63), responses, tolerance=1e-6, iterations=800)
+    monkeypatch.setattr("reconstruct.inversion.step_over.FIRST", 800)
+    plain, same = step_over(net, "conv4", (63, 63), responses, tolerance=1e-6, iterations=800)
+    assert counts < same == [800]
     error, other = (float((each - below).norm() / below.norm()) for each in (found, plain))
-    assert error < 0.7 * other
-    assert error < 0.01
+    assert error < 0.2 * other
+    assert error < 1e-4
     # A sign that is wrong puts the response at least its own size off.
     wrong = below[found.sign() != below.sign()]
     assert float(wrong.norm() / below.norm()) <= error
