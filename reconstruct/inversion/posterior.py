@@ -13,8 +13,8 @@ w white noise (``prior``). In three stages, of which the network's shapes say wh
    the large responses, e = 0.001 the rest.
 3. *Gauss-Newton* for layers with at most two rectifications or max-poolings below: by then nearly all signs and
    switches are right, and the linear problem that is left is solved by conjugate gradients on the image with the
-   preconditioner (E[J^T J] + shift P^-1 + floor)^-1. Early steps are few, because wrong signs would be fitted; every
-   round takes more.
+   preconditioner (E[J^T J] + shift P^-1 + floor)^-1. Signs that are still wrong act as noise of the residual's size, and
+   |w|^2 weighs accordingly. Early steps are few, because wrong signs would be fitted; every round takes more.
 
 Features after ReLU say z where they are positive and z <= 0 where they are 0: the residual there is max(z, 0). Those of
 AVR say |z|: the residual is taken to the nearer of +-|z|.
@@ -72,7 +72,8 @@ as many responses as the image has numbers, and with fewer."""
 FLOOR = 0.1
 HALVINGS = 6
 NOISE_WEIGHT = 8.0
-"""Of |w|^2 in Gauss-Newton, in units of the noise's variance: the prior's flat spectrum believes in too much detail."""
+"""Of |w|^2 in Gauss-Newton, in units of the noise's variance, or of the residual's where that is more: the prior's flat
+spectrum believes in too much detail."""
 
 STEP_OVER_SHARE = 0.7
 STEP_OVER_NOISE = 1e-4
@@ -345,7 +346,8 @@ class _Problem:
         inner = budget if self.linear else float(INNER)
         while len(live):
             residual, active = self.residual(at.responses, self.target[live])
-            fitted = residual.flatten(1).norm(dim=1) / self.scale[live] <= tolerance
+            misfit = residual.flatten(1).norm(dim=1) / self.scale[live]
+            fitted = misfit <= tolerance
             self._record(state, live, field, used)
             fields[live] = field
             for image in live[fitted].tolist():
@@ -357,18 +359,19 @@ class _Problem:
                 break
             keep = ~fitted
             live, field, at, residual = live[keep], field[keep], at[keep], residual[keep]
+            ridge = self._ridge(live, misfit[keep])
             active = None if active is None else active[keep]
             if not len(live):
                 break
-            change = self._step(live, field, at, residual, active, steps)
+            change = self._step(ridge, field, at, residual, active, steps)
             used += 2 * steps
-            before, target = self._objective(residual, live, field), self.target[live]
+            before, target = self._objective(residual, ridge, field), self.target[live]
             length = torch.ones(len(live), 1, 1, 1, device=field.device)
             for _ in range(HALVINGS + 1):
                 trial = field + length * change
                 reached = self.chain.linearise(self.prior.mean + self.prior.crop(trial))
                 used += 1
-                good = self._objective(self.residual(reached.responses, target)[0], live, trial) <= before
+                good = self._objective(self.residual(reached.responses, target)[0], ridge, trial) <= before
                 if good.all() or used + 1 > budget:
                     break
                 length = torch.where(good.view(-1, 1, 1, 1), length, length / 2)
@@ -384,7 +387,7 @@ class _Problem:
 
     def _step(
         self,
-        live: torch.Tensor,
+        ridge: torch.Tensor | None,
         field: torch.Tensor,
         at: Linearised,
         residual: torch.Tensor,
@@ -392,29 +395,31 @@ class _Problem:
         steps: int,
     ) -> torch.Tensor:
         """The Gauss-Newton step, by this many conjugate-gradient iterations."""
-        ridge = self._ridge(live)
-
         def pull(responses: torch.Tensor) -> torch.Tensor:
             return self.prior.extend(self.chain.transposed(at, responses if active is None else responses * active))
 
         def normal(values: torch.Tensor) -> torch.Tensor:
             curved = pull(self.chain.product(at, self.prior.crop(values)))
-            if self.noise:
+            if ridge is not None:
                 curved = curved + ridge * self.prior.whiten_adjoint(self.prior.whiten(values))
             return curved
 
         right = pull(residual)
-        if self.noise:
+        if ridge is not None:
             right = right - ridge * self.prior.whiten_adjoint(self.prior.whiten(field))
         return conjugate_gradients(normal, right, self.precondition, steps)
 
-    def _ridge(self, live: torch.Tensor) -> torch.Tensor:
-        return NOISE_WEIGHT * self.noise**2 * self.power[live]
+    def _ridge(self, live: torch.Tensor, misfit: torch.Tensor) -> torch.Tensor | None:
+        """Of |w|^2. Signs that are still wrong disturb the linear problem as noise of the residual's size would."""
+        if self.linear and not self.noise:
+            return None
+        level = torch.full_like(misfit, self.noise) if self.linear else misfit.clamp_min(self.noise)
+        return NOISE_WEIGHT * level.square().view(-1, 1, 1, 1) * self.power[live]
 
-    def _objective(self, residual: torch.Tensor, live: torch.Tensor, field: torch.Tensor) -> torch.Tensor:
+    def _objective(self, residual: torch.Tensor, ridge: torch.Tensor | None, field: torch.Tensor) -> torch.Tensor:
         value = residual.square().flatten(1).sum(1)
-        if self.noise:
-            value = value + (self._ridge(live) * self.prior.whiten(field).square()).flatten(1).sum(1)
+        if ridge is not None:
+            value = value + (ridge * self.prior.whiten(field).square()).flatten(1).sum(1)
         return value
 
     def _record(self, state: _Images, live: torch.Tensor, field: torch.Tensor, used: float) -> None:
