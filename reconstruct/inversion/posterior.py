@@ -13,8 +13,8 @@ w white noise (``prior``). In three stages, of which the network's shapes say wh
    the large responses, e = 0.001 the rest.
 3. *Gauss-Newton* for layers with at most two rectifications or max-poolings below: by then nearly all signs and
    switches are right, and the linear problem that is left is solved by conjugate gradients on the image with the
-   preconditioner (E[J^T J] + shift P^-1 + floor)^-1. Signs that are still wrong act as noise of the residual's size, and
-   |w|^2 weighs accordingly. Early steps are few, because wrong signs would be fitted; every round takes more.
+   preconditioner (E[J^T J] + shift P^-1 + floor)^-1. Signs that are still wrong act as noise of the residual's size,
+   and |w|^2 weighs accordingly. Early steps are few, because wrong signs would be fitted; every round takes more.
 
 Features after ReLU say z where they are positive and z <= 0 where they are 0: the residual there is max(z, 0). Those of
 AVR say |z|: the residual is taken to the nearer of +-|z|.
@@ -395,6 +395,7 @@ class _Problem:
         steps: int,
     ) -> torch.Tensor:
         """The Gauss-Newton step, by this many conjugate-gradient iterations."""
+
         def pull(responses: torch.Tensor) -> torch.Tensor:
             return self.prior.extend(self.chain.transposed(at, responses if active is None else responses * active))
 
