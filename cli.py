@@ -217,6 +217,9 @@ def train(
     batch_size: Annotated[int | None, typer.Option(help="Pictures a step, of all processes together.")] = None,
     optimizer: Annotated[str | None, typer.Option(help="sgd, adam or adamw.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="At its highest.")] = None,
+    first_layer: Annotated[
+        float | None, typer.Option(help="The first layer's learning rate, in units of the others'; 0.1 with --ica.")
+    ] = None,
     weight_decay: Annotated[float | None, typer.Option(help="Of the weights, not the biases.")] = None,
     schedule: Annotated[str | None, typer.Option(help="cosine, or epochs where the rate falls: 200,250,300.")] = None,
     batch_norm: Annotated[bool | None, typer.Option(help="Batch normalisation while training.")] = None,
@@ -300,7 +303,7 @@ def train(
         "learning_rate": learning_rate,
         "weight_decay": weight_decay,
         "batch_norm": batch_norm,
-        "first_layer": None if ica is None else LEARNING_RATE,
+        "first_layer": LEARNING_RATE if first_layer is None and ica is not None else first_layer,
     } | _schedule(schedule)
     chosen = replace(runs.RECIPES[name], **{key: value for key, value in changes.items() if value is not None})
     augment = runs.augmentation_for(architecture, pictures, side=side, resize=resize, shift=shift, flip=flip)

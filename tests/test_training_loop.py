@@ -452,6 +452,7 @@ def test_two_processes_are_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ({"epochs": 0.0}, "epochs is a finite number above 0, not 0"),
         ({"learning_rate": -1.0}, "learning rate is a finite number, 0 or above, not -1"),
         ({"learning_rate": math.nan}, "learning rate is"),
+        ({"first_layer": -0.1}, "first layer's rate is a finite number, 0 or above"),
         ({"weight_decay": -0.1}, "weight decay is a finite number, 0 or above"),
         ({"schedule": "linear"}, "schedule is 'steps' or 'cosine', not 'linear'"),
     ],

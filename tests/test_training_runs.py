@@ -136,6 +136,24 @@ def test_a_data_set_shaped_as_cifar_the_whole_way(call: Call, tmp_path: Path) ->
     assert bound > 60
 
 
+def test_the_first_layer_has_a_rate_of_its_own(call: Call, tmp_path: Path) -> None:
+    """Without weight decay a layer whose rate is 0 stays what it was, in units of the others' rate as in a recipe."""
+    data, moved = write_cifar(tmp_path / "cifar"), {}
+    (tmp_path / "net.toml").write_text(CIFAR)
+    start = reconstruct.load_model(str(tmp_path / "net.toml"), random_weights=0)
+    for factor in (0, 1):
+        out = tmp_path / f"factor{factor}"
+        status, _, said = call(
+            "train", tmp_path / "net.toml", data, "--output", out, "--epochs", 1, "--batch-size", 20,
+            "--first-layer", factor,
+        )  # fmt: skip
+        assert status == 0, said
+        net = reconstruct.load_model(str(out / "net.toml"))
+        for layer in ("conv1", "conv2"):
+            moved[layer, factor] = not torch.equal(net.convolution(layer).weight, start.convolution(layer).weight)
+    assert moved == {("conv1", 0): False, ("conv2", 0): True, ("conv1", 1): True, ("conv2", 1): True}
+
+
 def test_a_data_set_shaped_as_imagenet_the_whole_way(call: Call, tmp_path: Path) -> None:
     """Class folders of pictures of several sizes, read by a worker; batch normalisation by the default recipe."""
     data, out = tmp_path / "data", tmp_path / "out"

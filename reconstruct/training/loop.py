@@ -70,7 +70,12 @@ class Recipe:
     def __post_init__(self) -> None:
         if not 0 < self.epochs < math.inf:
             raise CallError(f"epochs is a finite number above 0, not {self.epochs:g}")
-        rates = {"learning rate": self.learning_rate, "weight decay": self.weight_decay, "warm-up": self.warmup}
+        rates = {
+            "learning rate": self.learning_rate,
+            "the first layer's rate": self.first_layer,
+            "weight decay": self.weight_decay,
+            "warm-up": self.warmup,
+        }
         for name, value in rates.items():
             if not 0 <= value < math.inf:
                 raise CallError(f"{name} is a finite number, 0 or above, not {value:g}")
