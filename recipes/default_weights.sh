@@ -26,7 +26,7 @@ train() {  # MODEL and options; crops and answers are made by the first call and
 large=(--side 112 --epochs 8 --ica "$folder/photographs/train")
 train crelu_conv1_4 "${large[@]}"
 train all_cnn_b "${large[@]}"
-small=(--side 32 --resize 36 --epochs 1.5 --no-dropout)
+small=(--side 32 --resize 36 --epochs 4 --first-layer 20 --no-dropout)
 train convpool_cnn_c_crelu "${small[@]}"
 train convpool_cnn_c "${small[@]}"
 
