@@ -16,7 +16,7 @@ table.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch.nn.functional import conv2d, pad
@@ -98,7 +98,9 @@ def region_bounds(
     signs = (1, -1) if layer.activation == "crelu" else (1,)
     switches = [windows.switches(sign * (linear + shift)) for sign in signs]
     # Selected: the rectified maximum is not zero.
-    active = torch.cat([windows.gather(sign * (linear + shift), at) > 0 for sign, at in zip(signs, switches)], 1)
+    active = torch.cat(
+        [windows.gather(sign * (linear + shift), at) > 0 for sign, at in zip(signs, switches, strict=True)], 1
+    )
     places = torch.cat(switches, 1)
     known = torch.where(active, torch.cat([windows.gather(linear, at) for at in switches], 1), 0)
     origin = [torch.arange(side, device=inputs.device) * pool.stride - pool.padding for side in windows.grid]
@@ -115,8 +117,7 @@ def region_bounds(
     given = [listed(each) for each in (known, active, rows, columns)]
     step = max(1, CHUNK // len(filters) ** 2)
     parts = [
-        _bounds(table, filters, pool.kernel, *part)
-        for part in zip(*(each.split(step) for each in given), strict=True)
+        _bounds(table, filters, pool.kernel, *part) for part in zip(*(each.split(step) for each in given), strict=True)
     ]
     largest, smallest, projected, modelled, measured = (torch.cat(each) for each in zip(*parts, strict=True))
     norm = energy.flatten()
@@ -154,9 +155,12 @@ def _energy(
     """|x|^2 of every region, N x h x w: sums of what some position of the region sees, and nothing else."""
     step, side = pool.stride * layer.stride, (pool.kernel - 1) * layer.stride + layer.kernel
     before = pool.padding * layer.stride + layer.padding
-    seen = [min(s, (g - 1) * layer.stride - layer.padding + layer.kernel) for s, g in zip(inputs.shape[2:], grid)]
+    seen = [
+        min(s, (g - 1) * layer.stride - layer.padding + layer.kernel)
+        for s, g in zip(inputs.shape[2:], grid, strict=True)
+    ]
     squares = inputs.square().sum(1, keepdim=True)[:, :, : seen[0], : seen[1]]
-    after = [max(0, (count - 1) * step + side - before - each) for count, each in zip(regions, seen)]
+    after = [max(0, (count - 1) * step + side - before - each) for count, each in zip(regions, seen, strict=True)]
     padded = pad(squares, (before, after[1], before, after[0]))
     sums = conv2d(padded, padded.new_ones(1, 1, side, side), stride=step)
     return sums[:, 0, : regions[0], : regions[1]]
@@ -193,7 +197,7 @@ def _bounds(
 
 
 def _solve(gram: torch.Tensor, known: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Largest and smallest non-zero eigenvalue, NaN if all are zero, and m^T G^+ m: the norm of a projection squared."""
+    """Largest and smallest non-zero eigenvalue (NaN: all are zero) and m^T G^+ m, a squared projection."""
     values, vectors = torch.linalg.eigh(gram)
     largest = values[:, -1]
     kept = values > ZERO * largest.unsqueeze(1)

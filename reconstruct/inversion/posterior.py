@@ -24,8 +24,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -43,8 +42,9 @@ from reconstruct.covariance import (
 from reconstruct.inversion.inverted import Inverted, Watch
 from reconstruct.inversion.step_over import step_over, steps_over
 from reconstruct.jacobian import Chain, Linearised, multiplications
-from reconstruct.network import Network, Size
+from reconstruct.network import Layer, Network, Size
 from reconstruct.optimise import conjugate_gradients, lbfgs
+from reconstruct.pooling import Box
 from reconstruct.prior import Prior
 from reconstruct.solvers import cgls
 
@@ -79,7 +79,28 @@ STEP_OVER_SHARE = 0.7
 STEP_OVER_NOISE = 1e-4
 """Above this noise a layer is not stepped over: exact recovery would amplify the noise."""
 
-Known = Literal["responses", "relu", "avr"]
+
+@dataclass(frozen=True)
+class _Modulus:
+    """AVR's |z|, N x K x h x w: z is one of two."""
+
+    values: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, chosen: torch.Tensor) -> _Modulus:
+        return _Modulus(self.values[chosen])
+
+    def norm(self) -> torch.Tensor:
+        return self.values.flatten(1).norm(dim=1)
+
+    def residual(self, responses: torch.Tensor) -> tuple[torch.Tensor, None]:
+        """To the nearer of the two."""
+        return torch.where(responses >= 0, self.values, -self.values) - responses, None
+
+
+Known = Box | _Modulus
 
 
 @dataclass
@@ -117,31 +138,23 @@ def invert_map(
     """
     tolerance = max(TOLERANCE if tolerance is None else tolerance, noise)
     budget = BUDGET if budget is None else budget
-    last = net.layer(layer)
-    known: Known = "responses"
-    if is_invertible(last.activation, last.slope):
-        target = linear_responses(features.float(), last.activation, last.slope)
-    else:
-        target = features.float().clamp_min(0)
-        known = "avr" if last.activation == "avr" else "relu"
+    known = _known(features.float(), net.layer(layer))
     work = multiplications(net, layer, size)
-    passes, iterations = [0.0] * len(target), [0] * len(target)
+    passes, iterations = [0.0] * len(known), [0] * len(known)
     with arrays.using(features.device):
-        while known == "responses" and noise <= STEP_OVER_NOISE and steps_over(net, layer, size):
+        while isinstance(known, Box) and known.exact and noise <= STEP_OVER_NOISE and steps_over(net, layer, size):
             share = 2 * work[layer] / sum(work.values())
             steps = int(STEP_OVER_SHARE * budget / share)
             if steps < 1:
                 break
-            target, counts = step_over(net, layer, size, target, tolerance=0.01 * tolerance, iterations=steps)
+            target, counts = step_over(net, layer, size, known.upper, tolerance=0.01 * tolerance, iterations=steps)
+            known = Box(target, target)
             passes = [spent + share * count for spent, count in zip(passes, counts, strict=True)]
             iterations = [each + count for each, count in zip(iterations, counts, strict=True)]
             layer = net.chain(layer)[-2].name
         # A forward pass of what is left, in forward passes of the layer that was asked for.
         unit = sum(multiplications(net, layer, size).values()) / sum(work.values())
         allowed = (budget - max(passes, default=0.0)) / unit
-        began = time.perf_counter()
-        problem = _Problem(net, layer, size, target, known, noise)
-        seconds = time.perf_counter() - began
         report = None
         if watch is not None:
             spent = max(passes, default=0.0)
@@ -149,15 +162,46 @@ def invert_map(
             def report(done: float, images: torch.Tensor) -> None:
                 watch(spent + unit * done, images)
 
-        found = problem.solve(tolerance, allowed, report)
-    return Inverted(
-        found.images,
-        found.status,
-        [before + after for before, after in zip(iterations, found.iterations, strict=True)],
-        [before + unit * after for before, after in zip(passes, found.passes, strict=True)],
-        seconds,
-        unit * problem.prepare_passes,
+        found = invert_known(net, known, layer, size, tolerance=tolerance, budget=allowed, noise=noise, watch=report)
+    return replace(
+        found,
+        iterations=[before + after for before, after in zip(iterations, found.iterations, strict=True)],
+        forward_passes=[before + unit * after for before, after in zip(passes, found.forward_passes, strict=True)],
+        prepare_passes=unit * found.prepare_passes,
     )
+
+
+def invert_known(
+    net: Network,
+    known: Known,
+    layer: str,
+    size: Size,
+    *,
+    tolerance: float = TOLERANCE,
+    budget: float = BUDGET,
+    noise: float = 0.0,
+    watch: Watch | None = None,
+) -> Inverted:
+    """Images, N x 3 x H x W, from what is known of a layer's linear responses, or of what a max-pooling gives.
+
+    Arguments as of ``invert_map``, whose last two stages this is.
+    """
+    began = time.perf_counter()
+    problem = _Problem(net, layer, size, known, noise)
+    seconds = time.perf_counter() - began
+    found = problem.solve(tolerance, budget, watch)
+    return Inverted(found.images, found.status, found.iterations, found.passes, seconds, problem.prepare_passes)
+
+
+def _known(features: torch.Tensor, last: Layer) -> Known:
+    """What a layer's features say of its responses."""
+    if is_invertible(last.activation, last.slope):
+        responses = linear_responses(features, last.activation, last.slope)
+        return Box(responses, responses)
+    rectified = features.clamp_min(0)
+    if last.activation == "avr":
+        return _Modulus(rectified)
+    return Box(torch.where(rectified > 0, rectified, -torch.inf), rectified)
 
 
 def _open(state: _Images) -> list[int]:
@@ -181,21 +225,22 @@ class _Field:
 
 
 class _Problem:
-    """Images whose responses (or features) at a layer are ``target``: prepared, then solved."""
+    """Images of whose responses at a layer something is known: prepared, then solved."""
 
-    def __init__(self, net: Network, layer: str, size: Size, target: torch.Tensor, known: Known, noise: float) -> None:
+    def __init__(self, net: Network, layer: str, size: Size, known: Known, noise: float) -> None:
         self.net, self.layer = net, layer
-        self.target, self.known, self.noise = target, known, noise
+        self.known, self.noise = known, noise
         self.chain = Chain(net, layer, size)
         self.step = net.layers[0].stride
-        self.prior = Prior(size, len(net.architecture.mean), step=self.step, device=target.device)
-        self.scale = target.flatten(1).norm(dim=1)
+        self.prior = Prior(size, len(net.architecture.mean), step=self.step, device=net.mean.device)
+        self.scale = known.norm()
         self.scale = torch.where(self.scale > 0, self.scale, 1)
         # Mean squared response, of which the noise is a share.
-        self.power = (self.scale.square() / max(1, target[0].numel() if len(target) else 1)).view(-1, 1, 1, 1)
+        numbers = self.chain.filters * self.chain.grid[0] * self.chain.grid[1]
+        self.power = (self.scale.square() / numbers).view(-1, 1, 1, 1)
         # Every layer below is one, and a max-pooling is one itself.
         bends = len(self.chain.layers) - self.chain.layers[-1].has_weights
-        self.linear = bends == 0 and known == "responses"
+        self.linear = bends == 0 and isinstance(known, Box) and known.exact
         self.shallow = bends <= SHALLOW
         self.multiplications = sum(multiplications(net, layer, size).values())
         self.prepare_passes = 0.0
@@ -231,18 +276,9 @@ class _Problem:
         """Forward passes that inverting these costs: some n^3 complex multiplications, of four real ones, a matrix."""
         return 4.0 * matrices.shape[0] * matrices.shape[1] * matrices.shape[2] ** 3 / self.multiplications
 
-    def residual(self, responses: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """What is left to explain, and (None: everywhere) where it changes with the responses."""
-        if self.known == "relu":
-            active = (target > 0) | (responses > 0)
-            return torch.where(active, target - responses, 0), active.float()
-        if self.known == "avr":
-            return torch.where(responses >= 0, target, -target) - responses, None
-        return target - responses, None
-
     def solve(self, tolerance: float, budget: float, watch: Watch | None) -> _Images:
-        count = len(self.target)
-        white = self.target.new_zeros(count, *self.prior.shape)
+        count = len(self.known)
+        white = self.prior.mean.new_zeros(count, *self.prior.shape)
         state = _Images(self.prior.image(white), ["budget"] * count, [0] * count, [0.0] * count)
         if not count:
             return state
@@ -265,7 +301,7 @@ class _Problem:
         """A first layer: one linear problem."""
         at = self.chain.linearise(self.prior.mean.expand(1, *self.prior.shape[:1], *self.prior.size))
         operator = _Field(self, at)
-        right = self.target - at.responses
+        right, _ = self.known.residual(at.responses)
         found = cgls(
             operator,
             arrays.from_torch(right),
@@ -309,7 +345,7 @@ class _Problem:
                 chosen = live[images]
                 pictures = self.prior.image(points)
                 at = self.chain.linearise(pictures)
-                residual, active = self.residual(at.responses, self.target[chosen])
+                residual, active = self.known[chosen].residual(at.responses)
                 weighted = weigh(residual)
                 ridge = PRIOR_WEIGHT + self.noise**2 * self.power[chosen] / self.typical
                 value = 0.5 * (residual * weighted).flatten(1).sum(1)
@@ -345,7 +381,7 @@ class _Problem:
         # A linear problem is one solve.
         inner = budget if self.linear else float(INNER)
         while len(live):
-            residual, active = self.residual(at.responses, self.target[live])
+            residual, active = self.known[live].residual(at.responses)
             misfit = residual.flatten(1).norm(dim=1) / self.scale[live]
             fitted = misfit <= tolerance
             self._record(state, live, field, used)
@@ -365,13 +401,13 @@ class _Problem:
                 break
             change = self._step(ridge, field, at, residual, active, steps)
             used += 2 * steps
-            before, target = self._objective(residual, ridge, field), self.target[live]
+            before, known = self._objective(residual, ridge, field), self.known[live]
             length = torch.ones(len(live), 1, 1, 1, device=field.device)
             for _ in range(HALVINGS + 1):
                 trial = field + length * change
                 reached = self.chain.linearise(self.prior.mean + self.prior.crop(trial))
                 used += 1
-                good = self._objective(self.residual(reached.responses, target)[0], ridge, trial) <= before
+                good = self._objective(known.residual(reached.responses)[0], ridge, trial) <= before
                 if good.all() or used + 1 > budget:
                     break
                 length = torch.where(good.view(-1, 1, 1, 1), length, length / 2)
