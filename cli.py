@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from reconstruct.network import Network
     from reconstruct.report.figures import Panel
 
-COMMANDS = ("invert", "models", "train", "classify")
+COMMANDS = ("invert", "models", "bounds", "train", "classify")
 HELD_OUT_CROPS = 2_000
 BATCH_PIXELS = 450_000
 """Of the images inverted together: eight of 227 x 227."""
@@ -200,6 +200,62 @@ def models(
         _model_table(listed)
     else:
         _layer_table(described)
+
+
+@app.command()
+def bounds(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures to pool the features of.")],
+    model: Annotated[str, typer.Option(help="A name in the zoo, or the path of a TOML specification.")],
+    layer: Annotated[str, typer.Option(help="A max-pooling; with --pool a convolution.")],
+    pool: Annotated[
+        str | None, typer.Option(metavar="K/S", help="Bound the convolution as if pooled: kernel and stride.")
+    ] = None,
+    size: Annotated[int | None, typer.Option(help="Side of the centred square, in pixels.", min=1)] = None,
+    native: Annotated[bool, typer.Option("--native", help="Never resize; trim to what the strides cover.")] = False,
+    budget: Annotated[float | None, typer.Option(help="Work of each reconstruction, in forward passes.")] = None,
+    random_weights: Annotated[
+        int | None, typer.Option(metavar="SEED", help="Random weights instead of a file.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    output: Annotated[Path, typer.Option(help="Folder for what is written.")] = Path(),
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON array on standard output.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the random filters.", min=0)] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No table, no progress.")] = False,
+) -> None:
+    """What max-pooling leaves: each region's error with bounds that are proved, and the image rebuilt from it.
+
+    Writes, for each image, STEM.MODEL.LAYER.bounds.png, and STEM.MODEL.LAYER.KNOWN.png of what was rebuilt.
+    """
+    if size is not None and native:
+        raise CallError("--size resizes and --native never does: give one of them")
+    with _busy("loading", quiet or as_json):
+        from reconstruct.network import pooled_layer, with_pool
+        from reconstruct.zoo import load_model
+
+        net = load_model(model, random_weights=random_weights, device=_device(device, needs_cupy=False))
+        if pool is not None:
+            kernel, stride = _pooling(pool)
+            net = with_pool(net, layer, kernel, stride)
+            layer = net.layer_names[-1]
+        pooled_layer(net, layer)
+    records: list[dict[str, Any]] = []
+    failures = 0
+    with _progress(len(images), quiet or as_json, "bounding") as advance:
+        for batch in _batches(images, net, [layer], size, native, quiet):
+            if isinstance(batch, ImageError):
+                failures += 1
+                notes.print(f"reconstruct: {batch}", soft_wrap=True, markup=False)
+                continue
+            for item in batch:
+                records.append(_bounded(net, layer, item, budget, seed, output))
+                advance(1)
+    if as_json:
+        print(json.dumps([_strict(record) for record in records], indent=2, allow_nan=False))
+    elif not quiet and records:
+        _bounds_table(records)
+        printed.print(f"figure: {', '.join(record['figure'] for record in records)}", soft_wrap=True, markup=False)
+    if failures:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -559,6 +615,52 @@ def _reconstruct(
     return [record for own in records for record in own]
 
 
+def _pooling(value: str) -> tuple[int, int]:
+    """Kernel and stride of ``3/2``."""
+    try:
+        kernel, stride = (int(part) for part in value.split("/"))
+    except ValueError:
+        raise CallError(f"--pool is a kernel and a stride, as 3/2, not '{value}'") from None
+    return kernel, stride
+
+
+def _bounded(net: Network, layer: str, item: Item, budget: float | None, seed: int, output: Path) -> dict[str, Any]:
+    """The bounds on one image, what was rebuilt of it, and the figure of both."""
+    from reconstruct.bounds import layer_bounds
+    from reconstruct.images import save_image, write_png
+    from reconstruct.inversion.pooled import rebuild
+    from reconstruct.metrics import quality
+    from reconstruct.report.figures import Panel, pooling_bounds
+
+    image = item.picture[None].to(net.mean.device)
+    trained, random = (layer_bounds(net, image, layer, random=each) for each in (None, seed))
+    panels, rebuilt = [], {}
+    for known, found in rebuild(net, image, layer, budget=budget):
+        judged = quality(image, found.images)
+        target = output / f"{item.stem}.{net.name}.{layer}.{known}.png"
+        save_image(found.images[0], target)
+        rebuilt[known] = {
+            "psnr": judged.psnr[0],
+            "ssim": judged.ssim[0],
+            "status": found.status[0],
+            "forward_passes": found.forward_passes[0],
+            "output": str(target),
+        }
+        panels.append(Panel(found.images[0], known, f"{judged.psnr[0]:.1f} dB, SSIM {judged.ssim[0]:.3f}"))
+    figure = output / f"{item.stem}.{net.name}.{layer}.bounds.png"
+    write_png(pooling_bounds(trained, random, Panel(item.picture, "original", item.stem), panels), figure)
+    return {
+        "image": item.name,
+        "model": net.name,
+        "layer": layer,
+        **trained.summary(),
+        "random_filters": random.summary(),
+        "rebuilt": rebuilt,
+        "device": str(image.device),
+        "figure": str(figure),
+    }
+
+
 def _strict(record: dict[str, Any]) -> dict[str, Any]:
     """JSON has no infinity: the PSNR of a perfect image is null."""
     return {
@@ -707,6 +809,40 @@ def _table(records: list[dict[str, Any]]) -> None:
             record["status"],
         )
     printed.print(table)
+
+
+def _bounds_table(records: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("image", overflow="fold")
+    for heading in ("ratio", "random", "error", "bound", "model", "violations", "regions"):
+        table.add_column(heading, justify="right")
+    for known in records[0]["rebuilt"]:
+        table.add_column(f"{known} dB", justify="right")
+    for record in records:
+        random = record["random_filters"]
+        table.add_row(
+            Path(record["image"]).name,
+            *(
+                _mean(of[name])
+                for of, name in (
+                    (record, "reconstruction_ratio"),
+                    (random, "reconstruction_ratio"),
+                    (record, "relative_error"),
+                    (record, "bound_measured"),
+                    (record, "bound_model"),
+                )
+            ),
+            str(record["violations"] + random["violations"]),
+            str(record["regions"]),
+            *(f"{each['psnr']:.1f}" for each in record["rebuilt"].values()),
+        )
+    printed.print(table)
+
+
+def _mean(found: dict[str, float | None]) -> str:
+    return "-" if found["mean"] is None else f"{found['mean']:.3f}"
 
 
 def _model_table(listed: list[dict[str, Any]]) -> None:

@@ -16,13 +16,15 @@ table.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.nn.functional import conv2d, pad
 
 from reconstruct.errors import CallError
-from reconstruct.network import Layer
+from reconstruct.network import Layer, Network, pooled_layer
 from reconstruct.pooling import MaxPool
 
 ZERO = torch.finfo(torch.float64).eps ** (2 / 3)
@@ -70,6 +72,29 @@ class Regions:
     def empty(self) -> int:
         """Regions whose input is zero."""
         return int(self.relative_error.isnan().sum())
+
+    def summary(self) -> dict[str, Any]:
+        """Mean and worst of each number over the regions that have it (None: none has), and the counts."""
+        found: dict[str, Any] = {}
+        for name, worst in _WORST.items():
+            values = getattr(self, name)
+            values = values[~values.isnan()]
+            some = len(values) > 0
+            found[name] = {
+                "mean": float(values.mean()) if some else None,
+                "worst": float(worst(values)) if some else None,
+            }
+        return found | {"violations": self.violations, "regions": self.relative_error.numel(), "empty": self.empty}
+
+
+_WORST: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "reconstruction_ratio": torch.amin,
+    "relative_error": torch.amax,
+    "bound_measured": torch.amax,
+    "bound_model": torch.amax,
+    "lambda_min": torch.amin,
+    "lambda_max": torch.amax,
+}
 
 
 def region_bounds(
@@ -132,6 +157,24 @@ def region_bounds(
         "selected": given[1].sum(1).double(),
     }
     return Regions(**{name: values.view(len(inputs), *windows.grid) for name, values in found.items()})
+
+
+def layer_bounds(net: Network, images: torch.Tensor, pool: str, *, random: int | None = None) -> Regions:
+    """``region_bounds`` of a network's max-pooling ``pool`` on images N x 3 x H x W in [0, 1].
+
+    random : a seed: with ``random_filters`` in place of the convolution's, and no bias.
+
+    Raises
+    ------
+    CallError : ``pool`` is not a max-pooling of a convolution's features; an activation without bounds.
+    """
+    layer, last = pooled_layer(net, pool)
+    below = net.chain(layer.name)
+    inputs = net.features(images, below[-2].name) if len(below) > 1 else (images - net.mean) / net.std
+    convolution = net.convolution(layer.name)
+    if random is None:
+        return region_bounds(inputs, convolution.weight, convolution.bias, layer, last)
+    return region_bounds(inputs, random_filters(convolution.weight, random), None, layer, last)
 
 
 def random_filters(weight: torch.Tensor, seed: int) -> torch.Tensor:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -356,6 +357,42 @@ def randomise(net: Network, seed: int) -> Network:
         convolution.weight.copy_(weights)
         convolution.bias.zero_()
     return net
+
+
+def pooled_layer(net: Network, pool: str) -> tuple[Layer, Layer]:
+    """A convolution and the max-pooling of its features that is asked for.
+
+    Raises
+    ------
+    CallError : the layer is not a max-pooling, or not right above a convolution.
+    """
+    chain = net.chain(pool)
+    if chain[-1].kind != "max_pool" or not chain[-2].has_weights:
+        pools = [upper.name for lower, upper in pairwise(net.layers) if upper.kind == "max_pool" and lower.has_weights]
+        has = f"it has {', '.join(pools)}" if pools else "it has none"
+        raise CallError(f"{pool} of {net.name} is not a max-pooling of a convolution's features; {has}")
+    return chain[-2], chain[-1]
+
+
+def with_pool(net: Network, layer: str, kernel: int, stride: int) -> Network:
+    """The network up to a convolution, then a max-pooling of its features, ``LAYER_pool``; weights are shared.
+
+    Raises
+    ------
+    CallError : a layer without weights, or sizes below 1.
+    """
+    chain = net.chain(layer)
+    if not chain[-1].has_weights:
+        raise CallError(f"{layer} is a pooling itself: name the convolution whose features are to be pooled")
+    if min(kernel, stride) < 1:
+        raise CallError(f"a pooling's kernel and stride are at least 1, not {kernel} and {stride}")
+    pool = Layer(f"{layer}_pool", kernel=kernel, stride=stride, kind="max_pool")
+    pooled = Network(replace(net.architecture, layers=(*chain, pool))).to(net.mean.device)
+    for each in chain:
+        if each.has_weights:
+            pooled.add_module(each.name, net.convolution(each.name))
+    pooled.training = net.training
+    return pooled
 
 
 def layer_list(net: Network, wanted: str | Iterable[str]) -> list[str]:

@@ -71,6 +71,32 @@ class MaxPool:
         first = layer.padding
         return least[:, :, first : first + self.size[0], first : first + self.size[1]]
 
+    def centres(self, features: torch.Tensor) -> torch.Tensor:
+        """The position in the middle of each window, at most the input's border, for features N x C x h x w: int64."""
+        layer = self.layer
+        rows, columns = (
+            (torch.arange(count, device=features.device) * layer.stride - layer.padding + layer.kernel // 2).clamp(
+                0, side - 1
+            )
+            for count, side in zip(self.grid, self.size, strict=True)
+        )
+        return (rows.view(-1, 1) * self.size[1] + columns).expand(features.shape)
+
+    def check(self, switches: torch.Tensor, features: torch.Tensor) -> None:
+        """Refuse switches that are not one position of its window for each feature. Not on a torus."""
+        if switches.shape != features.shape or switches.dtype != torch.int64:
+            shape = " x ".join(map(str, switches.shape))
+            raise CallError(
+                f"switches are int64, one a feature ({' x '.join(map(str, features.shape))}); these are {shape}, "
+                f"{switches.dtype}"
+            )
+        layer = self.layer
+        for side, places, dim in ((0, switches // self.size[1], 2), (1, switches % self.size[1], 3)):
+            first = torch.arange(self.grid[side], device=places.device) * layer.stride - layer.padding
+            within = places - first.view(-1, *[1] * (3 - dim))
+            if ((within < 0) | (within >= layer.kernel) | (places < 0) | (places >= self.size[side])).any():
+                raise CallError(f"a switch of {layer.name} lies outside its window")
+
     def gather(self, values: torch.Tensor, switches: torch.Tensor) -> torch.Tensor:
         """The values at the switches: N x C x H x W to N x C x h x w."""
         return values.flatten(2).gather(2, switches.flatten(2)).unflatten(2, self.grid)

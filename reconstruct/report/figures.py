@@ -10,6 +10,7 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
+from reconstruct.bounds import Regions
 from reconstruct.images import to_pixels
 
 DPI = 100
@@ -51,8 +52,15 @@ def comparison(original: Panel, rows: Sequence[Sequence[Panel]]) -> Image.Image:
             caption_top = 1 - (top + height * scale + 4) / full_height
             caption_low = caption_top - 18 / full_height
             figure.text(centre, caption_top, panel.title, ha="center", va="top", fontsize=9, weight="bold")
-            figure.text(centre, caption_low, panel.detail, ha="center", va="top", fontsize=8.5, color="#333333")
+            detail = _fitting(panel.detail, width * scale)
+            figure.text(centre, caption_low, detail, ha="center", va="top", fontsize=8.5, color="#333333")
     return _drawn(figure)
+
+
+def _fitting(text: str, pixels: int) -> str:
+    """A caption as it fits below a picture: the middle of a longer one is left out."""
+    most = max(8, pixels // 6)
+    return text if len(text) <= most else f"{text[: most // 2 - 1]}...{text[2 - most + most // 2 :]}"
 
 
 def filter_grid(filters: torch.Tensor, columns: int = 16, scale: int = 5) -> Image.Image:
@@ -111,6 +119,45 @@ def cosine_histograms(found: Mapping[str, torch.Tensor]) -> Image.Image:
         axes.set_title(f"{name}: mean {float(cosines.mean()):.2f}", fontsize=9)
         axes.set_xlabel("cosine with the pairing filter")
     return _drawn(figure)
+
+
+def pooling_bounds(trained: Regions, random: Regions, original: Panel, rebuilt: Sequence[Panel]) -> Image.Image:
+    """One image's pooling regions as charts, above it and what was rebuilt of it.
+
+    Every region's error against its bounds (none may lie above the diagonal), where in the image the error is, and the
+    reconstruction ratios, of the network's filters and of random ones.
+    """
+    pictures = comparison(original, [rebuilt])
+    figure = Figure(figsize=(max(pictures.width, 1100) / DPI, 3.6), dpi=DPI, layout="constrained")
+    scatter, where, ratios = figure.subplots(1, 3, width_ratios=(1.1, 0.9, 1.2))
+    sets = (("the model's filters", trained, "#c2542d"), ("random filters", random, "#3d6cb9"))
+    for name, regions, colour in sets:
+        error = regions.relative_error.flatten().tolist()
+        for bound, marker, what in ((regions.bound_measured, ".", "measured"), (regions.bound_model, "x", "model")):
+            scatter.scatter(
+                bound.flatten().tolist(), error, s=14, marker=marker, color=colour, alpha=0.35, linewidths=0.8,
+                label=f"{name}, bound_{what}",
+            )  # fmt: skip
+        values = regions.reconstruction_ratio
+        ratios.hist(
+            values[~values.isnan()].tolist(), bins=[0.02 * k for k in range(52)], color=colour, alpha=0.6,
+            label=f"{name}: mean {float(values.nanmean()):.2f}",
+        )  # fmt: skip
+    scatter.plot([0, 1], [0, 1], color="black", linewidth=1)
+    scatter.set(xlabel="bound", ylabel="relative error", xlim=(0, 1.02), ylim=(0, 1.02))
+    scatter.set_title(f"a point a region: {trained.violations + random.violations} above a bound", fontsize=9)
+    scatter.legend(fontsize=6, loc="upper left")
+    shown = where.imshow(trained.relative_error[0].cpu().numpy(), vmin=0, vmax=1, cmap="magma")
+    figure.colorbar(shown, ax=where, shrink=0.85)
+    where.set_title("relative error of each region", fontsize=9)
+    where.set_axis_off()
+    ratios.set(xlabel="reconstruction ratio |x'| / |x|", ylabel="regions")
+    ratios.legend(fontsize=7)
+    charts = _drawn(figure).convert("RGB")
+    page = Image.new("RGB", (max(charts.width, pictures.width), charts.height + pictures.height), "white")
+    page.paste(charts, (0, 0))
+    page.paste(pictures, (0, charts.height))
+    return page
 
 
 def _drawn(figure: Figure) -> Image.Image:
