@@ -229,9 +229,11 @@ def bounds(
     if size is not None and native:
         raise CallError("--size resizes and --native never does: give one of them")
     with _busy("loading", quiet or as_json):
+        from reconstruct.inversion.inverted import check_limits
         from reconstruct.network import pooled_layer, with_pool
         from reconstruct.zoo import load_model
 
+        check_limits(None, budget)
         net = load_model(model, random_weights=random_weights, device=_device(device, needs_cupy=False))
         if pool is not None:
             kernel, stride = _pooling(pool)

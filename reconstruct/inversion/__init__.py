@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from reconstruct import arrays
 from reconstruct.activations import check_features, is_invertible, linear_responses
 from reconstruct.errors import CallError, FeatureError
 from reconstruct.inversion.gradient import invert_gradient
-from reconstruct.inversion.inverted import Inverted, Watch
+from reconstruct.inversion.inverted import Inverted, Watch, check_limits
 from reconstruct.inversion.linear import Damping, Form, damping_factors, invert_linear
 from reconstruct.inversion.posterior import invert_map
 from reconstruct.inversion.wiener import invert_wiener
@@ -105,10 +104,7 @@ def invert(
     if linear_form not in ("global", "patch"):
         raise CallError(f"linear_form is 'global' or 'patch', not '{linear_form}'")
     damping_factors(net, layer, damping)  # refuses a wrong one before any method has worked
-    if tolerance is not None and not 0 < tolerance < 1:
-        raise CallError(f"tolerance is a relative residual between 0 and 1, not {tolerance:g}")
-    if budget is not None and not 1 <= budget < math.inf:
-        raise CallError(f"budget is a finite number of forward passes, at least 1, not {budget:g}")
+    check_limits(tolerance, budget)
     if not 0 <= noise < 1:
         raise CallError(f"noise is a share of the features' norm, at least 0 and below 1, not {noise:g}")
     chosen = net.layer(layer)

@@ -13,7 +13,7 @@ import torch
 
 from reconstruct.activations import check_features
 from reconstruct.errors import CallError
-from reconstruct.inversion.inverted import Inverted, Watch
+from reconstruct.inversion.inverted import Inverted, Watch, check_limits
 from reconstruct.inversion.posterior import BUDGET, TOLERANCE, invert_known, invert_map
 from reconstruct.network import Network, Size, pooled_layer
 from reconstruct.pooling import Box, MaxPool, at_switches, intervals
@@ -71,6 +71,7 @@ def invert_pooled(
     CallError : not a max-pooling of a convolution; switches are missing, of a wrong shape or out of their windows; an
         activation that this is not known of.
     """
+    check_limits(tolerance, budget)
     if known not in KNOWN:
         raise CallError(f"known is one of {', '.join(KNOWN)}, not '{known}'")
     below, pooling = pooled_layer(net, layer)
