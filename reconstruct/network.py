@@ -294,7 +294,7 @@ class Network(nn.Module):
     def switches(self, images: torch.Tensor, layer: str) -> torch.Tensor:
         """Where each window of a max-pooling has its maximum, the first of equal ones: N x C x h x w, int64.
 
-        Positions count through the rows of the grid of the layer below, from 0 to H W - 1. Arguments as in ``features``.
+        Positions count through the rows of the layer below's grid, from 0 to H W - 1. Arguments as in ``features``.
 
         Raises
         ------
@@ -302,7 +302,7 @@ class Network(nn.Module):
         """
         *below, pool = self.chain(layer)
         if pool.kind != "max_pool":
-            raise CallError(f"switches are of a max-pooling, and {layer} is of the kind {KINDS[pool.kind]}")
+            raise CallError(f"switches are of a max-pooling, and not of the {KINDS[pool.kind]} {layer}")
         self._check(images, layer)
         features = self.features(images, below[-1].name)
         return nn.functional.max_pool2d(features, pool.kernel, pool.stride, pool.padding, return_indices=True)[1]

@@ -201,7 +201,7 @@ def _base(path: Path, spec: Mapping[str, Any]) -> Architecture:
     layers = tuple(_layer(path, entry) for entry in spec["layers"])
     names = [layer.name for layer in layers]
     _expect(len(set(names)) == len(names), path, "two layers have the same name")
-    _expect(layers[0].has_weights, path, f"the first layer is a convolution, and {names[0]} is of kind {layers[0].kind}")
+    _expect(layers[0].has_weights, path, f"the first layer is a convolution, and {names[0]} is {layers[0].kind}")
     architecture = Architecture(
         path.stem,
         layers,
@@ -223,7 +223,7 @@ def _torchvision(path: Path, table: object, layers: tuple[Layer, ...]) -> dict[s
     assert isinstance(table, dict)
     names = {layer.name for layer in layers if layer.has_weights}
     wrong = sorted(table.keys() ^ names) if table else []
-    _expect(not wrong, path, f"torchvision names every layer with weights and no other: see {', '.join(wrong)}")
+    _expect(not wrong, path, f"torchvision names each layer with weights and no other; it differs at {', '.join(wrong)}")
     return table
 
 
@@ -277,7 +277,7 @@ def _variant(path: Path, spec: Mapping[str, Any], above: tuple[Path, ...]) -> Ar
     for activation in _SWAPS:
         for layer_name in spec.get(activation, []):
             layer = layers[base.layers[base.index(layer_name)].name]
-            _expect(layer.has_weights, path, f"{activation}: {layer_name} is of kind {layer.kind}, without activation")
+            _expect(layer.has_weights, path, f"{activation}: {layer_name} is {layer.kind} and has no activation")
             filters = layer.filters
             if halve and activation in ("crelu", "leaky_crelu"):
                 _expect(filters % 2 == 0, path, f"{layer_name} has {filters} filters, which cannot be halved")

@@ -109,16 +109,17 @@ def invert_linear(
                 responses = responses - bias.detach().to(dtype).view(1, -1, 1, 1)
             # A pooling's channels are solved for as if each were an image.
             channels = 1 if each.has_weights else each.channels
-            given = responses.reshape(len(responses) * channels, -1, *responses.shape[2:])
+            given = responses if each.has_weights else responses.flatten(0, 1).unsqueeze(1)
             solved = inverse.solve(arrays.from_torch(given), tolerances[each.name], iterations)
             values = arrays.to_torch(solved.value)
-            values = values.reshape(len(responses), -1, *values.shape[2:])
+            if not each.has_weights:
+                values = values.squeeze(1).unflatten(0, responses.shape[:2])
             share = 2 * inverse.operator.multiplications / total
             for image in range(len(responses)):
                 own = slice(image * channels, (image + 1) * channels)
                 counts[image] += max(solved.iterations[own])
                 passes[image] += share * sum(solved.iterations[own])
-                status[image] = next((each for each in solved.status[own] if each != "converged"), status[image])
+                status[image] = next((how for how in solved.status[own] if how != "converged"), status[image])
     images = (values * net.std + net.mean).float()
     fresh = [inverse.prepare_multiplications / total for inverse, cached in inverses if not cached]
     return Inverted(images, status, counts, passes, prepare_seconds, sum(fresh))
