@@ -223,7 +223,7 @@ def _torchvision(path: Path, table: object, layers: tuple[Layer, ...]) -> dict[s
     assert isinstance(table, dict)
     names = {layer.name for layer in layers if layer.has_weights}
     wrong = sorted(table.keys() ^ names) if table else []
-    _expect(not wrong, path, f"torchvision names each layer with weights and no other; it differs at {', '.join(wrong)}")
+    _expect(not wrong, path, f"torchvision names every layer with weights and no other: not so {', '.join(wrong)}")
     return table
 
 
