@@ -145,11 +145,8 @@ def averaged_chain(kernel: int, stride: int, padding: int) -> Network:
 def test_means_of_one_pixel_lose_nothing(generator: torch.Generator) -> None:
     net = averaged_chain(1, 1, 0)
     images = torch.rand(2, 3, 12, 11, generator=generator)
-    result = invert(net, net.features(images, "pool1"), "pool1", "linear", size=(12, 11), tolerance=1e-9, budget=4000)
-    own = invert(net, net.features(images, "pool1"), "pool1", "linear", size=(12, 11), damping=0, tolerance=1e-9)
-    for each in (result, own):
-        assert each.image.shape == images.shape
-    torch.testing.assert_close(own.image, images, atol=1e-4, rtol=0)
+    result = invert(net, net.features(images, "pool1"), "pool1", "linear", size=(12, 11), damping=0, tolerance=1e-9)
+    torch.testing.assert_close(result.image, images, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("pool", [(2, 2, 0), (3, 2, 1), (3, 1, 1)])
@@ -171,7 +168,7 @@ def test_through_an_average_pooling(pool: tuple[int, int, int], generator: torch
     assert (empty.image.shape, empty.status) == ((0, 3, 9, 8), [])
 
 
-def test_images_of_a_batch_are_independent_of_each_other_through_an_average_pooling(generator: torch.Generator) -> None:
+def test_images_are_independent_through_an_average_pooling(generator: torch.Generator) -> None:
     net = averaged_chain(3, 2, 1)
     features = net.features(torch.rand(3, 3, 9, 8, generator=generator), "pool1")
     together = invert(net, features, "pool1", "linear", size=(9, 8), budget=20)
