@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 from safetensors.torch import load_file, save
@@ -66,10 +65,8 @@ def _read(file: Path) -> State:
             state = torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
         raise ModelError(f"{file} cannot be read: {error.strerror or error}") from error
-    except UnpicklingError as error:
-        raise ModelError(f"{file} is damaged or holds more than tensors, and nothing of it was run") from error
-    except Exception as error:  # a damaged file can raise nearly any
-        raise ModelError(f"{file} cannot be read as a checkpoint: it is cut off, damaged or something else") from error
+    except Exception as error:  # a hostile or damaged file can raise nearly any
+        raise ModelError(f"{file} is damaged or holds more than tensors; nothing of it was run") from error
     if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
         raise ModelError(f"{file} is not a state dict: it holds no tensors by name")
     return state

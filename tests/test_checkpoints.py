@@ -195,11 +195,11 @@ def spoil(kind: str, file: Path, state: dict[str, torch.Tensor]) -> None:
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("hostile", "damaged or holds more than tensors, and nothing of it was run"),
-        ("hostile pickle", "damaged or holds more than tensors, and nothing of it was run"),
-        ("empty", "cannot be read as a checkpoint"),
-        ("text", "damaged or holds more than tensors"),
-        ("cut", "cannot be read as a checkpoint"),
+        ("hostile", "is damaged or holds more than tensors; nothing of it was run"),
+        ("hostile pickle", "is damaged or holds more than tensors; nothing of it was run"),
+        ("empty", "is damaged or holds more than tensors; nothing of it was run"),
+        ("text", "is damaged or holds more than tensors; nothing of it was run"),
+        ("cut", "is damaged or holds more than tensors; nothing of it was run"),
         ("list", "is not a state dict"),
         ("wrapped", r"lacks classifier\.0\.bias, fc2\.bias of small"),
         ("missing", r"lacks classifier\.0\.bias, fc2\.bias of small"),
@@ -230,7 +230,7 @@ def test_faulty_checkpoints_are_refused(kind: str, message: str, tmp_path: Path)
 def test_a_faulty_safetensors_file_is_refused(content: bytes, tmp_path: Path) -> None:
     model, _ = small(tmp_path)
     (tmp_path / "state.safetensors").write_bytes(content)
-    with pytest.raises(ModelError, match="cannot be read as a checkpoint"):
+    with pytest.raises(ModelError, match="is damaged or holds more than tensors; nothing of it was run"):
         import_checkpoint(tmp_path / "state.safetensors", model, tmp_path / "out")
 
 

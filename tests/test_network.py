@@ -94,7 +94,7 @@ def test_switches_are_where_the_windows_have_their_maxima(
     found = net.switches(images, "p")
     assert found.dtype == torch.int64
     height, width = below.shape[2:]
-    values, expected = below.numpy(), torch.full_like(found, -1)
+    values, expected = below.detach().numpy(), torch.full_like(found, -1)
     for n, c, i, j in itertools.product(*map(range, pooled.shape)):
         best = -math.inf
         for row, column in itertools.product(range(kernel), repeat=2):
