@@ -64,7 +64,7 @@ app = typer.Typer(
     cls=MainJobFirst, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
 )
 models = typer.Typer(cls=ShowFirst, rich_markup_mode=None)
-app.add_typer(models, name="models", help="The zoo, one of its models, or a published checkpoint for one.")
+app.add_typer(models, name="models", help="The zoo; 'models NAME' shows one model, 'models import' reads weights.")
 notes = Console(stderr=True, highlight=False)
 # Into a file or a pipe a table keeps its lines whole.
 printed = Console(highlight=False, width=None if sys.stdout.isatty() else 120)

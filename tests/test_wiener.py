@@ -63,7 +63,7 @@ def dense(net: Network, layer: str, noise: float) -> tuple[numpy.ndarray, numpy.
 
 def averaged() -> Network:
     pool = Layer("pool1", kernel=3, stride=2, padding=1, kind="avg_pool")
-    return random_net(Layer("conv1", 6, 3, 1, 1, "crelu"), pool, Layer("conv2", 5, 3, 1, 1, "crelu"))
+    return random_net(Layer("conv1", 6, 3, 1, 1, "crelu"), pool, Layer("conv2", 5, 1, activation="crelu"))
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.1])
