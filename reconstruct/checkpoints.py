@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save
 from reconstruct.errors import ModelError
 from reconstruct.files import write_atomically
 from reconstruct.network import Architecture, Network
-from reconstruct.zoo import model_names, read_architecture, specification
+from reconstruct.zoo import model_names, read_architecture, specification_path
 
 State = dict[str, torch.Tensor]
 
@@ -36,7 +36,7 @@ def import_checkpoint(file: Path, model: str, folder: Path) -> Path:
     ModelError : a model without such a table; a file that is not a state dict of plain tensors; keys that are missing
         or left over, a wrong shape, a number that is not finite; or a folder where the model's own specification lies.
     """
-    base = specification(model)
+    base = specification_path(model)
     architecture = read_architecture(model)
     if not architecture.torchvision:
         known = ", ".join(name for name in model_names() if read_architecture(name).torchvision)
@@ -50,7 +50,8 @@ def import_checkpoint(file: Path, model: str, folder: Path) -> Path:
     # A path is meant from the current folder, and there another call may not be.
     name = str(base.resolve()) if model.endswith(".toml") else model
     stated = {"base": name, "weights": weights, "source": architecture.source}
-    write_atomically(path, "".join(f"{key} = {json.dumps(value)}\n" for key, value in stated.items()).encode())
+    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in stated.items()]
+    write_atomically(path, "".join(lines).encode())
     return path
 
 

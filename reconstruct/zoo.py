@@ -78,7 +78,7 @@ def load_model(name: str, *, random_weights: int | None = None, device: str | to
 
 def read_architecture(name: str) -> Architecture:
     """The architecture that a specification describes; arguments and errors as in ``load_model``."""
-    return _read(specification(name), ())
+    return _read(specification_path(name), ())
 
 
 def class_names(name: str) -> list[str] | None:
@@ -86,7 +86,7 @@ def class_names(name: str) -> list[str] | None:
 
     They are in ``NAME.classes.json``, beside the specification or in its folder ``weights``.
     """
-    model = specification(name)
+    model = specification_path(name)
     path = _beside(model, f"{model.stem}.classes.json")
     if not path.is_file():
         return None
@@ -152,7 +152,7 @@ def describe(name: str, *, random_weights: int | None = None) -> dict[str, Any]:
     }
 
 
-def specification(name: str) -> Path:
+def specification_path(name: str) -> Path:
     """The file of a model given by name or path; errors as of ``load_model``."""
     if name.endswith(".toml"):
         path = Path(name)
@@ -224,6 +224,7 @@ def _torchvision(path: Path, table: object, layers: tuple[Layer, ...]) -> dict[s
     names = {layer.name for layer in layers if layer.has_weights}
     wrong = sorted(table.keys() ^ names) if table else []
     _expect(not wrong, path, f"torchvision names every layer with weights and no other: not so {', '.join(wrong)}")
+    _expect(len(set(table.values())) == len(table), path, "torchvision gives two layers the same key")
     return table
 
 
@@ -261,7 +262,7 @@ def _variant(path: Path, spec: Mapping[str, Any], above: tuple[Path, ...]) -> Ar
     name = spec["base"]
     _expect(isinstance(name, str), path, f"base is a model's name, not {name!r}")
     beside = path.parent / name
-    base_path = beside if name.endswith(".toml") and beside.is_file() else specification(name)
+    base_path = beside if name.endswith(".toml") and beside.is_file() else specification_path(name)
     resolved = base_path.resolve()
     _expect(resolved not in (*above, path.resolve()), path, f"base {name} leads back to this file")
     base = _read(base_path, (*above, path.resolve()))

@@ -397,6 +397,7 @@ def test_variants_of_filters_and_classes(tmp_path: Path) -> None:
         (SMALL + '[torchvision]\na = "x"\nb = 2', "torchvision is a table"),
         (SMALL + '[torchvision]\na = "x"\nd = "y"', "every layer with weights and no other: not so b, d"),
         (POOLED + '[torchvision]\na = "x"\nb = "y"\np = "z"', "and no other: not so p"),
+        (SMALL + '[torchvision]\na = "x"\nb = "x"', "torchvision gives two layers the same key"),
         ('base = "alexnet"\n[torchvision]\nconv1 = "x"', "unknown key 'torchvision'"),
         (SMALL.replace("filters = 5, ", ""), "layer b has no filters"),
         (SMALL.replace("kernel = 3 }", "kernel = 0 }"), "sizes are at least 1"),
