@@ -51,9 +51,20 @@ class MainJobFirst(TyperGroup):
         return super().parse_args(ctx, args)
 
 
+class ShowFirst(TyperGroup):
+    """``reconstruct models NAME`` is ``reconstruct models show NAME``, and so it is without a name."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args or args[0] not in ("show", "import", "--help"):
+            args = ["show", *args]
+        return super().parse_args(ctx, args)
+
+
 app = typer.Typer(
     cls=MainJobFirst, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
 )
+models = typer.Typer(cls=ShowFirst, rich_markup_mode=None)
+app.add_typer(models, name="models", help="The zoo; 'models NAME' shows one model, 'models import' reads weights.")
 notes = Console(stderr=True, highlight=False)
 # Into a file or a pipe a table keeps its lines whole.
 printed = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
@@ -168,8 +179,8 @@ def invert(
         raise typer.Exit(1)
 
 
-@app.command()
-def models(
+@models.command()
+def show(
     name: Annotated[str | None, typer.Argument(help="A model; without it, all.")] = None,
     random_weights: Annotated[
         int | None, typer.Option(metavar="SEED", help="Random weights instead of a file.")
@@ -200,6 +211,23 @@ def models(
         _model_table(listed)
     else:
         _layer_table(described)
+
+
+@models.command("import")
+def import_weights(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A state dict: .pth, or .safetensors.")],
+    model: Annotated[str, typer.Option("--as", help="The model that it is of: alexnet or vgg16.")],
+    output: Annotated[Path, typer.Option(help="Folder for what is written.")] = Path(),
+) -> None:
+    """Weights that torchvision publishes, as a model that every command takes: NAME.toml and NAME.safetensors.
+
+    Nothing in FILE is run: it is read as a state dict and nothing else.
+    """
+    with _busy("importing", False):
+        from reconstruct.checkpoints import import_checkpoint
+
+        written = import_checkpoint(file, model, output)
+    printed.print(f"model: {written}", soft_wrap=True, markup=False)
 
 
 @app.command()
@@ -862,6 +890,8 @@ def _model_table(listed: list[dict[str, Any]]) -> None:
 def _layer_table(described: dict[str, Any]) -> None:
     from rich.table import Table
 
+    from reconstruct.network import KINDS
+
     size = described["input_size"]
     printed.print(f"{described['name']}: {described['source']}", soft_wrap=True, markup=False)
     weights = Path(described["weights"]).name if described["weights"] else "none"
@@ -876,7 +906,7 @@ def _layer_table(described: dict[str, Any]) -> None:
         table.add_row(
             layer["name"],
             f"{layer['kernel']}x{layer['kernel']}/{layer['stride']}",
-            layer["activation"] or "max-pooling",
+            layer["activation"] or KINDS[layer["kind"]],
             "x".join(map(str, layer["output_shape"])),
             f"{layer['receptive_field']}",
             f"{layer['parameters']:,}",

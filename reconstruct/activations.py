@@ -99,7 +99,7 @@ def check_features(features: torch.Tensor, activation: str, slope: float = 0.0, 
     phases p, q of a pair satisfy min(p, q) = -slope max(p, q); ReLU and AVR: no negative entry. "Zero" is
     within 4 units of rounding of the largest feature, in the features' own precision or float32 at best.
 
-    pooled : after max-pooling both phases of a pair may be non-zero, from two positions of a window: only negative
+    pooled : after a pooling both phases of a pair may be non-zero, from two positions of a window: only negative
         entries are refused, and those of leaky CReLU are not.
 
     Raises

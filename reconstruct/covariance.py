@@ -118,7 +118,7 @@ def mean_field(net: Network, layer: str, *, seed: int = 0) -> tuple[MeanField, f
         found: dict[str, torch.Tensor] = {}
         values = (images - net.mean) / net.std
         slopes, offsets = [], []
-        for i, (each, operator, bias) in enumerate(chain.convolutions()):
+        for i, (each, operator, bias) in enumerate(chain.linear_maps()):
             values = operator.convolve(values)
             if bias is not None:
                 values = values + bias

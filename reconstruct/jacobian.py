@@ -1,8 +1,8 @@
 """A network up to one layer's linear responses, with its Jacobian: J v and J^T u without forming J.
 
-Convolutions with piecewise-linear activations and max-poolings between them are linear as long as no response changes
-its sign and no window its maximum. The Jacobian at an image is the same convolutions with each activation replaced by
-its slopes there, and each max-pooling by its switches, the positions of its maxima.
+Convolutions with piecewise-linear activations and poolings between them are linear as long as no response changes its
+sign and no window its maximum. The Jacobian at an image is the same convolutions with each activation replaced by its
+slopes there, and each max-pooling by its switches, the positions of its maxima. An average pooling is linear as it is.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from reconstruct.activations import activate, derivative, phases
 from reconstruct.convolution import Convolution, PeriodicConvolution
 from reconstruct.errors import CallError
 from reconstruct.network import Layer, Network, Size
-from reconstruct.pooling import MaxPool
+from reconstruct.pooling import AvgPool, MaxPool
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Linearised:
 
 
 class Chain:
-    """The layers from the image to the responses of ``layer`` (of a max-pooling: its features), for images of one size.
+    """The layers from the image to the responses of ``layer`` (of a pooling: its features), for images of one size.
 
     Parameters
     ----------
@@ -46,12 +46,14 @@ class Chain:
     def __init__(self, net: Network, layer: str, size: Size, *, periodic: bool = False) -> None:
         self.net = net
         self.layers = net.chain(layer)
-        self.operators: list[Convolution | PeriodicConvolution | MaxPool] = []
+        self.operators: list[Convolution | PeriodicConvolution | AvgPool | MaxPool] = []
         self.biases: list[torch.Tensor | None] = []
         area = size
         for each in self.layers:
             if not each.has_weights:
-                pool = MaxPool(each, area, periodic)
+                average = each.kind == "avg_pool"
+                device = net.mean.device
+                pool = AvgPool(each, area, periodic, device=device) if average else MaxPool(each, area, periodic)
                 self.biases.append(None)
                 self.operators.append(pool)
                 area = pool.grid
@@ -90,8 +92,8 @@ class Chain:
                 values = activate(values, layer.activation, layer.slope)
         return Linearised(values, slopes)
 
-    def convolutions(self) -> list[tuple[Layer, Convolution | PeriodicConvolution, torch.Tensor | None]]:
-        """Layers, operators and biases, lowest first, where all layers are convolutions.
+    def linear_maps(self) -> list[tuple[Layer, Convolution | PeriodicConvolution | AvgPool, torch.Tensor | None]]:
+        """Layers, operators and biases, lowest first, where all layers are convolutions or average poolings.
 
         Raises
         ------
@@ -112,7 +114,7 @@ class Chain:
         CallError : there is a max-pooling on the way.
         """
         values = (images - self.net.mean) / self.net.std
-        for i, (layer, operator, bias) in enumerate(self.convolutions()):
+        for i, (layer, operator, bias) in enumerate(self.linear_maps()):
             values = operator.convolve(values)
             if bias is not None:
                 values = values + bias
@@ -151,8 +153,13 @@ class Chain:
 
 
 def multiplications(net: Network, layer: str, size: Size) -> dict[str, int]:
-    """Multiplications of a forward pass on one image, for every layer up to ``layer``: 0 for a max-pooling."""
+    """Multiplications of a forward pass on one image, for every layer up to ``layer``.
+
+    An average pooling counts as the convolution that it is, a max-pooling as 0.
+    """
     sizes = net.architecture.response_sizes(size)
-    return {
-        each.name: net.architecture.parameters(each.name) * math.prod(sizes[each.name]) for each in net.chain(layer)
+    weights = {
+        each.name: each.filters * each.kernel**2 if each.kind == "avg_pool" else net.architecture.parameters(each.name)
+        for each in net.chain(layer)
     }
+    return {name: count * math.prod(sizes[name]) for name, count in weights.items()}

@@ -21,13 +21,17 @@ from reconstruct.errors import CallError
 Size = tuple[int, int]
 """Height and width, in pixels or in positions of a layer's grid."""
 
+KINDS = {"conv": "convolution", "max_pool": "max-pooling", "avg_pool": "average pooling"}
+"""Of layers, as specifications name them and as messages do."""
+
 
 @dataclass(frozen=True)
 class Layer:
     """One convolution with what follows it: batch normalisation (optional), activation, dropout.
 
-    Or, of the kind ``max_pool``, a max-pooling and its dropout: padded with minus infinity, without weights or
-    activation. Its ``filters`` are the channels of its input; the ``Architecture`` sets them.
+    Or a pooling and its dropout, without weights or activation: of the kind ``max_pool``, padded with minus infinity,
+    or ``avg_pool``, padded with zeros that count, so that it is a linear map. Its ``filters`` are the channels of its
+    input; the ``Architecture`` sets them.
     """
 
     name: str
@@ -43,7 +47,7 @@ class Layer:
 
     @property
     def has_weights(self) -> bool:
-        """A convolution has weights, a max-pooling none."""
+        """A convolution has weights, a pooling none."""
         return self.kind == "conv"
 
     @property
@@ -73,6 +77,8 @@ class Architecture:
     """For each layer to invert from, the damping of every layer on the way (``inversion.linear``)."""
     input_dropout: float = 0.0
     """In training, of the normalised image's entries."""
+    torchvision: dict[str, str] = field(default_factory=dict)
+    """Where a published checkpoint of torchvision has each layer: its keys without ``.weight`` and ``.bias``."""
 
     def __post_init__(self) -> None:
         channels, layers = len(self.mean), []
@@ -158,7 +164,7 @@ def with_classes(architecture: Architecture, classes: int) -> Architecture:
     """
     last = architecture.layers[-1]
     if not last.has_weights:
-        raise CallError(f"{architecture.name} ends in the max-pooling {last.name}: it has no layer of classes")
+        raise CallError(f"{architecture.name} ends in the {KINDS[last.kind]} {last.name}: it has no layer of classes")
     if classes < 1:
         raise CallError(f"classes are at least 1, not {classes}")
     each = phases(last.activation)
@@ -180,7 +186,7 @@ def without_dropout(architecture: Architecture) -> Architecture:
 
 
 class Network(nn.Module):
-    """A chain of convolutions with activations, and max-poolings; images in [0, 1] go in and are normalised inside.
+    """A chain of convolutions with activations, and poolings; images in [0, 1] go in and are normalised inside.
 
     Parameters
     ----------
@@ -224,7 +230,7 @@ class Network(nn.Module):
 
     @property
     def layers_with_weights(self) -> list[Layer]:
-        """All but the max-poolings."""
+        """All but the poolings."""
         return [layer for layer in self.layers if layer.has_weights]
 
     def layer(self, name: str) -> Layer:
@@ -250,7 +256,7 @@ class Network(nn.Module):
     def convolution(self, layer: str) -> nn.Conv2d:
         """The convolution of a layer; the layer must have no batch normalisation left to fold."""
         if not self.layer(layer).has_weights:
-            raise CallError(f"{layer} is a max-pooling: it has no weights")
+            raise CallError(f"the {KINDS[self.layer(layer).kind]} {layer} has no weights")
         if self.layer(layer).batch_norm:
             raise CallError(f"{layer} still has its batch normalisation; call fold_batch_norm(net) first")
         convolution = getattr(self, layer)
@@ -258,7 +264,7 @@ class Network(nn.Module):
         return convolution
 
     def features(self, images: torch.Tensor, layer: str) -> torch.Tensor:
-        """Features of a layer, after its activation; of a max-pooling what it gives.
+        """Features of a layer, after its activation; of a pooling what it gives.
 
         Parameters
         ----------
@@ -280,11 +286,27 @@ class Network(nn.Module):
     def responses(self, images: torch.Tensor, layer: str) -> torch.Tensor:
         """Linear responses of a layer, before its activation: N x K x h x w. Arguments as in ``features``.
 
-        Those of a max-pooling are its features.
+        Those of a pooling are its features.
         """
         chain = self.chain(layer)
         self._check(images, layer)
         return self._run(images, chain)
+
+    def switches(self, images: torch.Tensor, layer: str) -> torch.Tensor:
+        """Where each window of a max-pooling has its maximum, the first of equal ones: N x C x h x w, int64.
+
+        Positions count through the rows of the layer below's grid, from 0 to H W - 1. Arguments as in ``features``.
+
+        Raises
+        ------
+        CallError : as from ``features``, or a layer of another kind.
+        """
+        *below, pool = self.chain(layer)
+        if pool.kind != "max_pool":
+            raise CallError(f"switches are of a max-pooling, and not of the {KINDS[pool.kind]} {layer}")
+        self._check(images, layer)
+        features = self.features(images, below[-1].name)
+        return nn.functional.max_pool2d(features, pool.kernel, pool.stride, pool.padding, return_indices=True)[1]
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Class scores, N x classes: the last layer's features averaged over their grid.
@@ -304,8 +326,10 @@ class Network(nn.Module):
         for layer, after in zip(chain, (*chain[1:], None), strict=True):
             if layer.has_weights:
                 values = getattr(self, layer.name)(values)
-            else:
+            elif layer.kind == "max_pool":
                 values = nn.functional.max_pool2d(values, layer.kernel, layer.stride, layer.padding)
+            else:
+                values = nn.functional.avg_pool2d(values, layer.kernel, layer.stride, layer.padding)
             if layer.batch_norm:
                 values = getattr(self, f"{layer.name}_bn")(values)
             if after is not None:

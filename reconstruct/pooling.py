@@ -1,4 +1,4 @@
-"""Max-pooling as an operator that is linear at given *switches*: the positions of the windows' maxima."""
+"""Pooling as linear operators: an average pooling is one, a max-pooling at given *switches*, where its maxima are."""
 
 from __future__ import annotations
 
@@ -7,8 +7,52 @@ from dataclasses import dataclass
 
 import torch
 
+from reconstruct.convolution import Convolution, PeriodicConvolution
 from reconstruct.errors import CallError
 from reconstruct.network import Layer, Size
+
+
+class AvgPool:
+    """An average pooling layer for inputs of one height and width: a convolution of every channel with one kernel.
+
+    Padded with zeros that count, or on a torus (``periodic``).
+
+    Attributes
+    ----------
+    operator : of one channel, 1 x 1 x H x W to 1 x 1 x h x w.
+
+    Raises
+    ------
+    CallError : a torus whose sides are no multiples of the stride, or that does not hold the kernel.
+    """
+
+    def __init__(
+        self,
+        layer: Layer,
+        size: Size,
+        periodic: bool = False,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        weight = torch.full((1, 1, layer.kernel, layer.kernel), 1 / layer.kernel**2, dtype=dtype, device=device)
+        self.operator: Convolution | PeriodicConvolution
+        self.grid: Size
+        if periodic:
+            self.operator = PeriodicConvolution(weight, layer.stride, layer.padding, size)
+            self.grid = self.operator.grid
+        else:
+            self.operator = Convolution(weight, layer.stride, layer.padding, size, dtype)
+            self.grid = self.operator.output_shape[1:]
+
+    def convolve(self, values: torch.Tensor) -> torch.Tensor:
+        """The windows' means: N x C x H x W to N x C x h x w."""
+        return self.operator.convolve(values.flatten(0, 1).unsqueeze(1)).reshape(*values.shape[:2], *self.grid)
+
+    def transpose(self, values: torch.Tensor) -> torch.Tensor:
+        """The adjoint: N x C x h x w to N x C x H x W."""
+        spread = self.operator.transpose(values.flatten(0, 1).unsqueeze(1))
+        return spread.reshape(*values.shape[:2], *spread.shape[2:])
 
 
 @dataclass(frozen=True)

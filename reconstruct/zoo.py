@@ -16,12 +16,12 @@ from safetensors import SafetensorError, safe_open
 from reconstruct.activations import ACTIVATIONS
 from reconstruct.convolution import Convolution, frame
 from reconstruct.errors import CallError, ModelError
-from reconstruct.network import Architecture, Layer, Network, randomise, with_classes
+from reconstruct.network import KINDS, Architecture, Layer, Network, fold_batch_norm, randomise, with_classes
 
 _PACKAGED = Path(__file__).parent / "models"  # in a wheel
 MODELS = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parent.parent / "models"  # in a checkout
 
-_BASE_KEYS = {"source", "input_size", "mean", "std", "layers", "weights", "damping", "input_dropout"}
+_BASE_KEYS = {"source", "input_size", "mean", "std", "layers", "weights", "damping", "input_dropout", "torchvision"}
 _VARIANT_KEYS = {"base", "source", "weights", "damping", "slope", "halve_filters", "double_filters", "classes"}
 _SWAPS = tuple(name for name in ACTIVATIONS if name != "none")
 _LAYER_KEYS = {
@@ -48,6 +48,8 @@ def model_names() -> list[str]:
 def load_model(name: str, *, random_weights: int | None = None, device: str | torch.device = "cpu") -> Network:
     """A network of the zoo, or of a TOML file, in evaluation mode and without gradients for its parameters.
 
+    Batch normalisation is folded into the convolutions (``fold_batch_norm``).
+
     Parameters
     ----------
     name : a name in the zoo, or the path of a TOML specification.
@@ -69,12 +71,14 @@ def load_model(name: str, *, random_weights: int | None = None, device: str | to
         )
     else:
         net = _load_weights(architecture, Path(architecture.weights))
+    if any(layer.batch_norm for layer in net.layers):
+        net = fold_batch_norm(net)
     return net.eval().requires_grad_(False).to(device)
 
 
 def read_architecture(name: str) -> Architecture:
     """The architecture that a specification describes; arguments and errors as in ``load_model``."""
-    return _read(_find(name), ())
+    return _read(specification_path(name), ())
 
 
 def class_names(name: str) -> list[str] | None:
@@ -82,8 +86,8 @@ def class_names(name: str) -> list[str] | None:
 
     They are in ``NAME.classes.json``, beside the specification or in its folder ``weights``.
     """
-    specification = _find(name)
-    path = _beside(specification, f"{specification.stem}.classes.json")
+    model = specification_path(name)
+    path = _beside(model, f"{model.stem}.classes.json")
     if not path.is_file():
         return None
     try:
@@ -99,9 +103,9 @@ def describe(name: str, *, random_weights: int | None = None) -> dict[str, Any]:
 
     For each layer, at the model's own input size: ``unknowns``, degrees of freedom of what feeds it (pixels, or the
     linear responses below: CReLU features have twice as many entries, of which half are known to be 0; or all that a
-    max-pooling gives); ``equations``, its linear responses; and, where there are weights, ``frame_bounds``,
+    pooling gives); ``equations``, its linear responses; and, where there are weights, ``frame_bounds``,
     ``condition_number`` and ``dimensions_lost`` of its operator from the symbol (``convolution.Frame``). Filters and
-    activation of a max-pooling are None.
+    activation of a pooling are None.
     """
     architecture = read_architecture(name)
     net = None
@@ -114,7 +118,7 @@ def describe(name: str, *, random_weights: int | None = None) -> dict[str, Any]:
     for layer in architecture.layers:
         height, width = sizes[layer.name]
         bounds = None
-        if net is not None and layer in net.layers_with_weights:
+        if net is not None and layer.has_weights and layer.name in net.layer_names:
             weight = net.convolution(layer.name).weight
             bounds = frame(Convolution(weight, layer.stride, layer.padding, area))
         layers.append(
@@ -148,8 +152,8 @@ def describe(name: str, *, random_weights: int | None = None) -> dict[str, Any]:
     }
 
 
-def _find(name: str) -> Path:
-    """The file of a model given by name or path."""
+def specification_path(name: str) -> Path:
+    """The file of a model given by name or path; errors as of ``load_model``."""
     if name.endswith(".toml"):
         path = Path(name)
         if not path.is_file():
@@ -197,13 +201,31 @@ def _base(path: Path, spec: Mapping[str, Any]) -> Architecture:
     layers = tuple(_layer(path, entry) for entry in spec["layers"])
     names = [layer.name for layer in layers]
     _expect(len(set(names)) == len(names), path, "two layers have the same name")
-    _expect(layers[0].has_weights, path, f"the first layer is a convolution, and {names[0]} is a max_pool")
+    _expect(layers[0].has_weights, path, f"the first layer is a convolution, and {names[0]} is {layers[0].kind}")
     architecture = Architecture(
-        path.stem, layers, spec["input_size"], tuple(mean), tuple(std), input_dropout=float(dropout)
+        path.stem,
+        layers,
+        spec["input_size"],
+        tuple(mean),
+        tuple(std),
+        input_dropout=float(dropout),
+        torchvision=_torchvision(path, spec.get("torchvision", {}), layers),
     )
     smallest = min(min(size) for size in architecture.response_sizes((spec["input_size"],) * 2).values())
     _expect(smallest >= 1, path, f"images of {spec['input_size']} pixels vanish on the way through the layers")
     return architecture
+
+
+def _torchvision(path: Path, table: object, layers: tuple[Layer, ...]) -> dict[str, str]:
+    """``[torchvision]``: for every layer with weights where a checkpoint has it, or nothing at all."""
+    strings = isinstance(table, dict) and all(isinstance(key, str) for key in table.values())
+    _expect(strings, path, 'torchvision is a table, layer = "key of a checkpoint"')
+    assert isinstance(table, dict)
+    names = {layer.name for layer in layers if layer.has_weights}
+    wrong = sorted(table.keys() ^ names) if table else []
+    _expect(not wrong, path, f"torchvision names every layer with weights and no other: not so {', '.join(wrong)}")
+    _expect(len(set(table.values())) == len(table), path, "torchvision gives two layers the same key")
+    return table
 
 
 def _layer(path: Path, entry: object) -> Layer:
@@ -216,10 +238,10 @@ def _layer(path: Path, entry: object) -> Layer:
         fits = isinstance(value, int | float) if wanted is float else type(value) is wanted
         _expect(fits, path, f"layer {name}: {key} is {value!r}, not a {wanted.__name__}")
     kind = entry.get("kind", "conv")
-    _expect(kind in ("conv", "max_pool"), path, f"layer {name}: kind is 'conv' or 'max_pool', not '{kind}'")
-    pool = kind == "max_pool"
+    _expect(kind in KINDS, path, f"layer {name}: kind is one of {', '.join(KINDS)}, not '{kind}'")
+    pool = kind != "conv"
     for key in entry if pool else ():
-        _expect(key in _POOL_KEYS, path, f"layer {name}: a max_pool has no {key}; it has {', '.join(_POOL_KEYS)}")
+        _expect(key in _POOL_KEYS, path, f"layer {name}: {kind} has no {key}; it has {', '.join(_POOL_KEYS)}")
     for key in ("name", "kernel") if pool else ("name", "filters", "kernel"):
         _expect(key in entry, path, f"layer {name} has no {key}")
     layer = Layer(**entry)
@@ -229,7 +251,7 @@ def _layer(path: Path, entry: object) -> Layer:
     _expect(layer.padding >= 0, path, f"layer {name}: padding is at least 0")
     # Beyond that a window could see nothing but padding.
     fits = not pool or 2 * layer.padding <= layer.kernel
-    _expect(fits, path, f"layer {name}: padding of a max_pool is at most half its kernel")
+    _expect(fits, path, f"layer {name}: padding of {kind} is at most half its kernel")
     _expect(layer.activation in ACTIVATIONS, path, f"layer {name}: activation is one of {', '.join(ACTIVATIONS)}")
     _expect(0 <= layer.slope < 1 and 0 <= layer.dropout < 1, path, f"layer {name}: slope and dropout lie in [0, 1)")
     return layer
@@ -240,7 +262,7 @@ def _variant(path: Path, spec: Mapping[str, Any], above: tuple[Path, ...]) -> Ar
     name = spec["base"]
     _expect(isinstance(name, str), path, f"base is a model's name, not {name!r}")
     beside = path.parent / name
-    base_path = beside if name.endswith(".toml") and beside.is_file() else _find(name)
+    base_path = beside if name.endswith(".toml") and beside.is_file() else specification_path(name)
     resolved = base_path.resolve()
     _expect(resolved not in (*above, path.resolve()), path, f"base {name} leads back to this file")
     base = _read(base_path, (*above, path.resolve()))
@@ -256,7 +278,7 @@ def _variant(path: Path, spec: Mapping[str, Any], above: tuple[Path, ...]) -> Ar
     for activation in _SWAPS:
         for layer_name in spec.get(activation, []):
             layer = layers[base.layers[base.index(layer_name)].name]
-            _expect(layer.has_weights, path, f"{activation}: {layer_name} is a max_pool and has no activation")
+            _expect(layer.has_weights, path, f"{activation}: {layer_name} is {layer.kind} and has no activation")
             filters = layer.filters
             if halve and activation in ("crelu", "leaky_crelu"):
                 _expect(filters % 2 == 0, path, f"{layer_name} has {filters} filters, which cannot be halved")
@@ -288,7 +310,7 @@ def _damping(path: Path, recorded: object, architecture: Architecture) -> dict[s
 def _load_weights(architecture: Architecture, path: Path) -> Network:
     """A network as deep as the weights file: its layers must be the first of the architecture.
 
-    The max-poolings between them and right after them need no weights and belong to it.
+    The poolings between them and right after them need no weights and belong to it.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -315,6 +337,8 @@ def _load_weights(architecture: Architecture, path: Path) -> Network:
     for key, value in state.items():
         if value.is_floating_point() and not value.isfinite().all():
             raise ModelError(f"{path}: {key} holds a number that is not finite")
+        if key.endswith("running_var") and (value < 0).any():
+            raise ModelError(f"{path}: {key} holds a negative number, and it is of variances")
     net = Network(architecture, depth)
     net.load_state_dict(state)
     return net

@@ -285,6 +285,33 @@ def test_a_changed_max_pooling_is_noticed(estimate, layer: str) -> None:
     assert estimate(pooled(), layer)[1] == 0
 
 
+def test_an_average_pooling_is_its_own_mean_field() -> None:
+    """Slopes of 1 and offsets of 0; between convolutions without activation the affine map misses nothing."""
+    pool = Layer("pool1", kernel=3, stride=2, padding=1, kind="avg_pool")
+    net = random_net(Layer("conv1", 4, 3, 1, 1, "crelu"), pool, Layer("conv2", 6, 3, 1, 1), biases=False)
+    field, _ = mean_field(net, "conv2")
+    below, _ = mean_field(net, "conv1")
+    assert below.slopes == []
+    assert [tuple(each.shape) for each in field.slopes] == [(1, 8, 1, 1)] * 2
+    torch.testing.assert_close(field.slopes[1], torch.ones(1, 8, 1, 1), rtol=0, atol=1e-4)
+    scale = float(field.offsets[0].abs().max())
+    torch.testing.assert_close(field.offsets[1], torch.zeros(1, 8, 1, 1), rtol=0, atol=1e-4 * scale)
+    affine = random_net(Layer("conv1", 4, 3, 1, 1, "none"), pool, Layer("conv2", 6, 3, 1, 1))
+    field, _ = mean_field(affine, "conv2")
+    assert float(field.error.abs().max()) < 1e-8 * float(field.total.abs().max())
+
+
+@pytest.mark.parametrize("estimate", [response_covariance, image_gram, mean_field])
+def test_kinds_of_pooling_are_told_apart(estimate, cache: Path) -> None:
+    average = Layer("pool1", kernel=2, stride=2, kind="avg_pool")
+    net = random_net(Layer("conv1", 4, 3, 1, 1, "crelu"), average, Layer("conv2", 6, 3, 1, 1), biases=False)
+    assert estimate(net, "conv2")[1] > 0
+    if estimate is not mean_field:
+        assert estimate(pooled(), "conv2")[1] > 0
+        assert not equal(estimate(net, "conv2")[0], estimate(pooled(), "conv2")[0])
+    assert estimate(net, "conv2")[1] == 0
+
+
 @pytest.mark.parametrize("layer", ["pool1", "conv2"])
 def test_a_max_pooling_has_no_mean_field(layer: str, cache: Path) -> None:
     with pytest.raises(CallError, match="pool1 is a max-pooling"):

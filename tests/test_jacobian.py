@@ -10,7 +10,7 @@ from reconstruct.convolution import Convolution, PeriodicConvolution
 from reconstruct.errors import CallError
 from reconstruct.jacobian import Chain, Linearised, multiplications
 from reconstruct.network import Architecture, Layer, Network, randomise
-from reconstruct.pooling import MaxPool
+from reconstruct.pooling import AvgPool, MaxPool
 from reconstruct.zoo import load_model
 
 EPS = torch.finfo(torch.float32).eps
@@ -26,16 +26,16 @@ def random_net(*layers: Layer, channels: int = 3, biases: bool = True) -> Networ
 
 
 @st.composite
-def pools(draw: st.DrawFn, name: str = "pool1") -> Layer:
+def pools(draw: st.DrawFn, name: str = "pool1", kind: str = "max_pool") -> Layer:
     """Windows that overlap, touch, or leave gaps."""
     kernel, stride = draw(st.integers(1, 4)), draw(st.integers(1, 3))
-    return Layer(name, kernel=kernel, stride=stride, padding=draw(st.integers(0, kernel // 2)), kind="max_pool")
+    return Layer(name, kernel=kernel, stride=stride, padding=draw(st.integers(0, kernel // 2)), kind=kind)
 
 
 @st.composite
 def networks(draw: st.DrawFn) -> Network:
-    """One to three layers of every activation, stride and padding; kernels smaller than the stride too. A max-pooling
-    after any of them."""
+    """One to three layers of every activation, stride and padding; kernels smaller than the stride too. A pooling after
+    any of them."""
     layers = []
     for i in range(draw(st.integers(1, 3))):
         kernel = draw(st.integers(1, 4))
@@ -43,7 +43,7 @@ def networks(draw: st.DrawFn) -> Network:
         activation = draw(st.sampled_from(ACTIVATIONS))
         layers.append(Layer(f"conv{i + 1}", draw(st.integers(1, 5)), kernel, stride, padding, activation, 0.2))
         if draw(st.booleans()):
-            layers.append(draw(pools(f"pool{i + 1}")))
+            layers.append(draw(pools(f"pool{i + 1}", draw(st.sampled_from(["max_pool", "avg_pool"])))))
     return random_net(*layers, channels=draw(st.integers(1, 3)))
 
 
@@ -111,12 +111,13 @@ def test_of_the_trained_model(net: Network, photograph: torch.Tensor) -> None:
 
 
 @pytest.mark.parametrize("activation", ["relu", "crelu", "avr", "leaky_crelu"])
-def test_the_network_is_linear_as_long_as_no_sign_changes(activation: str) -> None:
+@pytest.mark.parametrize("kind", ["max_pool", "avg_pool"])
+def test_the_network_is_linear_as_long_as_no_sign_changes(activation: str, kind: str) -> None:
     """A step so small that all responses below keep their signs, and all windows their maxima, moves the last ones by
     exactly J times it."""
     net = random_net(
         Layer("conv1", 4, 3, 1, 1, activation, 0.1),
-        Layer("pool1", kernel=3, stride=2, padding=1, kind="max_pool"),
+        Layer("pool1", kernel=3, stride=2, padding=1, kind=kind),
         Layer("conv2", 5, 3, 1, 1, activation, 0.1),
         Layer("conv3", 6, 1),
     )
@@ -215,6 +216,43 @@ def test_a_max_pooling_on_a_torus(layer: Layer, down: int, right: int, seed: int
     assert abs(inner(product, u) - inner(v, transposed)) <= 1e-14 * scale
 
 
+@given(pools(kind="avg_pool"), st.integers(1, 9), st.integers(1, 9), st.integers(0, 9))
+def test_an_average_pooling(layer: Layer, height: int, width: int, seed: int) -> None:
+    """As torch's, its padding counted; and transposed."""
+    size = (max(height, layer.kernel), max(width, layer.kernel))
+    operator = AvgPool(layer, size, dtype=torch.float64)
+    x = randn(2, 3, *size, seed=seed).double()
+    found = operator.convolve(x)
+    assert found.shape[2:] == operator.grid == layer.output_size(size)
+    expected = torch.nn.functional.avg_pool2d(x, layer.kernel, layer.stride, layer.padding)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-14)
+    check_adjoint(operator, x, found, seed)
+
+
+@given(pools(kind="avg_pool"), st.integers(1, 5), st.integers(1, 5), st.integers(0, 9))
+def test_an_average_pooling_on_a_torus(layer: Layer, down: int, right: int, seed: int) -> None:
+    """As torch's on an input repeated far enough; transposed; and shifted by its stride."""
+    step = layer.stride
+    size = (step * max(down, layer.kernel), step * max(right, layer.kernel))
+    operator = AvgPool(layer, size, periodic=True, dtype=torch.float64)
+    x = randn(2, 3, *size, seed=seed).double()
+    tiled = torch.roll(x, (layer.padding, layer.padding), (2, 3)).repeat(1, 1, 3, 3)
+    expected = torch.nn.functional.avg_pool2d(tiled, layer.kernel, step)[:, :, : operator.grid[0], : operator.grid[1]]
+    found = operator.convolve(x)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-14)
+    moved = operator.convolve(torch.roll(x, (step, -2 * step), (2, 3)))
+    torch.testing.assert_close(moved, torch.roll(found, (1, -2), (2, 3)), rtol=0, atol=1e-14)
+    check_adjoint(operator, x, found, seed)
+
+
+def check_adjoint(operator: AvgPool, x: torch.Tensor, pooled: torch.Tensor, seed: int) -> None:
+    u = randn(*pooled.shape, seed=seed + 1).double()
+    transposed = operator.transpose(u)
+    assert transposed.shape == x.shape
+    scale = float(pooled.norm() * u.norm() + x.norm() * transposed.norm())
+    assert abs(inner(pooled, u) - inner(x, transposed)) <= 1e-14 * scale
+
+
 def test_a_max_pooling_on_a_torus_is_torchs_circular_padding() -> None:
     layer = Layer("pool1", kernel=3, stride=2, padding=1, kind="max_pool")
     x = randn(2, 3, 8, 12)
@@ -239,6 +277,8 @@ def test_a_torus_that_does_not_fit_a_max_pooling_is_refused() -> None:
     for size in ((9, 8), (8, 2)):
         with pytest.raises(CallError, match=f"torus of {size[0]} x {size[1]} does not hold a max-pooling"):
             MaxPool(layer, size, periodic=True)
+        with pytest.raises(CallError, match=f"torus of {size[0]} x {size[1]} does not hold"):
+            AvgPool(layer, size, periodic=True)
 
 
 def test_no_affine_map_stands_for_a_max_pooling() -> None:
@@ -249,7 +289,10 @@ def test_no_affine_map_stands_for_a_max_pooling() -> None:
             chain.affine(torch.zeros(1, 3, 32, 32), [], [])
 
 
-@pytest.mark.parametrize("pool", [(), (Layer("pool1", kernel=3, stride=1, padding=1, kind="max_pool"),)])
+@pytest.mark.parametrize(
+    "pool",
+    [(), *((Layer("pool1", kernel=3, stride=1, padding=1, kind=kind),) for kind in ("max_pool", "avg_pool"))],
+)
 def test_away_from_the_borders_torus_and_layer_agree(pool: tuple[Layer, ...]) -> None:
     net = random_net(Layer("conv1", 4, 3, 2, 1, "crelu"), *pool, Layer("conv2", 5, 3, 1, 1))
     images = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -283,6 +326,20 @@ def test_affine_maps_each_feature_by_its_slope_and_offset(activation: str) -> No
     torch.testing.assert_close(found[:1] - found[1:], product, rtol=0, atol=2 * atol)
 
 
+def test_affine_takes_the_means_of_an_average_pooling() -> None:
+    pool = Layer("pool1", kernel=3, stride=2, padding=1, kind="avg_pool")
+    net = random_net(Layer("conv1", 4, 3, 1, 1, "crelu"), pool, Layer("conv2", 5, 3, 1, 1))
+    slope, offset = randn(1, 8, 1, 1, seed=3), randn(1, 8, 1, 1, seed=4)
+    images = torch.rand(2, 3, 12, 11, generator=torch.Generator().manual_seed(0))
+    z = net.responses(images, "conv1")
+    pooled = torch.nn.functional.avg_pool2d(torch.cat((z, z), 1) * slope + offset, 3, 2, 1)
+    for layer, expected in (("pool1", pooled), ("conv2", net.conv2(pooled))):
+        slopes, offsets = [slope, torch.ones(1, 8, 1, 1)], [offset, torch.zeros(1, 8, 1, 1)]
+        depth = {"pool1": 1, "conv2": 2}[layer]
+        found = Chain(net, layer, (12, 11)).affine(images, slopes[:depth], offsets[:depth])
+        torch.testing.assert_close(found, expected, rtol=0, atol=64 * EPS * float(expected.abs().max()))
+
+
 def test_choosing_images_of_a_linearisation() -> None:
     net = random_net(Layer("conv1", 4, 3, 2, 1, "crelu"), Layer("conv2", 5, 3, 1, 1))
     chain = Chain(net, "conv2", (12, 11))
@@ -307,6 +364,15 @@ def test_a_max_pooling_multiplies_nothing() -> None:
     assert list(found) == ["conv1", "conv2", "conv3", "pool1", "conv4"]
     assert found["pool1"] == 0
     assert found["conv4"] == 192 * 16 * 16 * 96 * 9
+
+
+def test_an_average_pooling_counts_as_the_convolution_that_it_is() -> None:
+    pool = Layer("pool1", kernel=3, stride=2, padding=1, kind="avg_pool")
+    net = random_net(Layer("conv1", 4, 3, 1, 1, "crelu"), pool)
+    found = multiplications(net, "pool1", (12, 11))
+    operator = AvgPool(pool, (12, 11)).operator
+    assert isinstance(operator, Convolution)
+    assert found == {"conv1": 4 * 27 * 12 * 11, "pool1": 8 * operator.multiplications}
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

@@ -11,6 +11,7 @@ from reconstruct.errors import CallError, FeatureError
 from reconstruct.inversion.linear import LayerInverse, damping_factors
 from reconstruct.metrics import quality
 from reconstruct.network import Architecture, Layer, Network, randomise
+from reconstruct.pooling import AvgPool
 from reconstruct.zoo import load_model
 from tests.conftest import SAMPLES
 from tests.test_convolution import dense, operator
@@ -45,6 +46,22 @@ def test_global_is_the_dense_pseudoinverse(layer: tuple, damping: float) -> None
         expected = z.reshape(2, -1) @ numpy.linalg.pinv(matrix, rcond=1e-9).T
     error = numpy.linalg.norm(found.value.reshape(2, -1) - expected) / numpy.linalg.norm(expected)
     assert error < 1e-4, (error, found.status, numpy.linalg.cond(matrix))
+
+
+@pytest.mark.parametrize("size", [(11, 9), (8, 7), (12, 6)])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding"),
+    [(1, 1, 0), (2, 2, 0), (2, 2, 1), (3, 2, 0), (3, 2, 1), (2, 1, 0), (3, 1, 1), (1, 2, 0), (2, 3, 0), (4, 2, 2)],
+)
+def test_the_pseudoinverse_of_an_average_pooling(kernel: int, stride: int, padding: int, size: tuple) -> None:
+    """Whatever the rank: 3 x 3 means of every pixel of 11 rows miss one pattern, as 11 is 2 modulo 3."""
+    layer = Layer("pool", kernel=kernel, stride=stride, padding=padding, kind="avg_pool")
+    op = AvgPool(layer, size, dtype=torch.float64).operator
+    assert isinstance(op, Convolution)
+    z = numpy.random.default_rng(0).standard_normal((2, *op.output_shape))
+    expected = z.reshape(2, -1) @ numpy.linalg.pinv(dense(op), rcond=1e-9).T
+    found = LayerInverse(op, "global", 0.0).solve(z, 1e-11, 4000)
+    assert numpy.linalg.norm(found.value.reshape(2, -1) - expected) < 1e-8 * numpy.linalg.norm(expected)
 
 
 @pytest.mark.parametrize("layer", [(6, 1, (3, 3), 1, 1, (9, 7)), (4, 3, (3, 3), 2, 1, (9, 8))])
@@ -113,6 +130,54 @@ def test_rank_says_what_is_lost(generator: torch.Generator) -> None:
     expected = torch.from_numpy(projected * 0.25 + 0.5).reshape(images.shape).float()
     torch.testing.assert_close(result.image, expected, atol=1e-4, rtol=0)
     assert result.feature_residual[0] < 1e-5
+
+
+def averaged_chain(kernel: int, stride: int, padding: int) -> Network:
+    """Three colours to the 24 phases of twelve 3 x 3 filters, and their means."""
+    layers = (
+        Layer("conv1", 12, 3, padding=1, activation="crelu"),
+        Layer("pool1", kernel=kernel, stride=stride, padding=padding, kind="avg_pool"),
+    )
+    net = randomise(Network(Architecture("averaged", layers, 12, (0.5,) * 3, (0.25,) * 3)), 0).eval()
+    return net.requires_grad_(False)
+
+
+def test_means_of_one_pixel_lose_nothing(generator: torch.Generator) -> None:
+    net = averaged_chain(1, 1, 0)
+    images = torch.rand(2, 3, 12, 11, generator=generator)
+    result = invert(net, net.features(images, "pool1"), "pool1", "linear", size=(12, 11), damping=0, tolerance=1e-9)
+    torch.testing.assert_close(result.image, images, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("pool", [(2, 2, 0), (3, 2, 1), (3, 1, 1)])
+def test_through_an_average_pooling(pool: tuple[int, int, int], generator: torch.Generator) -> None:
+    """The pseudoinverses of the two layers, one after the other: of the pooling phase by phase."""
+    net = averaged_chain(*pool)
+    images = torch.rand(2, 3, 9, 8, generator=generator)
+    features = net.features(images, "pool1")
+    result = invert(net, features, "pool1", "linear", size=(9, 8), damping=0, tolerance=1e-10, budget=8000)
+    averaging = AvgPool(net.layer("pool1"), (9, 8), dtype=torch.float64).operator
+    assert isinstance(averaging, Convolution)
+    phases = features.double().numpy().reshape(48, -1) @ numpy.linalg.pinv(dense(averaging), rcond=1e-9).T
+    positive, negative = numpy.split(phases.reshape(2, 24, 72), 2, axis=1)
+    responses = (positive - negative).reshape(2, -1)
+    first = dense(Convolution(net.conv1.weight, 1, 1, (9, 8)))
+    expected = torch.from_numpy(responses @ numpy.linalg.pinv(first).T * 0.25 + 0.5).view(2, 3, 9, 8).float()
+    torch.testing.assert_close(result.image, expected, atol=1e-4, rtol=0)
+    empty = invert(net, features[:0], "pool1", "linear", size=(9, 8))
+    assert (empty.image.shape, empty.status) == ((0, 3, 9, 8), [])
+
+
+def test_images_are_independent_through_an_average_pooling(generator: torch.Generator) -> None:
+    net = averaged_chain(3, 2, 1)
+    features = net.features(torch.rand(3, 3, 9, 8, generator=generator), "pool1")
+    together = invert(net, features, "pool1", "linear", size=(9, 8), budget=20)
+    assert max(together.forward_passes) <= 20
+    for i in range(3):
+        alone = invert(net, features[i : i + 1], "pool1", "linear", size=(9, 8), budget=20)
+        torch.testing.assert_close(together.image[i : i + 1], alone.image, atol=1e-4, rtol=0)
+        assert (together.status[i], together.iterations[i]) == (alone.status[0], alone.iterations[0])
+        assert together.forward_passes[i] == pytest.approx(alone.forward_passes[0])
 
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)

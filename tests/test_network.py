@@ -1,4 +1,5 @@
 import itertools
+import math
 from dataclasses import replace
 
 import pytest
@@ -40,6 +41,8 @@ POOLED = (
     Layer("c", 6, 1, activation="none"),
 )
 
+AVERAGED = tuple(replace(layer, kind="avg_pool") if layer.kind == "max_pool" else layer for layer in POOLED)
+
 
 def test_features_are_those_of_plain_torch(generator: torch.Generator) -> None:
     net = network(*STRIDED)
@@ -53,6 +56,68 @@ def test_features_are_those_of_plain_torch(generator: torch.Generator) -> None:
     h = torch.nn.functional.leaky_relu(torch.nn.functional.conv2d(h, net.c.weight, net.c.bias, 3, 1), 0.1)
     torch.testing.assert_close(net.features(images, "c"), h)
     torch.testing.assert_close(net(images), h.mean((2, 3)))
+
+
+def test_average_pooling_is_torchs(generator: torch.Generator) -> None:
+    """Padded by zeros that count: of four rows by four columns of ones the corner's window of nine sees four."""
+    pool = Layer("p", kernel=3, stride=2, padding=1, kind="avg_pool")
+    net = network(Layer("a", 4, 3, activation="crelu"), pool, Layer("b", 5, 3))
+    images = torch.rand(2, 3, 37, 31, generator=generator, dtype=torch.float64)
+    pooled = torch.nn.functional.avg_pool2d(net.features(images, "a"), 3, 2, 1)
+    assert torch.equal(net.features(images, "p"), pooled)
+    assert torch.equal(net.responses(images, "p"), pooled)
+    z = torch.nn.functional.conv2d(pooled, net.b.weight, net.b.bias)
+    torch.testing.assert_close(net.responses(images, "b"), z)
+    flat = network(Layer("a", 1, 1, activation="none"), pool)
+    with torch.no_grad():
+        flat.a.weight.zero_()
+        flat.a.bias.fill_(1)
+    ones = torch.rand(1, 3, 4, 4, dtype=torch.float64)
+    expected = torch.tensor([[4 / 9, 6 / 9], [6 / 9, 1]], dtype=torch.float64)
+    torch.testing.assert_close(flat.features(ones, "p")[0, 0], expected)
+    assert layer_list(net, "all") == ["a", "b"]
+    with pytest.raises(CallError, match="the average pooling p has no weights"):
+        net.convolution("p")
+    with pytest.raises(CallError, match="ends in the average pooling p"):
+        with_classes(flat.architecture, 5)
+
+
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(3, 2, 1), (2, 2, 0), (3, 1, 1), (2, 3, 0)])
+def test_switches_are_where_the_windows_have_their_maxima(
+    kernel: int, stride: int, padding: int, generator: torch.Generator
+) -> None:
+    """By a search through every window, of CReLU features, half of which are 0: the first of equal ones."""
+    pool = Layer("p", kernel=kernel, stride=stride, padding=padding, kind="max_pool")
+    net = network(Layer("a", 2, 3, activation="crelu"), pool, Layer("b", 3, 1))
+    images = torch.rand(2, 3, 11, 10, generator=generator, dtype=torch.float64)
+    below, pooled = net.features(images, "a"), net.features(images, "p")
+    found = net.switches(images, "p")
+    assert found.dtype == torch.int64
+    height, width = below.shape[2:]
+    values, expected = below.detach().numpy(), torch.full_like(found, -1)
+    for n, c, i, j in itertools.product(*map(range, pooled.shape)):
+        best = -math.inf
+        for row, column in itertools.product(range(kernel), repeat=2):
+            y, x = i * stride - padding + row, j * stride - padding + column
+            if 0 <= y < height and 0 <= x < width and values[n, c, y, x] > best:
+                best = values[n, c, y, x]
+                expected[n, c, i, j] = y * width + x
+    assert torch.equal(found, expected)
+    assert torch.equal(below.flatten(2).gather(2, found.flatten(2)).view_as(pooled), pooled)
+
+
+def test_switches_are_of_a_max_pooling() -> None:
+    average = Layer("q", kernel=2, stride=2, kind="avg_pool")
+    net = network(Layer("a", 4, 3), Layer("p", kernel=3, kind="max_pool"), Layer("b", 3, 1), average)
+    images = torch.rand(1, 3, 11, 10, dtype=torch.float64)
+    with pytest.raises(CallError, match="switches are of a max-pooling, and not of the convolution b"):
+        net.switches(images, "b")
+    with pytest.raises(CallError, match="switches are of a max-pooling, and not of the average pooling q"):
+        net.switches(images, "q")
+    with pytest.raises(CallError, match="no layer 'r'"):
+        net.switches(images, "r")
+    with pytest.raises(CallError, match="smaller than the receptive field of p, 5 x 5"):
+        net.switches(images[:, :, :4], "p")
 
 
 def test_max_pooling_is_torchs(generator: torch.Generator) -> None:
@@ -84,7 +149,7 @@ def test_a_max_pooling_has_the_channels_of_its_input_and_no_weights() -> None:
     assert {key.split(".")[0] for key in net.state_dict()} == {"a", "b", "c"}
     assert layer_list(net, "all") == ["a", "b", "c"]
     assert layer_list(net, "q,a") == ["q", "a"]
-    with pytest.raises(CallError, match="q is a max-pooling: it has no weights"):
+    with pytest.raises(CallError, match="the max-pooling q has no weights"):
         net.convolution("q")
     shallow = Network(architecture, 2)
     assert shallow.layer_names == ["a", "p"]
@@ -95,7 +160,7 @@ def test_a_max_pooling_has_the_channels_of_its_input_and_no_weights() -> None:
 
 
 @pytest.mark.parametrize("size", [(37, 31), (40, 33), (24, 57)])
-@pytest.mark.parametrize("layers", [STRIDED, POOLED])
+@pytest.mark.parametrize("layers", [STRIDED, POOLED, AVERAGED])
 def test_shapes_are_those_of_the_features(layers: tuple[Layer, ...], size: tuple[int, int]) -> None:
     net = network(*layers)
     sizes = net.architecture.response_sizes(size)
@@ -116,7 +181,7 @@ def seen_by(net: Network, layer: str, size: tuple[int, int], position: tuple[int
     return gradient.abs().sum((0, 1)) > 0
 
 
-@pytest.mark.parametrize("layers", [STRIDED, POOLED])
+@pytest.mark.parametrize("layers", [STRIDED, POOLED, AVERAGED])
 def test_receptive_field_is_what_a_response_depends_on(layers: tuple[Layer, ...]) -> None:
     torch.manual_seed(0)
     net = network(*layers)
@@ -128,7 +193,7 @@ def test_receptive_field_is_what_a_response_depends_on(layers: tuple[Layer, ...]
 
 
 @pytest.mark.parametrize("size", list(itertools.product((30, 31, 32, 33, 34, 35), (36, 40))))
-@pytest.mark.parametrize("layers", [STRIDED, POOLED])
+@pytest.mark.parametrize("layers", [STRIDED, POOLED, AVERAGED])
 def test_covered_size_is_what_all_responses_depend_on(layers: tuple[Layer, ...], size: tuple[int, int]) -> None:
     torch.manual_seed(0)
     net = network(*layers)
@@ -136,7 +201,7 @@ def test_covered_size_is_what_all_responses_depend_on(layers: tuple[Layer, ...],
     assert net.architecture.covered_size(size, "c") == (int(rows.max()) + 1, int(columns.max()) + 1)
 
 
-@pytest.mark.parametrize("layers", [STRIDED, POOLED])
+@pytest.mark.parametrize("layers", [STRIDED, POOLED, AVERAGED])
 def test_covered_size_keeps_every_response(layers: tuple[Layer, ...]) -> None:
     architecture = chain(*layers)
     for side in range(20, 60):

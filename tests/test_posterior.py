@@ -7,9 +7,10 @@ from reconstruct import invert, load_image
 from reconstruct.errors import CallError, FeatureError
 from reconstruct.inversion import applicable, disturb
 from reconstruct.inversion.gradient import relative
-from reconstruct.inversion.posterior import NOISE_WEIGHT, invert_map
+from reconstruct.inversion.posterior import NOISE_WEIGHT, _Problem, invert_map
 from reconstruct.metrics import quality
 from reconstruct.network import Layer, Network
+from reconstruct.pooling import Box
 from reconstruct.prior import Prior
 from reconstruct.zoo import load_model
 from tests.conftest import ROOT
@@ -174,9 +175,9 @@ POOL = Layer("pool1", kernel=3, stride=2, padding=1, dropout=0.5, kind="max_pool
 SMALL = (24, 26)
 
 
-def with_pooling(activation: str) -> Network:
+def with_pooling(activation: str, pool: Layer = POOL) -> Network:
     conv1, conv2 = Layer("conv1", 12, 3, 1, 1, activation), Layer("conv2", 24, 3, 1, 1, activation)
-    return random_net(conv1, POOL, conv2, Layer("conv3", 24, 1, activation=activation), biases=False)
+    return random_net(conv1, pool, conv2, Layer("conv3", 24, 1, activation=activation), biases=False)
 
 
 @pytest.mark.parametrize("layer", ["pool1", "conv2", "conv3"])
@@ -209,8 +210,37 @@ def test_gradient_through_a_max_pooling(layer: str, images: torch.Tensor) -> Non
         assert many.feature_residual[i] < min(few.feature_residual[i], 0.1 * float(at_mean[i]))
 
 
-def test_pooled_features_are_checked(images: torch.Tensor) -> None:
-    net = with_pooling("crelu")
+AVERAGE = Layer("pool1", kernel=3, stride=2, padding=1, kind="avg_pool")
+
+
+@pytest.mark.parametrize("layer", ["pool1", "conv2"])
+def test_through_an_average_pooling(layer: str, images: torch.Tensor) -> None:
+    """Better than both linear methods by 6 dB, a quarter of the squared error of the better of them."""
+    net = with_pooling("crelu", AVERAGE)
+    wanted = images[:1, :, : SMALL[0], : SMALL[1]]
+    features = net.features(wanted, layer)
+    reached = {
+        method: quality(wanted, invert(net, features, layer, method, size=SMALL, budget=budget).image).psnr[0]
+        for method, budget in (("map", 150), ("wiener", None), ("linear", None))
+    }
+    assert reached["map"] > max(reached["wiener"], reached["linear"]) + 6, reached
+
+
+def test_an_average_pooling_bends_nothing() -> None:
+    """conv3 lies above two rectifications, and with a max-pooling above three bends."""
+    shallow = {}
+    for pool in (POOL, AVERAGE):
+        net = with_pooling("crelu", pool)
+        for layer in ("pool1", "conv2", "conv3"):
+            known = Box(torch.zeros(0, net.layer(layer).filters, 1, 1), torch.zeros(0, net.layer(layer).filters, 1, 1))
+            shallow[pool.kind, layer] = _Problem(net, layer, SMALL, known, 0.0).shallow
+    assert [shallow["max_pool", layer] for layer in ("pool1", "conv2", "conv3")] == [True, True, False]
+    assert all(shallow["avg_pool", layer] for layer in ("pool1", "conv2", "conv3"))
+
+
+@pytest.mark.parametrize("pool", [POOL, AVERAGE], ids=lambda pool: pool.kind)
+def test_pooled_features_are_checked(pool: Layer, images: torch.Tensor) -> None:
+    net = with_pooling("crelu", pool)
     features = net.features(images[:, :, : SMALL[0], : SMALL[1]], "pool1")
     positive, negative = features.chunk(2, dim=1)
     assert (torch.minimum(positive, negative) > 0).any()  # no CReLU features
@@ -232,6 +262,10 @@ def test_linear_methods_are_refused_above_a_max_pooling(method: str, images: tor
             invert(net, features, layer, method, size=SMALL)
         for other in ("map", "gradient"):
             assert applicable(net, layer, other) is None
+        assert applicable(with_pooling("crelu", AVERAGE), layer, method) is None
+        relu = applicable(with_pooling("relu", AVERAGE), layer, method)
+        assert relu is not None
+        assert "the linear responses of conv1" in relu
 
 
 @pytest.mark.parametrize("layer", ["conv1", "conv2", "conv3"])

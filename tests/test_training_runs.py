@@ -19,7 +19,7 @@ from reconstruct.training.checkpoint import CHECKPOINT
 from reconstruct.training.classification import class_scores
 from reconstruct.training.data import Arrays, Augmentation, load_pictures, random_part, resize, split
 from reconstruct.training.loop import Recipe
-from reconstruct.zoo import class_names
+from reconstruct.zoo import class_names, read_architecture
 from tests import synthetic
 from tests.conftest import ROOT
 
@@ -188,6 +188,38 @@ def test_a_data_set_shaped_as_imagenet_the_whole_way(call: Call, tmp_path: Path)
     flat = -10 * math.log10(float(photograph.var((2, 3)).mean()))
     # 96 filters on 48 numbers a place: an error of less than a hundredth of the picture's variance.
     assert reconstruct.quality(photograph, result.image).psnr[0] > flat + 20
+
+
+NORMED = """
+input_size = 32
+mean = [0.5, 0.5, 0.5]
+std = [0.25, 0.25, 0.25]
+layers = [
+    { name = "conv1", filters = 8, kernel = 4, stride = 4, activation = "crelu", batch_norm = true },
+    { name = "pool1", kind = "avg_pool", kernel = 2, stride = 2 },
+    { name = "conv2", filters = 10, kernel = 1, activation = "none" },
+]
+"""
+
+
+def test_a_specification_with_batch_normalisation_and_average_pooling(call: Call, tmp_path: Path) -> None:
+    """It trains with the normalisation it states, not with more, and what is written has it folded."""
+    data, out = write_cifar(tmp_path / "cifar"), tmp_path / "out"
+    (tmp_path / "net.toml").write_text(NORMED)
+    status, _, said = call("train", tmp_path / "net.toml", data, "--output", out, "--epochs", 3, "--batch-size", 20)
+    assert status == 0, said
+    saved = torch.load(out / CHECKPOINT, weights_only=True)["net"]
+    assert {key.split(".")[0] for key in saved} == {"conv1", "conv1_bn", "conv2"}
+    assert (saved["conv1_bn.running_mean"] != 0).all()
+    unfolded = Network(read_architecture(str(tmp_path / "net.toml"))).eval()
+    unfolded.load_state_dict(saved)
+    exported = reconstruct.load_model(str(out / "net.toml"))
+    assert set(exported.state_dict()) == {
+        f"{layer}.{part}" for layer in ("conv1", "conv2") for part in ("weight", "bias")
+    }
+    images = torch.from_numpy(load_pictures(data).pixels(7).copy())[None] / 255
+    scores = unfolded(images).detach()
+    torch.testing.assert_close(exported(images), scores, rtol=0, atol=1e-5 * (1 + float(scores.abs().max())))
 
 
 def test_folds(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,17 +61,24 @@ def dense(net: Network, layer: str, noise: float) -> tuple[numpy.ndarray, numpy.
     return matrix, covariance, missed, middle
 
 
+def averaged() -> Network:
+    pool = Layer("pool1", kernel=3, stride=2, padding=1, kind="avg_pool")
+    return random_net(Layer("conv1", 6, 3, 1, 1, "crelu"), pool, Layer("conv2", 5, 1, activation="crelu"))
+
+
 @pytest.mark.parametrize("noise", [0.0, 0.1])
-@pytest.mark.parametrize("layers", [1, 2])
-def test_it_is_the_dense_linear_estimate(layers: int, noise: float) -> None:
+@pytest.mark.parametrize(
+    ("net", "layer"),
+    [(shallow(1), "conv1"), (shallow(2), "conv2"), (averaged(), "pool1"), (averaged(), "conv2")],
+    ids=["conv1", "conv2", "averages", "above averages"],
+)
+def test_it_is_the_dense_linear_estimate(net: Network, layer: str, noise: float) -> None:
     """x = mean + P A^T (A P A^T + N)^-1 (z - A mean - c). N of a layer with rectifications below is a sum of them
     that bounds the condition number; a first layer has only ROUNDING, so float32 leaves more."""
-    net = shallow(layers)
-    layer = f"conv{layers}"
     features = net.features(images(2), layer)
     found = invert_wiener(net, features, layer, SIZE, budget=1000, noise=noise)
     matrix, covariance, missed, middle = dense(net, layer, noise)
-    z = linear_responses(features, "crelu").flatten(1).double().numpy() - middle
+    z = linear_responses(features, net.layer(layer).activation).flatten(1).double().numpy() - middle
     system = matrix @ covariance @ matrix.T + missed
     expected = z @ numpy.linalg.solve(system, matrix @ covariance)
     got = (found.images - Prior(SIZE).mean).flatten(1).double().numpy()

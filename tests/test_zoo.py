@@ -1,5 +1,6 @@
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from reconstruct import Convolution, ModelError, describe, frame, load_model, model_names
+from reconstruct.network import Network, randomise
+from reconstruct.training.export import export
 from reconstruct.zoo import MODELS, read_architecture
 
 # Weights without biases. The paper's Table 5 prints them to two figures: 9.4M, 10.1M, 11.8M, 16.5M (its rounding of
@@ -30,11 +33,25 @@ CIFAR_PARAMETERS = {
     "convpool_cnn_c_crelu_half": 685_200,
     "convpool_cnn_c_double": 5_464_896,
 }
+# Of the blog post's network; a CReLU layer has half the filters, and the next layer as many inputs as before.
+VGG = 9 * (3 * 64 + 64 * 64 + 64 * 128 + 128 * 128 + 128 * 256 + 2 * 256 * 256 + 256 * 512 + 5 * 512 * 512)
+VGG += 512 * 512 + 512 * 10
+VGG_PARAMETERS = {
+    "cifar_vgg": VGG,
+    "cifar_vgg_crelu_conv1": VGG - 9 * 3 * 32,
+    "cifar_vgg_crelu_conv1_3": VGG - 9 * (3 * 32 + 64 * 64),
+    "cifar_vgg_crelu_conv1_3_5": VGG - 9 * (3 * 32 + 64 * 64 + 128 * 128),
+}
+# As torchvision publishes them, with biases; and the sides of the layers' grids.
+PUBLISHED = {
+    "alexnet": (61_100_840, [55, 27, 27, 13, 13, 13, 13, 6, 1, 1, 1]),
+    "vgg16": (138_357_544, [224, 224, 112, 112, 112, 56, 56, 56, 56, 28, 28, 28, 28, 14, 14, 14, 14, 7, 1, 1, 1]),
+}
 
 
 def test_the_zoo_is_the_papers() -> None:
-    assert set(model_names()) == {*PARAMETERS, *CIFAR_PARAMETERS}
-    assert model_names()[:2] == ["all_cnn_b", "convpool_cnn_c"]
+    assert set(model_names()) == {*PARAMETERS, *CIFAR_PARAMETERS, *VGG_PARAMETERS, *PUBLISHED}
+    assert model_names()[:5] == ["alexnet", "all_cnn_b", "cifar_vgg", "convpool_cnn_c", "vgg16"]
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
@@ -73,6 +90,127 @@ def test_parameters_and_shapes_of_the_cifar_models(name: str) -> None:
     activation = {"convpool_cnn_c_avr": "avr", "convpool_cnn_c_crelu": "crelu", "convpool_cnn_c_crelu_half": "crelu"}
     activations = [layer.activation for layer in net.layers_with_weights]
     assert activations == [*8 * [activation.get(name, "relu")], "relu"]
+
+
+@pytest.mark.parametrize("name", VGG_PARAMETERS)
+def test_parameters_and_shapes_of_the_cifar_vggs(name: str) -> None:
+    architecture = read_architecture(name)
+    assert architecture.parameters() == VGG_PARAMETERS[name]
+    sides = [size[0] for size in architecture.response_sizes((32, 32)).values()]
+    assert sides == [32, 32, 16, 16, 16, 8, 8, 8, 8, 4, 4, 4, 4, 2, 2, 2, 2, 1, 1, 1]
+    net = load_model(name, random_weights=0)
+    assert sum(value.numel() for key, value in net.state_dict().items() if "weight" in key) == VGG_PARAMETERS[name]
+    assert tuple(net(torch.rand(2, 3, 32, 32)).shape) == (2, 10)
+    with_norm = [layer.name for layer in architecture.layers if layer.batch_norm]
+    assert with_norm == [*(f"conv{i}" for i in range(1, 14)), "fc14"]
+    dropped = {layer.name: layer.dropout for layer in architecture.layers if layer.dropout}
+    after = {f"conv{i}": 0.4 for i in (3, 5, 6, 8, 9, 11, 12)}
+    assert dropped == {"conv1": 0.3, **after, "pool5": 0.5, "fc14": 0.5}
+    crelu = [layer.name for layer in architecture.layers if layer.activation == "crelu"]
+    assert crelu == [f"conv{i}" for i in name.removeprefix("cifar_vgg").removeprefix("_crelu_conv").split("_") if i]
+    assert [layer.channels for layer in architecture.layers] == [
+        layer.channels for layer in read_architecture("cifar_vgg").layers
+    ]
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_parameters_and_shapes_of_the_published_models(name: str) -> None:
+    """Without allocating them."""
+    architecture = read_architecture(name)
+    total, sides = PUBLISHED[name]
+    with torch.device("meta"):
+        net = Network(architecture).eval()
+        assert tuple(net(torch.rand(1, 3, 224, 224)).shape) == (1, 1000)
+        last = net.features(torch.rand(1, 3, 224, 224), "fc6")
+        assert tuple(last.shape) == (1, 4096, 1, 1)
+    assert sum(parameter.numel() for parameter in net.parameters()) == total
+    biases = sum(layer.filters for layer in net.layers_with_weights)
+    assert architecture.parameters() == total - biases
+    assert [size[0] for size in architecture.response_sizes((224, 224)).values()] == sides
+    assert sorted(architecture.torchvision) == sorted(layer.name for layer in net.layers_with_weights)
+
+
+def with_statistics(net: Network) -> Network:
+    """Batch normalisations as training might leave them."""
+    generator = torch.Generator().manual_seed(1)
+    for key, value in net.state_dict().items():
+        if "_bn." in key and value.is_floating_point():
+            value.copy_(torch.rand(value.shape, generator=generator) + 0.5 * ("bias" not in key))
+    return net.eval().requires_grad_(False)
+
+
+def test_batch_normalisation_of_the_zoo_is_folded() -> None:
+    """From a seed: the same weights as without, each filter by 1 / sqrt(1 + eps), that of fresh statistics."""
+    loaded = load_model("cifar_vgg_crelu_conv1_3_5", random_weights=2)
+    plain = randomise(Network(read_architecture("cifar_vgg_crelu_conv1_3_5")), 2)
+    assert not any("_bn" in key for key in loaded.state_dict())
+    assert not any(layer.batch_norm for layer in loaded.layers)
+    torch.testing.assert_close(loaded.convolution("conv3").weight * (1 + 1e-5) ** 0.5, plain.conv3.weight.detach())
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    scores = plain.eval()(images).detach()
+    torch.testing.assert_close(loaded(images), scores, rtol=0, atol=1e-4 * float(scores.abs().max()))
+
+
+NORMED = """
+input_size = 20
+mean = [0.5, 0.5, 0.5]
+std = [0.2, 0.2, 0.2]
+weights = "w.safetensors"
+layers = [
+    { name = "a", filters = 4, kernel = 3, stride = 2, batch_norm = true, activation = "crelu", dropout = 0.3 },
+    { name = "p", kind = "avg_pool", kernel = 3, stride = 2, padding = 1 },
+    { name = "b", filters = 5, kernel = 3, batch_norm = true },
+    { name = "c", filters = 2, kernel = 1, activation = "none" },
+]
+"""
+
+
+def test_a_weights_file_with_batch_normalisation(tmp_path: Path) -> None:
+    path = write(tmp_path, "mine", NORMED)
+    architecture = read_architecture(path)
+    net = with_statistics(randomise(Network(architecture), 0))
+    images = torch.rand(3, 3, 20, 20, generator=torch.Generator().manual_seed(0))
+    expected = net(images)
+    # Statistics that fold_batch_norm had to take into account.
+    assert (expected - randomise(Network(architecture), 0).eval()(images)).abs().max() > 0.1 * expected.abs().max()
+    save_file(net.state_dict(), tmp_path / "w.safetensors")
+    loaded = load_model(path)
+    assert not any("_bn" in key for key in loaded.state_dict())
+    torch.testing.assert_close(loaded(images), expected, rtol=1e-4, atol=1e-5)
+    assert describe(path)["layers"][0]["condition_number"] > 1
+    # What stops at a layer, and what training exports of it.
+    part = {key: value for key, value in net.state_dict().items() if key[0] == "a"}
+    save_file(part, tmp_path / "w.safetensors")
+    short = load_model(path)
+    assert short.layer_names == ["a", "p"]
+    torch.testing.assert_close(short.features(images, "p"), net.features(images, "p"), rtol=1e-4, atol=1e-5)
+    mine = replace(architecture, name="out")
+    trained = Network(mine)
+    trained.load_state_dict(net.state_dict())
+    exported = export(trained.eval(), tmp_path / "run", classes=["x", "y"], card="")
+    again = load_model(str(exported))
+    torch.testing.assert_close(again(images), expected, rtol=1e-4, atol=1e-5)
+    assert read_architecture(str(exported)).layers == tuple(replace(each, batch_norm=False) for each in mine.layers)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("a_bn.running_var", torch.tensor([1.0, -1, 1, 1]), r"a_bn\.running_var holds a negative number"),
+        ("a_bn.running_mean", torch.full((4,), torch.inf), r"a_bn\.running_mean holds a number that is not finite"),
+        ("a_bn.weight", torch.ones(5), r"a_bn\.weight is \(5,\), mine needs \(4,\)"),
+        ("b_bn.bias", None, r"lacks b_bn\.bias"),
+        ("c_bn.bias", torch.ones(2), r"holds c_bn\.bias, which mine has no place for"),
+    ],
+)
+def test_faulty_batch_normalisation_is_refused(
+    key: str, value: torch.Tensor | None, message: str, tmp_path: Path
+) -> None:
+    path = write(tmp_path, "mine", NORMED)
+    state = randomise(Network(read_architecture(path)), 0).state_dict() | {key: value}
+    save_file({name: each for name, each in state.items() if each is not None}, tmp_path / "w.safetensors")
+    with pytest.raises(ModelError, match=message):
+        load_model(path)
 
 
 def test_variants_say_where_their_activations_are() -> None:
@@ -133,6 +271,16 @@ def test_describe_has_max_poolings_too() -> None:
     assert pool["unknowns"] == 96 * 32 * 32
     assert layers["conv4"]["kind"] == "conv"
     assert layers["conv4"]["condition_number"] > 1
+
+
+def test_describe_tells_poolings_apart(tmp_path: Path) -> None:
+    layers = describe(write(tmp_path, "mine", NORMED), random_weights=0)["layers"]
+    assert [layer["kind"] for layer in layers] == ["conv", "avg_pool", "conv", "conv"]
+    pool = layers[1]
+    assert (pool["filters"], pool["activation"], pool["frame_bounds"], pool["parameters"]) == (None, None, None, 0)
+    assert (pool["output_shape"], pool["receptive_field"]) == ([8, 5, 5], 7)
+    assert pool["equations"] == layers[2]["unknowns"] == 8 * 5 * 5
+    assert all(layer["condition_number"] > 1 for layer in layers if layer["kind"] == "conv")
 
 
 def test_random_filters_are_far_better_conditioned() -> None:
@@ -231,18 +379,26 @@ def test_variants_of_filters_and_classes(tmp_path: Path) -> None:
         ('base = "crelu_all"\nclasses = 5', "wrong.toml: conv12 of crelu_all is crelu: its classes are even, not 5"),
         ('base = "all_cnn_b"\ndouble_filters = 1', "are true or false"),
         ('base = "all_cnn_b"\ndouble_filters = true\nhalve_filters = true', "contradict"),
-        ('base = "convpool_cnn_c"\ncrelu = ["pool1"]', "crelu: pool1 is a max_pool and has no activation"),
+        ('base = "convpool_cnn_c"\ncrelu = ["pool1"]', "crelu: pool1 is max_pool and has no activation"),
         ("input_dropout = 1\n" + SMALL, r"input_dropout lies in \[0, 1\)"),
-        (POOLED.replace("max_pool", "pool"), "kind is 'conv' or 'max_pool', not 'pool'"),
+        (POOLED.replace("max_pool", "pool"), "kind is one of conv, max_pool, avg_pool, not 'pool'"),
         (
             POOLED.replace('"max_pool"', '"max_pool", filters = 4'),
-            "p: a max_pool has no filters; it has name, kind",
+            "p: max_pool has no filters; it has name, kind",
         ),
-        (POOLED.replace('"max_pool"', '"max_pool", batch_norm = true'), "a max_pool has no batch_norm"),
+        (POOLED.replace('"max_pool"', '"max_pool", batch_norm = true'), "max_pool has no batch_norm"),
+        (POOLED.replace('"max_pool"', '"avg_pool", slope = 0.1'), "p: avg_pool has no slope"),
         (POOLED.replace('"max_pool", kernel = 2', '"max_pool"'), "layer p has no kernel"),
-        (POOLED.replace("kernel = 2", "kernel = 2, padding = 2"), "padding of a max_pool is at most half its kernel"),
+        (POOLED.replace("kernel = 2", "kernel = 2, padding = 2"), "padding of max_pool is at most half its kernel"),
         (POOLED.replace("kernel = 2", "kernel = 0"), "layer p: sizes are at least 1"),
-        (SMALL.replace("filters = 4, ", 'kind = "max_pool", '), "a is a max_pool"),
+        (SMALL.replace("filters = 4, ", 'kind = "max_pool", '), "a is max_pool"),
+        (SMALL.replace("filters = 4, ", 'kind = "avg_pool", '), "a is avg_pool"),
+        (SMALL + "torchvision = 3", 'torchvision is a table, layer = "key of a checkpoint"'),
+        (SMALL + '[torchvision]\na = "x"\nb = 2', "torchvision is a table"),
+        (SMALL + '[torchvision]\na = "x"\nd = "y"', "every layer with weights and no other: not so b, d"),
+        (POOLED + '[torchvision]\na = "x"\nb = "y"\np = "z"', "and no other: not so p"),
+        (SMALL + '[torchvision]\na = "x"\nb = "x"', "torchvision gives two layers the same key"),
+        ('base = "alexnet"\n[torchvision]\nconv1 = "x"', "unknown key 'torchvision'"),
         (SMALL.replace("filters = 5, ", ""), "layer b has no filters"),
         (SMALL.replace("kernel = 3 }", "kernel = 0 }"), "sizes are at least 1"),
         (SMALL.replace("kernel = 3 }", 'kernel = "3" }'), "kernel is '3', not a int"),
@@ -268,7 +424,7 @@ def test_a_base_that_leads_back_is_refused(tmp_path: Path) -> None:
 
 
 def test_unknown_models_are_answered_with_the_nearest() -> None:
-    with pytest.raises(ModelError, match=r"did you mean crelu_conv1_4.*Models: all_cnn_b"):
+    with pytest.raises(ModelError, match=r"did you mean crelu_conv1_4.*Models: alexnet"):
         load_model("crelu_conv14")
     with pytest.raises(ModelError, match=r"no weights.*--random-weights SEED"):
         load_model("avr_conv1_4")

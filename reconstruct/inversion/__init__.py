@@ -37,7 +37,7 @@ class Result:
     ----------
     image : N x 3 x H x W, float32, in the image's scale but not clipped to [0, 1].
     feature_residual : |f(x') - z| / |z|, at the layer's linear responses where the activation keeps them (CReLU),
-        at its features otherwise, those of a max-pooling included.
+        at its features otherwise, those of a pooling included.
     status : ``converged``, ``budget`` (stopped by the budget) or ``stagnated`` (no step improves any more).
     iterations : of all solves together; evaluations and conjugate-gradient iterations alike.
     forward_passes : work in forward passes through the layer: forward = 1, forward and backward = 3, an operator
@@ -76,7 +76,7 @@ def invert(
     Parameters
     ----------
     net : the network that made the features, on their device.
-    features : N x C x h x w, torch, NumPy or CuPy; after CReLU, C is twice the layer's filters. Of a max-pooling:
+    features : N x C x h x w, torch, NumPy or CuPy; after CReLU, C is twice the layer's filters. Of a pooling:
         what it gives.
     layer : the layer's name.
     method : ``map``, ``wiener``, ``linear`` or ``gradient``: each has its module, which says what it does.
@@ -195,7 +195,7 @@ def applicable(net: Network, layer: str, method: str) -> str | None:
     """None if the method can invert this layer, otherwise why not."""
     if method in ("linear", "wiener"):
         for each in net.chain(layer):
-            if not each.has_weights:
+            if each.kind == "max_pool":
                 return f"method {method} solves linear systems, and no linear map undoes the max-pooling {each.name}"
             if not is_invertible(each.activation, each.slope):
                 return (
@@ -213,7 +213,7 @@ def _checked(net: Network, features: torch.Tensor, layer: Layer, noise: float) -
         raise FeatureError(f"features are floating point, not {features.dtype}")
     if features.device != net.mean.device:
         raise FeatureError(f"features are on {features.device}, the network on {net.mean.device}; bring them together")
-    # Those of a max-pooling are the last activation's.
+    # Those of a pooling are the last activation's, their maxima or means.
     source = next(each for each in reversed(net.chain(layer.name)) if each.has_weights)
     # Disturbed features are finite, no more.
     activation = "none" if noise else source.activation

@@ -9,6 +9,8 @@ two CReLU phases, go on with the layer before, down to the image. Two forms of t
 ``patch``
     of the K x (C kh kw) filter matrix: every response vector becomes a patch, and overlapping patches are
     averaged. One small matrix, and wrong wherever neighbouring patches should constrain each other.
+
+An average pooling on the way is a layer like the others, a convolution of each channel by itself.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ from reconstruct.activations import linear_responses
 from reconstruct.convolution import Convolution, upper_bound
 from reconstruct.errors import CallError
 from reconstruct.inversion.inverted import Inverted
-from reconstruct.network import Network, Size
+from reconstruct.jacobian import multiplications
+from reconstruct.network import Layer, Network, Size
+from reconstruct.pooling import AvgPool
 from reconstruct.solvers import Solution, cgls, cgne, relative_norms
 
 if TYPE_CHECKING:
@@ -95,22 +99,27 @@ def invert_linear(
             for each, area in zip(chain, inputs, strict=True)
         ]
         prepare_seconds = time.perf_counter() - began
-        total = sum(inverse.operator.multiplications for inverse, _ in inverses)
+        total = sum(multiplications(net, layer, size).values())
         values = features.to(dtype)
         status, counts, passes = ["converged"] * len(values), [0] * len(values), [0.0] * len(values)
         for each, (inverse, _) in zip(reversed(chain), reversed(inverses), strict=True):
-            bias = net.convolution(each.name).bias
             responses = linear_responses(values, each.activation, each.slope)
+            bias = net.convolution(each.name).bias if each.has_weights else None
             if bias is not None:
                 responses = responses - bias.detach().to(dtype).view(1, -1, 1, 1)
-            solved = inverse.solve(arrays.from_torch(responses), tolerances[each.name], iterations)
+            # A pooling's channels are solved for as if each were an image.
+            channels = 1 if each.has_weights else each.channels
+            given = responses if each.has_weights else responses.flatten(0, 1).unsqueeze(1)
+            solved = inverse.solve(arrays.from_torch(given), tolerances[each.name], iterations)
             values = arrays.to_torch(solved.value)
+            if not each.has_weights:
+                values = values.squeeze(1).unflatten(0, responses.shape[:2])
             share = 2 * inverse.operator.multiplications / total
-            for image, count in enumerate(solved.iterations):
-                counts[image] += count
-                passes[image] += share * count
-                if solved.status[image] != "converged":
-                    status[image] = solved.status[image]
+            for image in range(len(responses)):
+                own = slice(image * channels, (image + 1) * channels)
+                counts[image] += max(solved.iterations[own])
+                passes[image] += share * sum(solved.iterations[own])
+                status[image] = next((how for how in solved.status[own] if how != "converged"), status[image])
     images = (values * net.std + net.mean).float()
     fresh = [inverse.prepare_multiplications / total for inverse, cached in inverses if not cached]
     return Inverted(images, status, counts, passes, prepare_seconds, sum(fresh))
@@ -268,13 +277,23 @@ def _prepared(
     net: Network, layer: str, size: Size, form: Form, damping: float, dtype: torch.dtype
 ) -> tuple[LayerInverse, bool]:
     """The inverse of a layer, and whether it was there already. Changed weights are noticed."""
-    convolution = net.convolution(layer)
-    weight = convolution.weight
-    key = (layer, size, form, damping, dtype, weight.device, weight.data_ptr(), weight._version)
+    key: tuple[object, ...] = (layer, size, form, damping, dtype, net.mean.device)
+    if net.layer(layer).has_weights:
+        weight = net.convolution(layer).weight
+        key = (*key, weight.data_ptr(), weight._version)
     known = _cache.setdefault(net, {})
     if key in known:
         return known[key], True
-    operator = Convolution(weight, convolution.stride[0], int(convolution.padding[0]), size, dtype)
     shift = IMAGE_SHIFT if layer == net.layer_names[0] else FEATURE_SHIFT
-    known[key] = LayerInverse(operator, form, damping, shift)
+    known[key] = LayerInverse(_operator(net, net.layer(layer), size, dtype), form, damping, shift)
     return known[key], False
+
+
+def _operator(net: Network, layer: Layer, size: Size, dtype: torch.dtype) -> Convolution:
+    """The operator of a convolution, or of one channel of an average pooling."""
+    if not layer.has_weights:
+        operator = AvgPool(layer, size, dtype=dtype, device=net.mean.device).operator
+        assert isinstance(operator, Convolution)
+        return operator
+    weight = net.convolution(layer.name).weight
+    return Convolution(weight, layer.stride, layer.padding, size, dtype)

@@ -2,7 +2,7 @@
 
     x = argmin |f(x) - z|^2 / sigma^2 + |w|^2,   x = mean + M crop(S w)
 
-f is the true, piecewise-linear network up to the layer's linear responses z (for a max-pooling: up to its features) and
+f is the true, piecewise-linear network up to the layer's linear responses z (for a pooling: up to its features) and
 w white noise (``prior``). In three stages, of which the network's shapes say which apply:
 
 1. *Step over* (``step_over``): a layer with more responses than its input has features is solved for that input, and
@@ -182,7 +182,7 @@ def invert_known(
     noise: float = 0.0,
     watch: Watch | None = None,
 ) -> Inverted:
-    """Images, N x 3 x H x W, from what is known of a layer's linear responses, or of what a max-pooling gives.
+    """Images, N x 3 x H x W, from what is known of a layer's linear responses, or of what a pooling gives.
 
     Arguments as of ``invert_map``, whose last two stages this is.
     """
@@ -238,8 +238,9 @@ class _Problem:
         # Mean squared response, of which the noise is a share.
         numbers = self.chain.filters * self.chain.grid[0] * self.chain.grid[1]
         self.power = (self.scale.square() / numbers).view(-1, 1, 1, 1)
-        # Every layer below is one, and a max-pooling is one itself.
-        bends = len(self.chain.layers) - self.chain.layers[-1].has_weights
+        # Every convolution below is one, by its activation, and a max-pooling is one itself.
+        *below, last = (each.kind for each in self.chain.layers)
+        bends = sum(kind != "avg_pool" for kind in below) + (last == "max_pool")
         self.linear = bends == 0 and isinstance(known, Box) and known.exact
         self.shallow = bends <= SHALLOW
         self.multiplications = sum(multiplications(net, layer, size).values())

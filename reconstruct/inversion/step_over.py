@@ -31,7 +31,7 @@ def steps_over(net: Network, layer: str, size: Size) -> bool:
     """Whether the layer's linear responses determine those of the layer below, read off the shapes.
 
     The layer below is CReLU's, and there are at least as many responses as features that they come from. Neither is a
-    max-pooling: what it gives are no CReLU features, and it is no linear map.
+    pooling: what it gives are no CReLU features, and from a pooling there is nothing to gain.
     """
     chain = net.chain(layer)
     if len(chain) < 2 or chain[-2].activation != "crelu" or not chain[-1].has_weights:
