@@ -16,6 +16,7 @@ from reconstruct.images import to_pixels
 DPI = 100
 CAPTION_PIXELS = 40
 GAP_PIXELS = 10
+FILTER_PIXELS, FILTER_GAP_PIXELS = 55, 5
 NARROWEST_PIXELS = 150
 """Images smaller than this are magnified by a whole factor, so that captions fit and pixels stay square."""
 
@@ -63,15 +64,17 @@ def _fitting(text: str, pixels: int) -> str:
     return text if len(text) <= most else f"{text[: most // 2 - 1]}...{text[2 - most + most // 2 :]}"
 
 
-def filter_grid(filters: torch.Tensor, columns: int = 16, scale: int = 5) -> Image.Image:
+def filter_grid(filters: torch.Tensor, columns: int = 16) -> Image.Image:
     """Filters of a first layer as pictures, K x 3 x h x w in RGB, each scaled by its largest modulus; 0 is grey."""
     count, _, height, width = filters.shape
+    scale = max(1, round(FILTER_PIXELS / max(height, width)))
     shown = filters.detach().cpu().float()
     shown = shown / shown.abs().amax(dim=(1, 2, 3), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
-    tall, wide = (side * scale + scale for side in (height, width))
-    canvas = torch.ones(3, -(-count // columns) * tall + scale, min(columns, count) * wide + scale)
+    gap = FILTER_GAP_PIXELS
+    tall, wide = (side * scale + gap for side in (height, width))
+    canvas = torch.ones(3, -(-count // columns) * tall + gap, min(columns, count) * wide + gap)
     for number, each in enumerate(0.5 + 0.5 * shown):
-        top, left = (number // columns) * tall + scale, (number % columns) * wide + scale
+        top, left = (number // columns) * tall + gap, (number % columns) * wide + gap
         enlarged = each.repeat_interleave(scale, 1).repeat_interleave(scale, 2)
         canvas[:, top : top + height * scale, left : left + width * scale] = enlarged
     return Image.fromarray(to_pixels(canvas))
