@@ -38,7 +38,7 @@ def test_a_pooling_of_single_positions_leaves_everything(net: Network, image: to
     """Windows of one position: switches and centres say the responses themselves. (An interval is then [0, z].)"""
     pooled = with_pool(net, "conv1", 1, 1)
     features = pooled.features(image, "conv1_pool")
-    switches = MaxPool(pooled.layers[1], tuple(features.shape[2:])).switches(features)
+    switches = pooled.switches(image, "conv1_pool")
     whole = invert(net, net.features(image, "conv1"), "conv1", size=SIDE)
     best = quality(image, whole.image).psnr[0]
     assert best > 40

@@ -100,11 +100,8 @@ def rebuild(
     Ways that the activation does not allow are left out. Arguments as of ``invert_pooled``.
     """
     size = (images.shape[2], images.shape[3])
-    below, pooling = pooled_layer(net, layer)
-    values = net.features(images, below.name)
-    pool = MaxPool(pooling, (values.shape[2], values.shape[3]))
-    switches = pool.switches(values)
-    features = pool.gather(values, switches)
+    below, _ = pooled_layer(net, layer)
+    features, switches = net.features(images, layer), net.switches(images, layer)
     given = BUDGET if budget is None else budget
     for known in KNOWN:
         if below.activation != "avr" or known == "intervals":
