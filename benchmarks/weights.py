@@ -18,12 +18,14 @@ import torch
 from torch.nn.functional import cosine_similarity
 
 import reconstruct
-from reconstruct.analysis.pairing import pairing, random_pairing
+from reconstruct.analysis.pairing import matched_pairing, pairing, random_pairing
 from reconstruct.convolution import Convolution, frame
 from reconstruct.images import write_png
 from reconstruct.report.figures import cosine_histograms, filter_grid, training_curves
 from reconstruct.training.distill import unlabelled
 from reconstruct.training.ica import initialise_by_ica
+
+DRAWS = 20
 
 
 def main() -> None:
@@ -45,6 +47,7 @@ def main() -> None:
         cosines[name] = pairing(weight)[1]
         side = f"{first.kernel} x {first.kernel}"
         cosines[f"random, {side}"] = chance = random_pairing(tuple(weight.shape), 0)
+        matched = torch.stack([matched_pairing(weight, seed).mean() for seed in range(DRAWS)])
         # The share of a filter's energy in its mean: none in a band-pass filter.
         mean = weight.mean(dim=(2, 3)).square().sum(1) * first.kernel**2 / weight.square().sum((1, 2, 3))
         found[name] = {
@@ -52,6 +55,8 @@ def main() -> None:
             "cosine_std": float(cosines[name].std()),
             "random_mean": float(chance.mean()),
             "random_std": float(chance.std()),
+            "same_covariance_mean": float(matched.mean()),
+            "same_covariance_std_of_means": float(matched.std()),
             "share_below_minus_0.5": float((cosines[name] < -0.5).double().mean()),
             "lower_frame_bound": bounds.lower,
             "upper_frame_bound": bounds.upper,

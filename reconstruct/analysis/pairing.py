@@ -28,3 +28,15 @@ def random_pairing(shape: tuple[int, ...], seed: int) -> torch.Tensor:
     """The cosines of as many Gaussian random filters of the same shape with their pairing filters."""
     filters = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
     return pairing(filters)[1]
+
+
+def matched_pairing(filters: torch.Tensor, seed: int) -> torch.Tensor:
+    """The same of Gaussian filters whose covariance is that of these at unit norm: a control.
+
+    Trained filters share few dimensions, and where there are few, random filters have near opposites too. A covariance
+    of K filters has at most K dimensions: with no more filters than numbers in one, the control pairs up too closely.
+    """
+    flat = filters.flatten(1).double()
+    flat = flat / flat.norm(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
+    normal = torch.randn(len(flat), len(flat), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return pairing((normal.to(flat.device) @ flat).view(filters.shape))[1]
