@@ -10,7 +10,7 @@ w white noise (``prior``). In three stages, of which the network's shapes say wh
 2. *L-BFGS in w on weighted residuals*: r^T (G + e g I)^-1 r, G the covariance of the responses that the prior and the
    mean-field network give (``covariance``), g its mean diagonal. The Gauss-Newton step of this problem is
    P J^T (J P J^T)^-1 r, and G stands in for J P J^T at the price of two Fourier transforms. e = 1 finds the signs of
-   the large responses, e = 0.001 the rest.
+   the large responses, e = 0.001 (of what a deep max-pooling gives 0.03) the rest.
 3. *Gauss-Newton* for layers with at most two rectifications or max-poolings below: by then nearly all signs and
    switches are right, and the linear problem that is left is solved by conjugate gradients on the image with the
    preconditioner (E[J^T J] + shift P^-1 + floor)^-1. Signs that are still wrong act as noise of the residual's size,
@@ -53,8 +53,9 @@ TOLERANCE = 1e-5
 
 EVALUATION = 3
 """Forward passes of an evaluation, forward and backward, by convention."""
-COARSE, FINE = 1.0, 1e-3
-"""e of the residual's weight, in the first evaluations and after."""
+COARSE, FINE, FINE_POOLED = 1.0, 1e-3, 0.03
+"""e of the residual's weight, in the first evaluations and after; of what a deep max-pooling gives, whose switches move
+with the image, G is trusted less."""
 COARSE_EVALUATIONS = 25
 PRIOR_WEIGHT = 1e-4
 """Of |w|^2 beside the weighted residual where features carry no noise."""
@@ -326,7 +327,8 @@ class _Problem:
         total = int(budget // EVALUATION)
         coarse = min(COARSE_EVALUATIONS, total // 2)
         shown = state.images.clone()
-        for e, evaluations in ((COARSE, coarse), (FINE, total - coarse)):
+        fine = FINE if self.shallow or self.chain.layers[-1].kind != "max_pool" else FINE_POOLED
+        for e, evaluations in ((COARSE, coarse), (fine, total - coarse)):
             live = torch.tensor(_open(state), dtype=torch.long, device=white.device)
             if not len(live) or evaluations < 1:
                 continue
