@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from reconstruct import Architecture, Network, arrays, fold_batch_norm, invert, load_image, load_model
+from reconstruct.bounds import layer_bounds
 from reconstruct.convolution import Convolution
 from reconstruct.inversion.linear import LayerInverse
-from reconstruct.network import Layer, randomise
+from reconstruct.inversion.pooled import rebuild
+from reconstruct.network import Layer, randomise, with_pool
 from reconstruct.training.data import Arrays, Augmentation
 from reconstruct.training.loop import Recipe, fit
 from tests import synthetic
@@ -111,3 +113,20 @@ def test_training_learns_in_every_precision_and_goes_on(precision: str, gpu: tor
     assert trained.loss < 0.5 * math.log(3)  # chance is log 3
     assert torch.equal(scores[0], scores[1])
     torch.testing.assert_close(fold_batch_norm(net)(seen), scores[0], rtol=1e-3, atol=1e-3)
+
+
+def test_regions_and_pooled_images_agree(photograph: torch.Tensor) -> None:
+    """Bounds in double precision; images within what 150 passes in single precision leave open."""
+    found = {}
+    for device in ("cpu", "cuda"):
+        net = with_pool(load_model("crelu_conv1_4", device=device), "conv1", 3, 2)
+        image = photograph[:, :, :99, :99].to(device)
+        regions = layer_bounds(net, image, "conv1_pool")
+        assert regions.violations == 0
+        rebuilt = {known: each.images.cpu() for known, each in rebuild(net, image, "conv1_pool", budget=150)}
+        found[device] = (regions, rebuilt)
+    (cpu, images), (cuda, others) = found["cpu"], found["cuda"]
+    for name in ("reconstruction_ratio", "relative_error", "bound_measured", "bound_model"):
+        torch.testing.assert_close(getattr(cuda, name).cpu(), getattr(cpu, name), atol=1e-5, rtol=0)
+    for known in ("switches", "both"):
+        torch.testing.assert_close(others[known], images[known], atol=2e-2, rtol=0)
