@@ -844,12 +844,13 @@ def _table(records: list[dict[str, Any]]) -> None:
 def _bounds_table(records: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False)
+    # Means over the regions, then the images that were rebuilt.
+    table = Table(box=None, pad_edge=False, caption="PSNR in dB from switches on", caption_justify="right")
     table.add_column("image", overflow="fold")
     for heading in ("ratio", "random", "error", "bound", "model", "violations", "regions"):
         table.add_column(heading, justify="right")
     for known in records[0]["rebuilt"]:
-        table.add_column(f"{known} dB", justify="right")
+        table.add_column(known, justify="right")
     for record in records:
         random = record["random_filters"]
         table.add_row(

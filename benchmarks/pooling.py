@@ -141,13 +141,13 @@ def draw_corollary(found: dict[str, dict[str, Any]], path: Path) -> None:
     """Errors against L / l below the curve that the corollary is, and each bank's distribution."""
     figure = Figure(figsize=(11, 4.2), dpi=100, layout="constrained")
     curve, boxes = figure.subplots(1, 2, width_ratios=(1.2, 1))
-    ratios = [10 ** (k / 50) for k in range(501)]
+    ratios = [10 ** (k / 50) for k in range(201)]
     curve.plot(
         ratios, [(1 - 1 / each) ** 0.5 for each in ratios], color="black", linewidth=1, label="sqrt((L - l) / L)"
     )
     for number, (name, own) in enumerate(found.items()):
         curve.scatter(own["ratio"], own["error"], s=8, alpha=0.5, color=f"C{number}", label=name)
-    curve.set(xscale="log", xlabel="L / l", ylabel="relative error", ylim=(-0.03, 1.03), xlim=(0.9, 1e10))
+    curve.set(xscale="log", xlabel="L / l", ylabel="relative error", ylim=(-0.03, 1.03), xlim=(0.9, 1e4))
     curve.legend(fontsize=7, loc="center right")
     places = range(len(found))
     boxes.boxplot(
