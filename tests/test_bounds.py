@@ -1,16 +1,19 @@
+import functools
 import math
 from dataclasses import replace
 from typing import NamedTuple
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import conv_transpose2d, pad, unfold
 
+from reconstruct import load_image, load_model
 from reconstruct.bounds import ZERO, Regions, random_filters, region_bounds
 from reconstruct.errors import CallError
 from reconstruct.network import Layer, Network
+from tests.conftest import SAMPLES
 
 NUMBERS = ("reconstruction_ratio", "relative_error", "bound_measured", "bound_model", "lambda_min", "lambda_max")
 
@@ -38,9 +41,22 @@ def case(
     return Case(normal(count, channels, *size), weight, normal(layer.filters) if biases else None, layer, pool)
 
 
+@functools.cache
+def trained() -> torch.Tensor:
+    """96 x 3 x 3 x 3."""
+    return load_model("convpool_cnn_c_crelu").convolution("conv1").weight.double()
+
+
+@functools.cache
+def normalised() -> torch.Tensor:
+    """A photograph, 3 x 227 x 227."""
+    return (load_image(SAMPLES[0], 227).double() - 0.45) / 0.22
+
+
 @st.composite
-def cases(draw: st.DrawFn) -> Case:
-    kernel, window = draw(st.integers(1, 4)), draw(st.integers(1, 3))
+def cases(draw: st.DrawFn, extent: int = 8) -> Case:
+    """Random and trained filters, on inputs that are up to ``extent`` larger than a region."""
+    kernel, window, channels = draw(st.integers(1, 4)), draw(st.integers(1, 3)), draw(st.integers(1, 4))
     layer = Layer(
         "conv", draw(st.integers(1, 6)), kernel, draw(st.integers(1, 3)), draw(st.integers(0, kernel - 1)),
         draw(st.sampled_from(("crelu", "relu"))),
@@ -50,9 +66,8 @@ def cases(draw: st.DrawFn) -> Case:
         kind="max_pool",
     )  # fmt: skip
     least = layer.kernel + (window - 1) * layer.stride
-    size = (draw(st.integers(least, least + 8)), draw(st.integers(least, least + 8)))
-    found = case(draw(st.integers(0, 2**31)), draw(st.integers(1, 4)), layer, pool, size, draw(st.booleans()))
-    scale = 10.0 ** draw(st.integers(-3, 3))
+    size = (draw(st.integers(least, least + extent)), draw(st.integers(least, least + extent)))
+    found = case(draw(st.integers(0, 2**31)), channels, layer, pool, size, draw(st.booleans()))
     shapes = {
         "white": found.inputs,
         "constant": found.inputs[:, :, :1, :1].expand_as(found.inputs),
@@ -60,9 +75,16 @@ def cases(draw: st.DrawFn) -> Case:
         "sparse": found.inputs * (found.inputs > 1),
         "features": found.inputs.relu(),
     }
-    inputs = scale * shapes[draw(st.sampled_from(sorted(shapes)))]
+    if channels <= 3:
+        top, left = (draw(st.integers(0, 227 - side)) for side in size)
+        shapes["photograph"] = normalised()[None, :channels, top : top + size[0], left : left + size[1]]
+    inputs = 10.0 ** draw(st.integers(-3, 3)) * shapes[draw(st.sampled_from(sorted(shapes)))]
+    weight = found.weight
+    if channels <= 3 and kernel <= 3 and draw(st.booleans()):
+        first = draw(st.integers(0, 90))
+        weight = trained()[first : first + layer.filters, :channels, :kernel, :kernel]
     # Filters that repeat themselves leave W^ without full rank.
-    weight = found.weight[torch.arange(layer.filters) // draw(st.integers(1, 2))]
+    weight = weight[torch.arange(layer.filters) // draw(st.integers(1, 2))]
     return found._replace(inputs=inputs, weight=weight)
 
 
@@ -155,15 +177,33 @@ def test_against_assembled_matrices(channels: int, layer: Layer, pool: Layer, bi
     assert mine.violations == mine.empty == 0
 
 
-@given(cases())
-def test_no_error_exceeds_its_bounds(found: Case) -> None:
-    regions = found.bounds()
+def hold(regions: Regions) -> None:
     assert regions.violations == 0
     there = ~regions.relative_error.isnan()
     # Pythagoras: x' is an orthogonal projection of x.
     whole = regions.reconstruction_ratio.square() + regions.relative_error.square()
     assert torch.allclose(whole[there], torch.ones_like(whole[there]), atol=4 * ZERO * 12 + 1e-12)
     assert regions.empty == int((~there).sum())
+
+
+@given(cases())
+def test_no_error_exceeds_its_bounds(found: Case) -> None:
+    hold(found.bounds())
+
+
+@pytest.mark.slow
+def test_a_million_regions() -> None:
+    counted = []
+
+    @settings(max_examples=1500)
+    @given(cases(extent=100))
+    def look(found: Case) -> None:
+        regions = found.bounds()
+        hold(regions)
+        counted.append(regions.relative_error.numel() - regions.empty)
+
+    look()
+    assert sum(counted) >= 10**6
 
 
 @given(st.integers(0, 2**31), st.sampled_from(("bound_measured", "bound_model")), st.integers(1, 3))
