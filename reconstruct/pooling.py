@@ -184,6 +184,12 @@ class Box:
         counted = known | ~known.any(1, keepdim=True)
         return torch.where(counted, bounds, 0).norm(dim=1)
 
+    def inner(self, share: float) -> Box:
+        """Of every interval the middle, with this share of its length; one that is open to a side stays as it is."""
+        middle, half = (self.lower + self.upper) / 2, share * (self.upper - self.lower) / 2
+        closed = self.lower.isfinite() & self.upper.isfinite()
+        return Box(torch.where(closed, middle - half, self.lower), torch.where(closed, middle + half, self.upper))
+
     def narrowed(self, known: Box) -> Box:
         """With the responses that another box knows; where it knows none, as it was."""
         there = known.known

@@ -113,6 +113,13 @@ def test_the_residual_of_a_box_is_the_shortest_way_in(seed: int) -> None:
     assert torch.equal(active.bool() | ~outside, torch.ones_like(outside))
 
 
+def test_the_inner_part_of_a_box() -> None:
+    lower, upper = torch.tensor([[-2.0, 0.0, -math.inf, 1.0]]), torch.tensor([[4.0, 8.0, 3.0, 1.0]])
+    inner = Box(lower, upper).inner(0.5)
+    assert torch.equal(inner.lower, torch.tensor([[-0.5, 2.0, -math.inf, 1.0]]))
+    assert torch.equal(inner.upper, torch.tensor([[2.5, 6.0, 3.0, 1.0]]))
+
+
 @given(pools())
 def test_centres_are_in_the_middle(pool: MaxPool) -> None:
     centres = pool.centres(torch.zeros(1, 1, *pool.grid))

@@ -3,11 +3,16 @@
 Which responses are known, or between which bounds, is a ``pooling.Box``; the most probable image in it is found as by
 method ``map`` (``posterior.invert_known``). For a first layer this is a convex problem: least squares on the known
 responses, and on those outside their bounds.
+
+Bounds alone have no middle for the prior to find: without biases the flat picture of the mean colour is always between
+them. From intervals, the image is therefore first sought in their middle halves, and then moved as far as they ask.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -42,6 +47,9 @@ KNOWN: dict[str, Knowing] = {
     "centres": _centres,
 }
 """What is taken from pooled features; ``both`` and ``switches`` need the switches."""
+
+MIDDLE, MIDDLE_SHARE = 1 / 2, 1 / 3
+"""Of each interval, where the image is sought first, and the share of the budget for that."""
 
 
 def invert_pooled(
@@ -86,10 +94,24 @@ def invert_pooled(
             raise CallError(f"'{known}' needs the switches of {layer}")
         switches = pool.centres(values)
     pool.check(switches, values)
-    return invert_known(
-        net, KNOWN[known](pool, values, switches, below.activation), below.name, size,
-        tolerance=tolerance, budget=budget, watch=watch,
-    )  # fmt: skip
+    box = KNOWN[known](pool, values, switches, below.activation)
+    solve = partial(invert_known, net, layer=below.name, size=size, tolerance=tolerance)
+    # ReLU bounds from one side, and the middle of AVR's intervals is 0 whatever the image.
+    if known != "intervals" or below.activation != "crelu":
+        return solve(box, budget=budget, watch=watch)
+    first = solve(box.inner(MIDDLE), budget=MIDDLE_SHARE * budget, watch=watch)
+    spent = max(first.forward_passes, default=0.0)
+    later = None if watch is None else lambda done, images: watch(spent + done, images)
+    then = solve(box, budget=budget - spent, start=first.images, watch=later)
+    return replace(
+        then,
+        iterations=[before + after for before, after in zip(first.iterations, then.iterations, strict=True)],
+        forward_passes=[
+            before + after for before, after in zip(first.forward_passes, then.forward_passes, strict=True)
+        ],
+        prepare_seconds=first.prepare_seconds + then.prepare_seconds,
+        prepare_passes=first.prepare_passes + then.prepare_passes,
+    )
 
 
 def rebuild(

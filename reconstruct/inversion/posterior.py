@@ -181,16 +181,17 @@ def invert_known(
     tolerance: float = TOLERANCE,
     budget: float = BUDGET,
     noise: float = 0.0,
+    start: torch.Tensor | None = None,
     watch: Watch | None = None,
 ) -> Inverted:
     """Images, N x 3 x H x W, from what is known of a layer's linear responses, or of what a pooling gives.
 
-    Arguments as of ``invert_map``, whose last two stages this is.
+    Arguments as of ``invert_map``, whose last two stages this is; they begin at ``start``, or at the prior's mean.
     """
     began = time.perf_counter()
     problem = _Problem(net, layer, size, known, noise)
     seconds = time.perf_counter() - began
-    found = problem.solve(tolerance, budget, watch)
+    found = problem.solve(tolerance, budget, start, watch)
     return Inverted(found.images, found.status, found.iterations, found.passes, seconds, problem.prepare_passes)
 
 
@@ -278,9 +279,11 @@ class _Problem:
         """Forward passes that inverting these costs: some n^3 complex multiplications, of four real ones, a matrix."""
         return 4.0 * matrices.shape[0] * matrices.shape[1] * matrices.shape[2] ** 3 / self.multiplications
 
-    def solve(self, tolerance: float, budget: float, watch: Watch | None) -> _Images:
+    def solve(self, tolerance: float, budget: float, start: torch.Tensor | None, watch: Watch | None) -> _Images:
         count = len(self.known)
         white = self.prior.mean.new_zeros(count, *self.prior.shape)
+        if start is not None:
+            white = self.prior.whiten(self.prior.fill(self.prior.extend(start - self.prior.mean), self.prior.size))
         state = _Images(self.prior.image(white), ["budget"] * count, [0] * count, [0.0] * count)
         if not count:
             return state
