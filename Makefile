@@ -33,6 +33,7 @@ test-gpu:
 bench: $(READY)
 	$(BIN)/python benchmarks/fidelity.py samples/*.jpg --output docs/figures
 	$(BIN)/python benchmarks/linear.py samples/*.jpg --output docs/figures
+	$(BIN)/python benchmarks/pooling.py samples/*.jpg --output docs/figures
 
 $(READY): pyproject.toml constraints.txt hatch_build.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "reconstruct needs Python 3.11 or newer; make PYTHON=python3.x")'
