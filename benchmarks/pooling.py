@@ -148,7 +148,7 @@ def draw_corollary(found: dict[str, dict[str, Any]], path: Path) -> None:
     for number, (name, own) in enumerate(found.items()):
         curve.scatter(own["ratio"], own["error"], s=8, alpha=0.5, color=f"C{number}", label=name)
     curve.set(xscale="log", xlabel="L / l", ylabel="relative error", ylim=(-0.03, 1.03), xlim=(0.9, 1e4))
-    curve.legend(fontsize=7, loc="center right")
+    curve.legend(fontsize=7, loc="upper right", bbox_to_anchor=(1.0, 0.95))
     places = range(len(found))
     boxes.boxplot(
         [own["error"] for own in found.values()],

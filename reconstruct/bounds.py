@@ -166,9 +166,11 @@ def layer_bounds(net: Network, images: torch.Tensor, pool: str, *, random: int |
 
     Raises
     ------
-    CallError : ``pool`` is not a max-pooling of a convolution's features; an activation without bounds.
+    CallError : ``pool`` is not a max-pooling of a convolution's features; an activation without bounds; images smaller
+        than the receptive field.
     """
     layer, last = pooled_layer(net, pool)
+    net.architecture.response_sizes((images.shape[2], images.shape[3]), pool)  # refuses images that are too small
     below = net.chain(layer.name)
     inputs = net.features(images, below[-2].name) if len(below) > 1 else (images - net.mean) / net.std
     convolution = net.convolution(layer.name)

@@ -403,13 +403,16 @@ def with_pool(net: Network, layer: str, kernel: int, stride: int) -> Network:
 
     Raises
     ------
-    CallError : a layer without weights, or sizes below 1.
+    CallError : a layer without weights, sizes below 1, or windows larger than the layer's grid for the model's images.
     """
     chain = net.chain(layer)
     if not chain[-1].has_weights:
         raise CallError(f"{layer} is a pooling itself: name the convolution whose features are to be pooled")
     if min(kernel, stride) < 1:
         raise CallError(f"a pooling's kernel and stride are at least 1, not {kernel} and {stride}")
+    height, width = net.architecture.response_sizes((net.input_size, net.input_size))[layer]
+    if kernel > min(height, width):
+        raise CallError(f"windows of {kernel} do not fit the {height} x {width} positions of {layer}")
     pool = Layer(f"{layer}_pool", kernel=kernel, stride=stride, kind="max_pool")
     pooled = Network(replace(net.architecture, layers=(*chain, pool))).to(net.mean.device)
     for each in chain:

@@ -68,6 +68,11 @@ def test_the_table(tmp_path: Path) -> None:
         (("--model", "convpool_cnn_c", "--layer", "pool1", "--pool", "2/2"), "name the convolution"),
         ((*POOLED[:-1], "3"), "a kernel and a stride, as 3/2, not '3'"),
         ((*POOLED[:-1], "0/2"), "at least 1, not 0 and 2"),
+        (
+            (*POOLED[:-1], "20/2", "--size", "67"),
+            "67 x 67 pixels is smaller than the receptive field of conv1_pool, 87",
+        ),
+        ((*POOLED[:-1], "100/2"), "windows of 100 do not fit the 55 x 55 positions of conv1"),
         ((*POOLED, "--size", "50", "--native"), "give one of them"),
         ((*POOLED, "--budget", "0"), "budget"),
         (("--model", "avr_conv1_4", "--layer", "conv1", "--pool", "3/2", "--random-weights", "0"), "CReLU and ReLU"),

@@ -139,6 +139,10 @@ def test_wrong_calls_are_refused(net: Network, image: torch.Tensor) -> None:
         invert_pooled(pooled, features[..., :6], "conv1_pool", (67, 68), "intervals")
     with pytest.raises(FeatureError, match="is negative"):
         invert_pooled(pooled, -features, "conv1_pool", size, "intervals")
-    for layer, kernel in (("conv1_pool", 2), ("conv1", 0)):
-        with pytest.raises(CallError, match=r"is a pooling itself|at least 1, not 0 and 2"):
+    for layer, kernel, message in (
+        ("conv1_pool", 2, "conv1_pool is a pooling itself"),
+        ("conv1", 0, "at least 1, not 0 and 2"),
+        ("conv1", 56, "windows of 56 do not fit the 55 x 55 positions of conv1"),
+    ):
+        with pytest.raises(CallError, match=message):
             with_pool(pooled, layer, kernel, 2)
