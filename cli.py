@@ -70,6 +70,16 @@ notes = Console(stderr=True, highlight=False)
 printed = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 
+# Options of several commands.
+Model = Annotated[str, typer.Option(help="A name in the zoo, or the path of a TOML specification.")]
+Size = Annotated[int | None, typer.Option(help="Side of the centred square, in pixels.", min=1)]
+Native = Annotated[bool, typer.Option("--native", help="Never resize; trim to what the strides cover.")]
+RandomWeights = Annotated[int | None, typer.Option(metavar="SEED", help="Random weights instead of a file.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Output = Annotated[Path, typer.Option(help="Folder for what is written.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON array on standard output.")]
+
+
 def main() -> None:
     """Run, and turn errors that are for people into one line and an exit status."""
     try:
@@ -109,25 +119,23 @@ def _everything(
 @app.command()
 def invert(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures to reconstruct.")],
-    model: Annotated[str, typer.Option(help="A name in the zoo, or the path of a TOML specification.")],
+    model: Model,
     layer: Annotated[str, typer.Option(help="A layer, several with commas, or 'all'.")],
     method: Annotated[str, typer.Option(help="A method, several with commas, or 'all'.")] = "map",
     linear_form: Annotated[str, typer.Option(help="Pseudoinverse of linear: global or patch.")] = "global",
     damping: Annotated[
         str, typer.Option(help="Damping of each layer's least squares, by its largest squared singular value; or auto.")
     ] = "auto",
-    size: Annotated[int | None, typer.Option(help="Side of the centred square, in pixels.", min=1)] = None,
-    native: Annotated[bool, typer.Option("--native", help="Never resize; trim to what the strides cover.")] = False,
+    size: Size = None,
+    native: Native = False,
     budget: Annotated[float | None, typer.Option(help="Work at which a method stops, in forward passes.")] = None,
     tolerance: Annotated[float | None, typer.Option(help="Feature residual at which a method stops.")] = None,
     noise: Annotated[float, typer.Option(help="Gaussian noise on the features, as a share of their norm.")] = 0.0,
     quantise: Annotated[str | None, typer.Option(help="Round the features: float16 or int8.")] = None,
-    random_weights: Annotated[
-        int | None, typer.Option(metavar="SEED", help="Random weights instead of a file.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    output: Annotated[Path, typer.Option(help="Folder for what is written.")] = Path(),
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON array on standard output.")] = False,
+    random_weights: RandomWeights = None,
+    device: Device = "auto",
+    output: Output = Path(),
+    as_json: AsJson = False,
     seed: Annotated[int, typer.Option(help="Seed of whatever is random.")] = 0,
     quiet: Annotated[bool, typer.Option("--quiet", help="No table, no progress.")] = False,
 ) -> None:
@@ -139,8 +147,7 @@ def invert(
         raise CallError(f"--noise is a share of the features' norm, at least 0 and below 1, not {noise:g}")
     if quantise not in (None, "float16", "int8"):
         raise CallError(f"--quantise is float16 or int8, not '{quantise}'")
-    if size is not None and native:
-        raise CallError("--size resizes and --native never does: give one of them")
+    _check_size(size, native)
     with _busy("loading", quiet or as_json):
         import torch
 
@@ -182,9 +189,7 @@ def invert(
 @models.command()
 def show(
     name: Annotated[str | None, typer.Argument(help="A model; without it, all.")] = None,
-    random_weights: Annotated[
-        int | None, typer.Option(metavar="SEED", help="Random weights instead of a file.")
-    ] = None,
+    random_weights: RandomWeights = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
 ) -> None:
     """The zoo; for one model its layers, shapes, parameters and frame bounds."""
@@ -217,7 +222,7 @@ def show(
 def import_weights(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A state dict: .pth, or .safetensors.")],
     model: Annotated[str, typer.Option("--as", help="The model that it is of: alexnet or vgg16.")],
-    output: Annotated[Path, typer.Option(help="Folder for what is written.")] = Path(),
+    output: Output = Path(),
 ) -> None:
     """Weights that torchvision publishes, as a model that every command takes: NAME.toml and NAME.safetensors.
 
@@ -233,20 +238,18 @@ def import_weights(
 @app.command()
 def bounds(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures to pool the features of.")],
-    model: Annotated[str, typer.Option(help="A name in the zoo, or the path of a TOML specification.")],
+    model: Model,
     layer: Annotated[str, typer.Option(help="A max-pooling; with --pool a convolution.")],
     pool: Annotated[
         str | None, typer.Option(metavar="K/S", help="Bound the convolution as if pooled: kernel and stride.")
     ] = None,
-    size: Annotated[int | None, typer.Option(help="Side of the centred square, in pixels.", min=1)] = None,
-    native: Annotated[bool, typer.Option("--native", help="Never resize; trim to what the strides cover.")] = False,
+    size: Size = None,
+    native: Native = False,
     budget: Annotated[float | None, typer.Option(help="Work of each reconstruction, in forward passes.")] = None,
-    random_weights: Annotated[
-        int | None, typer.Option(metavar="SEED", help="Random weights instead of a file.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    output: Annotated[Path, typer.Option(help="Folder for what is written.")] = Path(),
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON array on standard output.")] = False,
+    random_weights: RandomWeights = None,
+    device: Device = "auto",
+    output: Output = Path(),
+    as_json: AsJson = False,
     seed: Annotated[int, typer.Option(help="Seed of the random filters.", min=0)] = 0,
     quiet: Annotated[bool, typer.Option("--quiet", help="No table, no progress.")] = False,
 ) -> None:
@@ -254,8 +257,7 @@ def bounds(
 
     Writes, for each image, STEM.MODEL.LAYER.bounds.png, and STEM.MODEL.LAYER.KNOWN.png of what was rebuilt.
     """
-    if size is not None and native:
-        raise CallError("--size resizes and --native never does: give one of them")
+    _check_size(size, native)
     with _busy("loading", quiet or as_json):
         from reconstruct.inversion.inverted import check_limits
         from reconstruct.network import pooled_layer, with_pool
@@ -337,7 +339,7 @@ def train(
     workers: Annotated[int, typer.Option(help="Processes that read pictures.", min=0)] = 0,
     precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
     save_seconds: Annotated[float, typer.Option(help="From one checkpoint to the next.", min=0)] = 60.0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     seed: Annotated[int, typer.Option(help="Seed of whatever is random.", min=0)] = 0,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
@@ -433,7 +435,7 @@ def classify(
     batch_size: Annotated[int, typer.Option(help="Crops that a network is shown together.", min=1)] = 64,
     workers: Annotated[int, typer.Option(help="Processes that read pictures.", min=0)] = 0,
     precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No table, no progress.")] = False,
 ) -> None:
@@ -529,6 +531,11 @@ def _device(wanted: str, needs_cupy: bool = True) -> str:
         notes.print("a GPU is there but CuPy is not (pip install 'reconstruct[gpu]'): using the CPU", soft_wrap=True)
         return "cpu"
     return "cuda"
+
+
+def _check_size(size: int | None, native: bool) -> None:
+    if size is not None and native:
+        raise CallError("--size resizes and --native never does: give one of them")
 
 
 def _batches(

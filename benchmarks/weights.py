@@ -26,6 +26,7 @@ from reconstruct.training.distill import unlabelled
 from reconstruct.training.ica import initialise_by_ica
 
 DRAWS = 20
+"""Of the control with the filters' covariance."""
 
 
 def main() -> None:

@@ -16,8 +16,7 @@ def pairing(filters: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     -------
     Indices, K, int64; cosines, K, from -1 (an exact opposite) to 1.
     """
-    flat = filters.flatten(1).double()
-    flat = flat / flat.norm(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
+    flat = _of_unit_norm(filters)
     cosines = flat @ flat.T
     cosines.fill_diagonal_(torch.inf)
     lowest = cosines.min(dim=1)
@@ -36,7 +35,12 @@ def matched_pairing(filters: torch.Tensor, seed: int) -> torch.Tensor:
     Trained filters share few dimensions, and where there are few, random filters have near opposites too. A covariance
     of K filters has at most K dimensions: with no more filters than numbers in one, the control pairs up too closely.
     """
-    flat = filters.flatten(1).double()
-    flat = flat / flat.norm(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
+    flat = _of_unit_norm(filters)
     normal = torch.randn(len(flat), len(flat), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return pairing((normal.to(flat.device) @ flat).view(filters.shape))[1]
+
+
+def _of_unit_norm(filters: torch.Tensor) -> torch.Tensor:
+    """K x C h w, float64."""
+    flat = filters.flatten(1).double()
+    return flat / flat.norm(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
