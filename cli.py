@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from reconstruct.network import Network
     from reconstruct.report.figures import Panel
 
-COMMANDS = ("invert", "models", "bounds", "train", "classify")
+COMMANDS = ("invert", "models", "bounds", "evaluate", "report", "train", "classify")
 HELD_OUT_CROPS = 2_000
 BATCH_PIXELS = 450_000
 """Of the images inverted together: eight of 227 x 227."""
@@ -72,6 +75,17 @@ printed = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 # Options of several commands.
 Model = Annotated[str, typer.Option(help="A name in the zoo, or the path of a TOML specification.")]
+Layers = Annotated[str, typer.Option("--layer", help="A layer, several with commas, or 'all'.")]
+Methods = Annotated[str, typer.Option("--method", help="A method, several with commas, or 'all'.")]
+LinearForm = Annotated[str, typer.Option(help="Pseudoinverse of linear: global or patch.")]
+Damping = Annotated[
+    str, typer.Option(help="Damping of each layer's least squares, by its largest squared singular value; or auto.")
+]
+Budget = Annotated[float | None, typer.Option(help="Work at which a method stops, in forward passes.")]
+Tolerance = Annotated[float | None, typer.Option(help="Feature residual at which a method stops.")]
+Noise = Annotated[float, typer.Option(help="Gaussian noise on the features, as a share of their norm.")]
+Quantise = Annotated[str | None, typer.Option(help="Round the features: float16 or int8.")]
+Seed = Annotated[int, typer.Option(help="Seed of whatever is random.")]
 Size = Annotated[int | None, typer.Option(help="Side of the centred square, in pixels.", min=1)]
 Native = Annotated[bool, typer.Option("--native", help="Never resize; trim to what the strides cover.")]
 RandomWeights = Annotated[int | None, typer.Option(metavar="SEED", help="Random weights instead of a file.")]
@@ -120,33 +134,28 @@ def _everything(
 def invert(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures to reconstruct.")],
     model: Model,
-    layer: Annotated[str, typer.Option(help="A layer, several with commas, or 'all'.")],
-    method: Annotated[str, typer.Option(help="A method, several with commas, or 'all'.")] = "map",
-    linear_form: Annotated[str, typer.Option(help="Pseudoinverse of linear: global or patch.")] = "global",
-    damping: Annotated[
-        str, typer.Option(help="Damping of each layer's least squares, by its largest squared singular value; or auto.")
-    ] = "auto",
+    layer: Layers,
+    method: Methods = "map",
+    linear_form: LinearForm = "global",
+    damping: Damping = "auto",
     size: Size = None,
     native: Native = False,
-    budget: Annotated[float | None, typer.Option(help="Work at which a method stops, in forward passes.")] = None,
-    tolerance: Annotated[float | None, typer.Option(help="Feature residual at which a method stops.")] = None,
-    noise: Annotated[float, typer.Option(help="Gaussian noise on the features, as a share of their norm.")] = 0.0,
-    quantise: Annotated[str | None, typer.Option(help="Round the features: float16 or int8.")] = None,
+    budget: Budget = None,
+    tolerance: Tolerance = None,
+    noise: Noise = 0.0,
+    quantise: Quantise = None,
     random_weights: RandomWeights = None,
     device: Device = "auto",
     output: Output = Path(),
     as_json: AsJson = False,
-    seed: Annotated[int, typer.Option(help="Seed of whatever is random.")] = 0,
+    seed: Seed = 0,
     quiet: Annotated[bool, typer.Option("--quiet", help="No table, no progress.")] = False,
 ) -> None:
     """The image back from a layer's features: the main job.
 
     Writes, for each image, STEM.MODEL.LAYER.METHOD.png and STEM.MODEL.comparison.png.
     """
-    if not 0 <= noise < 1:
-        raise CallError(f"--noise is a share of the features' norm, at least 0 and below 1, not {noise:g}")
-    if quantise not in (None, "float16", "int8"):
-        raise CallError(f"--quantise is float16 or int8, not '{quantise}'")
+    _check_disturbance(noise, quantise)
     _check_size(size, native)
     with _busy("loading", quiet or as_json):
         import torch
@@ -291,6 +300,125 @@ def bounds(
 
 
 @app.command()
+def evaluate(
+    images: Annotated[
+        str, typer.Argument(metavar="IMAGES", help="A folder, a list, a .tar file, CIFAR's folder; also s3://, gs://.")
+    ],
+    model: Model,
+    layer: Layers,
+    output: Annotated[Path, typer.Option(metavar="RESULTS", help="Folder of the results; a run in it goes on.")],
+    method: Methods = "map",
+    limit: Annotated[int | None, typer.Option(help="The first so many images.", min=1)] = None,
+    sample: Annotated[int | None, typer.Option(help="So many images at random, by --seed.", min=1)] = None,
+    split: Annotated[str, typer.Option(help="Of CIFAR's files: test or train.")] = "test",
+    engine: Annotated[str, typer.Option(help="local, or ray for several processes or machines.")] = "local",
+    workers: Annotated[
+        int | None, typer.Option(help="local: threads that read images (2); ray: processes that invert.", min=1)
+    ] = None,
+    batch_size: Annotated[str, typer.Option(help="Images inverted together: a number, or auto, by the memory.")] = (
+        "auto"
+    ),
+    address: Annotated[str | None, typer.Option(help="ray: of a running cluster, or auto.")] = None,
+    cpus_per_worker: Annotated[int, typer.Option(help="ray: cores of each worker.", min=1)] = 1,
+    gpus_per_worker: Annotated[
+        float | None, typer.Option(help="ray: GPUs of each worker; 1 where the cluster has any.", min=0)
+    ] = None,
+    linear_form: LinearForm = "global",
+    damping: Damping = "auto",
+    size: Size = None,
+    native: Native = False,
+    budget: Budget = None,
+    tolerance: Tolerance = None,
+    noise: Noise = 0.0,
+    quantise: Quantise = None,
+    random_weights: RandomWeights = None,
+    device: Device = "auto",
+    gallery: Annotated[int, typer.Option(help="Worst, median and best images that the page shows of each.", min=0)] = 4,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try images again that failed before.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first image that fails.")] = False,
+    save_seconds: Annotated[float, typer.Option(help="From one part of the rows to the next.", min=0)] = 30.0,
+    as_json: Annotated[bool, typer.Option("--json", help="The summary on standard output.")] = False,
+    seed: Seed = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No table, no progress.")] = False,
+) -> None:
+    """Invert a whole set of images; rows as Parquet, a summary and a page. The same call goes on where it was stopped.
+
+    Writes RESULTS/rows/*.parquet, run.json, summary.json and report.html. Images that cannot be read are rows with
+    an error.
+    """
+    _check_disturbance(noise, quantise)
+    _check_size(size, native)
+    if limit is not None and sample is not None:
+        raise CallError("--limit takes the first images and --sample any: give one of them")
+    if engine not in ("local", "ray"):
+        raise CallError(f"--engine is local or ray, not '{engine}'")
+    silent = quiet or as_json
+    with _busy("loading", silent):
+        import torch
+
+        from reconstruct import evaluation, results
+        from reconstruct.inversion.inverted import check_limits
+        from reconstruct.network import layer_list
+        from reconstruct.provenance import begin_session, describe_run
+        from reconstruct.report.page import write_report
+        from reconstruct.sources import open_source, select
+        from reconstruct.zoo import load_model
+
+        check_limits(tolerance, budget)
+        torch.manual_seed(seed)
+        net = load_model(model, random_weights=random_weights, device=_device(device))
+        alone = "," not in method and method != "all" and layer != "all"
+        methods = _methods(net, method, layer_list(net, layer), alone, silent)
+        source = open_source(images, split)
+        chosen = select(len(source.names), limit, sample, seed)
+        job = evaluation.Job(
+            methods, size, native,
+            options={
+                "linear_form": linear_form, "damping": _damping(damping), "budget": budget, "tolerance": tolerance,
+                "seed": seed,
+            },
+            disturbance={"noise": noise, "quantise": quantise, "seed": seed},
+        )  # fmt: skip
+        together = _batch_size(batch_size) or evaluation.batch_size(net, job)
+        job = replace(job, pixels=together * (net.input_size if size is None else size) ** 2)
+        rows_of, workers = _engine(engine, workers, address, cpus_per_worker, gpus_per_worker)
+    run = describe_run(
+        net, source, job, ["reconstruct", *sys.argv[1:]], random_weights=random_weights,
+        selection={"limit": limit, "sample": sample, "seed": seed, "images": len(chosen)},
+    )  # fmt: skip
+    session = begin_session(engine, workers, together, str(net.mean.device))
+    with results.locked(output), _interruptible(output):
+        results.begin(output, run | {"sessions": [session]}, chosen, retry=retry_failed)
+        done = len(results.finished(output))
+        with _evaluating(len(chosen), done, silent) as advance:
+            evaluation.evaluate(
+                output, chosen, partial(rows_of, net, source, job=job),
+                batch_size=together, session=session, save_seconds=save_seconds, strict=strict, advance=advance,
+            )  # fmt: skip
+        with _busy("pictures for the page", silent):
+            summary = evaluation.finish(net, source, job, output, gallery)
+            write_report([output], output / "report.html")
+    _evaluated(output, summary, as_json, quiet)
+
+
+@app.command()
+def report(
+    folders: Annotated[list[Path], typer.Argument(metavar="RESULTS...", help="Folders that evaluate wrote.")],
+    output: Annotated[
+        Path | None, typer.Option(help="The page; default RESULTS/report.html, of several comparison.html.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The numbers on standard output, too.")] = False,
+) -> None:
+    """One self-contained page of an evaluation; of several, their images' paired differences to the first."""
+    from reconstruct.report.page import write_report
+
+    only = len(folders) == 1
+    target = output or (folders[0] / "report.html" if only else Path("comparison.html"))
+    write_report(folders, target)
+    printed.print(f"report: {target}", soft_wrap=True, markup=False)
+
+
+@app.command()
 def train(
     model: Annotated[str, typer.Argument(help="A name in the zoo, or the path of a TOML specification.")],
     data: Annotated[
@@ -352,8 +480,6 @@ def train(
     if validation is not None and (folds is not None or single):
         raise CallError("--folds and --single hold out pictures of DATA to validate on: leave out --validation")
     with _busy("loading", quiet):
-        from dataclasses import replace
-
         import torch
 
         from reconstruct.network import without_dropout
@@ -533,6 +659,13 @@ def _device(wanted: str, needs_cupy: bool = True) -> str:
     return "cuda"
 
 
+def _check_disturbance(noise: float, quantise: str | None) -> None:
+    if not 0 <= noise < 1:
+        raise CallError(f"--noise is a share of the features' norm, at least 0 and below 1, not {noise:g}")
+    if quantise not in (None, "float16", "int8"):
+        raise CallError(f"--quantise is float16 or int8, not '{quantise}'")
+
+
 def _check_size(size: int | None, native: bool) -> None:
     if size is not None and native:
         raise CallError("--size resizes and --native never does: give one of them")
@@ -567,24 +700,16 @@ def _batches(
 
 def _picture(path: Path, net: Network, layers: list[str], size: int | None, native: bool, quiet: bool) -> torch.Tensor:
     """The image that goes in, 3 x H x W, cropped and resized as asked."""
-    from reconstruct.images import fit, read_image, to_tensor
+    from reconstruct.images import model_input, read_image, to_tensor
 
     picture = read_image(path)
-    area = (picture.height, picture.width)
-    deepest = max(layers, key=net.architecture.index)
-    try:
-        net.architecture.response_sizes(area, deepest)
-    except CallError as error:
-        raise ImageError(f"{path}: {error}") from error
-    if native:
-        height, width = net.architecture.covered_size(area, deepest)
-        return to_tensor(picture)[:, :height, :width].contiguous()
-    side = net.input_size if size is None else size
-    if min(area) < side and not quiet:
+    fitted = model_input(picture, str(path), net.architecture, layers, size, native)
+    if not quiet and not native and min(picture.size) < fitted.width:
         notes.print(
-            f"{path} is {area[0]} x {area[1]} pixels, enlarged to {side} x {side}", soft_wrap=True, markup=False
-        )
-    return to_tensor(fit(picture, side))
+            f"{path} is {picture.height} x {picture.width} pixels, enlarged to {fitted.height} x {fitted.width}",
+            soft_wrap=True, markup=False,
+        )  # fmt: skip
+    return to_tensor(fitted)
 
 
 def _reconstruct(
@@ -599,12 +724,13 @@ def _reconstruct(
     """Every layer and method of a batch: records, image by image, and the pictures written."""
     import torch
 
+    from reconstruct.evaluation import measure
     from reconstruct.images import save_image, write_png
-    from reconstruct.inversion import applicable, disturb, invert
-    from reconstruct.metrics import quality
+    from reconstruct.inversion import applicable, disturb
     from reconstruct.report.figures import Panel, comparison
 
     batch = torch.stack([item.picture for item in items]).to(net.mean.device)
+    names = [item.name for item in items]
     shown = [output / f"{item.stem}.{net.name}.comparison.png" for item in items]
     records: list[list[dict[str, Any]]] = [[] for _ in items]
     rows: list[dict[str, list[Panel]]] = [{} for _ in items]
@@ -614,42 +740,139 @@ def _reconstruct(
         silent = [] if "linear" in chosen or applicable(net, layer, "linear") else ["linear"]
         for method in (*chosen, *silent):
             own = options | ({"budget": None, "tolerance": None} if method in silent else {})
-            result = invert(net, features, layer, method, size=(batch.shape[2], batch.shape[3]), noise=level, **own)
-            judged = quality(batch, result.image)
-            for i in range(len(items)):
-                detail = f"{judged.psnr[i]:.1f} dB, SSIM {judged.ssim[i]:.3f}"
+            result, measured = measure(net, names, batch, features, layer, method, noise=level, **own)
+            for i, (item, record) in enumerate(zip(items, measured, strict=True)):
+                detail = f"{record['psnr']:.1f} dB, SSIM {record['ssim']:.3f}"
                 rows[i].setdefault(method, []).append(Panel(result.image[i], f"{layer}, {method}", detail))
-            if method in silent:
-                continue
-            for i, item in enumerate(items):
-                target = output / f"{item.stem}.{net.name}.{layer}.{method}.png"
-                save_image(result.image[i], target)
-                records[i].append(
-                    {
-                        "image": item.name,
-                        "model": net.name,
-                        "layer": layer,
-                        "method": method,
-                        "psnr": judged.psnr[i],
-                        "ssim": judged.ssim[i],
-                        "relative_error": judged.relative_error[i],
-                        "feature_residual": result.feature_residual[i],
-                        "status": result.status[i],
-                        "seconds": result.seconds / len(items),
-                        "forward_passes": result.forward_passes[i],
-                        # What a batch prepares is there already for all but its first image.
-                        "prepare_seconds": 0.0 if i else result.prepare_seconds,
-                        "prepare_passes": 0.0 if i else result.prepare_passes,
-                        "noise": level,
-                        "device": str(batch.device),
-                        "output": str(target),
-                        "comparison": str(shown[i]),
-                    }
-                )
-            advance(len(items))
+                if method not in silent:
+                    target = output / f"{item.stem}.{net.name}.{layer}.{method}.png"
+                    save_image(result.image[i], target)
+                    records[i].append({**record, "output": str(target), "comparison": str(shown[i])})
+            if method not in silent:
+                advance(len(items))
     for item, panels, path in zip(items, rows, shown, strict=True):
         write_png(comparison(Panel(item.picture, "original", item.stem), list(panels.values())), path)
     return [record for own in records for record in own]
+
+
+def _engine(
+    name: str, workers: int | None, address: str | None, cpus: int, gpus: float | None
+) -> tuple[Callable[..., Any], int]:
+    """The engine that turns batches into rows, and how many workers it has."""
+    from reconstruct import cluster, evaluation
+
+    if name == "local":
+        return partial(evaluation.local, workers=workers or 2), workers or 2
+    workers, gpus = cluster.start(address, workers, cpus, gpus)
+    return partial(cluster.on_ray, workers=workers, cpus=cpus, gpus=gpus), workers
+
+
+def _evaluated(output: Path, summary: dict[str, Any], as_json: bool, quiet: bool) -> None:
+    """The summary and where the page is; a warning of images that failed, an exit status only if all did."""
+    from reconstruct.results import first_error
+
+    if as_json:
+        print(json.dumps(summary, indent=2, allow_nan=False))
+    elif not quiet:
+        _summary_table(summary)
+        printed.print(f"report: {output / 'report.html'}", soft_wrap=True, markup=False)
+    if summary["failed"]:
+        notes.print(
+            f"reconstruct: {summary['failed']} of {summary['images']} images failed: {first_error(output)}"
+            f"{' ...' if summary['failed'] > 1 else ''}",
+            soft_wrap=True, markup=False,
+        )  # fmt: skip
+        if summary["failed"] == summary["images"]:
+            raise typer.Exit(1)
+
+
+def _batch_size(value: str) -> int | None:
+    """A number of images, or None for ``auto``."""
+    if value == "auto":
+        return None
+    if not value.isdecimal() or int(value) < 1:
+        raise CallError(f"--batch-size is 'auto' or a number of images, not '{value}'")
+    return int(value)
+
+
+@contextmanager
+def _interruptible(output: Path) -> Iterator[None]:
+    """Control-C, and the SIGTERM of schedulers: what is done is kept, and the user is told how to go on."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        notes.print(f"stopped; the same call goes on in {output}", soft_wrap=True, markup=False)
+        raise typer.Exit(130) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _evaluating(total: int, done: int, silent: bool) -> Iterator[Callable[[int], None]]:
+    """A bar with rate and remaining time; where there is no terminal for it, a line a minute."""
+    if done and not silent:
+        notes.print(f"{done:,} of {total:,} images are done already", soft_wrap=True)
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    began = said = time.monotonic()
+    columns = (TextColumn("evaluating"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
+    with Progress(*columns, TimeRemainingColumn(), console=notes, disable=silent, transient=True) as bar:
+        task = bar.add_task("", total=total, completed=done, rate="")
+        count = 0
+
+        def advance(images: int) -> None:
+            nonlocal said, count
+            count += images
+            now = time.monotonic()
+            rate = count / (now - began)
+            bar.update(task, advance=images, rate=f"{rate:.3g} images/s")
+            if not silent and not notes.is_terminal and now - said > 60:
+                said = now
+                left = (total - done - count) / rate
+                notes.print(f"{done + count:,} of {total:,}, {rate:.3g} images/s, {left / 60:.0f} min left")
+
+        yield advance
+
+
+def _summary_table(summary: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("layer", "method"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("images", "failed", "PSNR dB", "median", "5 to 95 %", "SSIM", "residual", "passes", "images/s"):
+        table.add_column(heading, justify="right")
+    for each in summary["results"]:
+        psnr, ssim = each["psnr"], each["ssim"]
+        table.add_row(
+            each["layer"],
+            each["method"],
+            f"{each['count']:,}",
+            f"{each['failures']:,}",
+            f"{_number(psnr['mean'], '.1f')} ± {_number(psnr['std'], '.1f')}",
+            _number(psnr["median"], ".1f"),
+            f"{_number(psnr['p5'], '.1f')} to {_number(psnr['p95'], '.1f')}",
+            _number(ssim["mean"], ".3f"),
+            _number(each["feature_residual"]["median"], ".2g"),
+            _number(each["forward_passes"]["mean"], ".0f"),
+            _number(each["images_per_second"], ".3g"),
+        )
+    printed.print(table)
+    exact = sum(each["exact"] for each in summary["results"])
+    note = f"; {exact} perfect images, of infinite PSNR, are left out of the means" if exact else ""
+    rate = summary["images_per_second"]
+    printed.print(
+        f"{summary['images']:,} images{'' if rate is None else f', {rate:.3g} images/s over all'}{note}", soft_wrap=True
+    )
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
 
 
 def _pooling(value: str) -> tuple[int, int]:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from reconstruct.errors import ImageError
+from reconstruct.errors import CallError, ImageError
 from reconstruct.files import write_atomically
-from reconstruct.network import Size
+from reconstruct.network import Architecture, Size
 
 # Decoders for pictures only: Pillow would also hand an EPS file to Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm")
+"""What names of picture files end in, where a folder is searched for them."""
 
 
 def load_image(path: str | Path, size: Size | int | None = None) -> torch.Tensor:
@@ -45,34 +49,51 @@ def read_image(path: str | Path) -> Image.Image:
         # Only regular files: opening a FIFO would wait for ever.
         what = "is not a file" if path.exists() else "does not exist"
         raise ImageError(f"{path} {what}")
+    with warnings.catch_warnings():
+        quiet_pillow()
+        return decode(path, str(path))
+
+
+def quiet_pillow() -> None:
+    """None of Pillow's warnings: it warns of much that it then reads without harm, as of pictures of half its limit.
+
+    For use in ``warnings.catch_warnings``, in which no two threads may be at once: a caller of threads enters it.
+    """
+    warnings.filterwarnings("ignore", module=r"PIL\b")
+
+
+def decode(file: Path | IO[bytes], name: str) -> Image.Image:
+    """A picture file's content, upright and in 8-bit RGB, at its own size.
+
+    Raises
+    ------
+    ImageError : not a picture, truncated, or beyond Pillow's limit on pixels; it calls the picture ``name``.
+    """
     try:
-        with warnings.catch_warnings():
-            # Pillow warns of much that it then reads without harm, such as pictures of half its limit.
-            warnings.simplefilter("ignore")
-            with Image.open(path, formats=FORMATS) as image:
-                upright = ImageOps.exif_transpose(image)
-                return _rgb(upright, path)
+        with Image.open(file, formats=FORMATS) as image:
+            upright = ImageOps.exif_transpose(image)
+            return _rgb(upright, name)
     except UnidentifiedImageError as error:
-        raise ImageError(f"{path} is not a picture in {', '.join(FORMATS)}") from error
+        raise ImageError(f"{name} is not a picture in {', '.join(FORMATS)}") from error
     except Image.DecompressionBombError as error:
-        raise ImageError(f"{path} is too large: {error}") from error
+        raise ImageError(f"{name} is too large: {error}") from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         # Pillow's decoders report broken files by all of these.
         if isinstance(error, ImageError):
             raise
-        raise ImageError(f"{path} cannot be read: {error}") from error
+        raise ImageError(f"{name} cannot be read: {error}") from error
 
 
-def _rgb(image: Image.Image, path: Path) -> Image.Image:
+def _rgb(image: Image.Image, name: str) -> Image.Image:
     mode = image.mode
     if mode.startswith("I"):
         values = numpy.asarray(image)
         low, high = int(values.min()), int(values.max())
         if low < 0 or high > 65535:
-            raise ImageError(f"{path} holds whole numbers from {low} to {high}; 0 to 65535 (16-bit) can be shown")
+            raise ImageError(f"{name} holds whole numbers from {low} to {high}; 0 to 65535 (16-bit) can be shown")
         return Image.fromarray(((values.astype(numpy.uint32) + 128) // 257).astype(numpy.uint8)).convert("RGB")
     if mode == "F":
-        raise ImageError(f"{path} holds floating-point values, whose range is anybody's guess; save it as 8 or 16 bit")
+        raise ImageError(f"{name} holds floating-point values, whose range is anybody's guess; save it as 8 or 16 bit")
     if mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         layered = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layered.size, "white"), layered).convert("RGB")
@@ -88,6 +109,33 @@ def fit(image: Image.Image, size: Size | int) -> Image.Image:
     left, top = (image.width - wide) // 2, (image.height - tall) // 2
     part = image.crop((left, top, left + wide, top + tall))
     return part if part.size == (width, height) else part.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def model_input(
+    picture: Image.Image, name: str, architecture: Architecture, layers: Sequence[str], size: int | None, native: bool
+) -> Image.Image:
+    """The part of a picture that goes into a network, resized as asked.
+
+    Parameters
+    ----------
+    layers : what is asked of it; the deepest decides how small a picture may be.
+    size : side of the centred square; default the model's own.
+    native : never resized, trimmed on the right and below to what the strides cover.
+
+    Raises
+    ------
+    ImageError : a picture too small for the deepest layer.
+    """
+    area = (picture.height, picture.width)
+    deepest = max(layers, key=architecture.index)
+    try:
+        architecture.response_sizes(area, deepest)
+    except CallError as error:
+        raise ImageError(f"{name}: {error}") from error
+    if native:
+        height, width = architecture.covered_size(area, deepest)
+        return picture.crop((0, 0, width, height))
+    return fit(picture, architecture.input_size if size is None else size)
 
 
 def to_tensor(image: Image.Image) -> torch.Tensor:
@@ -106,6 +154,13 @@ def to_pixels(image: torch.Tensor) -> numpy.ndarray:
 def save_image(image: torch.Tensor, path: Path) -> None:
     """Write 3 x H x W in [0, 1] (clipped) as a PNG, whole or not at all."""
     write_png(Image.fromarray(to_pixels(image)), path)
+
+
+def webp(image: Image.Image) -> bytes:
+    """A picture file for the eye: small, not exact."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="WEBP", quality=80, method=4)
+    return buffer.getvalue()
 
 
 def write_png(image: Image.Image, path: Path) -> None:

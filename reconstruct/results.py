@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ import numpy
 import pyarrow
 import pyarrow.compute
 import pyarrow.parquet
+from filelock import FileLock, Timeout
 
 from reconstruct.errors import CallError
 from reconstruct.files import write_atomically
@@ -51,6 +53,91 @@ class Key(NamedTuple):
     method: str
 
 
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Nobody else writes into the folder meanwhile. A process that is killed lets go of it.
+
+    Raises
+    ------
+    CallError : another process is writing.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise CallError(f"another run is writing into {folder}: wait for it, or give another --output") from None
+
+
+def begin(folder: Path, run: Mapping[str, Any], chosen: Iterable[int], *, retry: bool = False) -> None:
+    """Make a folder of results, or go on with one whose rows the same settings made.
+
+    Parameters
+    ----------
+    run : what ``run.json`` is to hold: ``settings`` decide the rows; ``sessions`` has this session alone.
+    chosen : numbers of the images to evaluate: all that are there already must be among them.
+    retry : images that failed are tried again.
+
+    Raises
+    ------
+    CallError : rows of other settings or other images are there.
+    """
+    began: dict[str, Any] = {"sessions": []}
+    if (folder / "run.json").exists():
+        began = read_run(folder)
+        if changes := differences(began["settings"], run["settings"]):
+            raise CallError(
+                f"{folder} holds results of another call: {'; '.join(changes)}. Give another --output, or that call"
+            )
+        if others := finished(folder) - set(chosen):
+            raise CallError(
+                f"{folder} holds {len(others)} images that this call does not evaluate (--limit, --sample, --seed): "
+                "give another --output"
+            )
+    elif _parts(folder):
+        raise CallError(f"{folder} holds rows and no run.json that tells whose: give another --output")
+    for left in (folder / "rows").glob(".part-*"):
+        left.unlink()  # half-written by a run that was killed
+    if retry:
+        _drop_failures(folder)
+    write_json(folder / "run.json", {**run, "sessions": [*began["sessions"], *run["sessions"]]})
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What of some settings is not the same, in words; where the images lie may differ."""
+    found = []
+    for name in sorted({*before, *now} - {"path"}):
+        old, new = before.get(name), now.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += differences(old, new)
+        elif old != new:
+            found.append(f"{name.replace('_', ' ')} was {_said(old)}, is {_said(new)}")
+    return found
+
+
+def _said(value: Any) -> str:
+    return "not given" if value is None else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def update_session(folder: Path, session: Mapping[str, Any]) -> None:
+    """Write down how far this session has come."""
+    run = read_run(folder)
+    run["sessions"][-1] = dict(session)
+    write_json(folder / "run.json", run)
+
+
+def finished(folder: Path) -> set[int]:
+    """Numbers of the images that have rows."""
+    return set(read_rows(folder, ["index"])["index"].to_pylist())
+
+
+def first_error(folder: Path) -> str | None:
+    """What the first image that failed did so with."""
+    rows = read_rows(folder, ["index", "image", "error"])
+    failed = rows.filter(rows["error"].is_valid()).slice(0, 1).to_pylist()
+    return f"{failed[0]['image']}: {failed[0]['error']}" if failed else None
+
+
 def write_part(folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """One more part with these rows, whole or not at all."""
     table = pyarrow.Table.from_pylist([dict(row) for row in rows], schema=SCHEMA)
@@ -72,7 +159,7 @@ def read_rows(folder: Path, columns: Sequence[str] | None = None) -> pyarrow.Tab
     return table.take(numpy.argsort(table["index"].to_numpy(), kind="stable"))
 
 
-def drop_failures(folder: Path) -> None:
+def _drop_failures(folder: Path) -> None:
     """Take the rows of images that failed out of the parts, so that a run tries them again."""
     for path in _parts(folder):
         table = _read(path, None)

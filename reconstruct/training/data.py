@@ -21,11 +21,10 @@ import torch
 from PIL import Image
 
 from reconstruct.errors import CallError, ReconstructError
-from reconstruct.images import read_image
+from reconstruct.images import SUFFIXES, read_image
 
 ASPECT = (3 / 4, 4 / 3)
 T = TypeVar("T")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm")
 
 
 class Pictures(Protocol):
@@ -120,12 +119,18 @@ def load_pictures(folder: Path, split: str = "train") -> Pictures:
         raise CallError(f"there is no folder {folder}")
     if (folder / "crops.json").is_file():
         return _crops(folder)
+    cifar = load_cifar(folder, split)
+    return _class_folders(_split_folder(folder, split)) if cifar is None else cifar
+
+
+def load_cifar(folder: Path, split: str) -> Arrays | None:
+    """CIFAR-10 or CIFAR-100 as published, where its files lie in the folder."""
     names = {path.name for path in folder.iterdir() if path.is_file()}
     for read, batches in ((_cifar_python, _PYTHON), (_cifar_binary, _BINARY)):
         for wanted in batches:
             if set(wanted[split]) <= names:
                 return read(folder, wanted, split)
-    return _class_folders(_split_folder(folder, split))
+    return None
 
 
 @dataclass(frozen=True)
