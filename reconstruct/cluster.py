@@ -51,6 +51,8 @@ def start(address: str | None, workers: int | None, cpus: int, gpus: float | Non
         raise CallError("--engine ray needs Ray, which is not installed: pip install 'reconstruct[ray]'") from error
     # Nothing is sent to Ray's makers unless the user has said so.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray Data's actors make Ray's core print an error that is a note on constructor arguments, at each start.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         ray.init(
             address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False, ignore_reinit_error=True
@@ -98,9 +100,13 @@ def on_ray(
         .map_batches(_read, fn_args=(shared,), batch_size=None, batch_format="pyarrow", num_cpus=0)
         .map_batches(
             _Actor, fn_constructor_args=(shared, cpus, gpus > 0), batch_size=None, batch_format="pyarrow",
-            concurrency=workers, num_cpus=cpus, num_gpus=gpus,
+            compute=ray.data.ActorPoolStrategy(size=workers), num_cpus=cpus, num_gpus=gpus,
         )
     )  # fmt: skip
+    # There by now: Ray Data sets up its logging when it is first used. Its files have everything all the same.
+    for handler in logging.getLogger("ray.data").handlers:
+        if handler.get_name() == "console":
+            handler.setLevel(logging.ERROR)
     try:
         for table in pipeline.iter_batches(batch_size=None, batch_format="pyarrow"):
             yield table.cast(SCHEMA).to_pylist()

@@ -264,10 +264,16 @@ def _archives(path: str, archives: dict[str, str], filesystem: Any = None) -> Ar
                     for member in tar
                     if member.isreg() and not member.issparse() and _is_picture(member.name)
                 ]
+                end = tar.offset
         except tarfile.TarError as error:
             raise CallError(
                 f"{archive} cannot be read as a tar archive: {error} (a compressed one: unpack it)"
             ) from error
+        with _opened(archive, filesystem) as file:
+            file.seek(end)
+            # tarfile takes a damaged header for the end.
+            if (block := file.read(tarfile.BLOCKSIZE)).strip(b"\0") or 0 < len(block) < tarfile.BLOCKSIZE:
+                raise CallError(f"{archive} is damaged or cut off at byte {end:,}, after {len(found)} pictures")
     found.sort()
     for (name, _), (following, _) in pairwise(found):
         if name == following:
@@ -281,8 +287,8 @@ def _printable(name: str) -> str:
 
 
 def _is_picture(name: str) -> bool:
-    parts = name.removeprefix("./").split("/")
-    return name.lower().endswith(SUFFIXES) and not any(part.startswith(".") for part in parts)
+    hidden = any(part.startswith(".") and part.strip(".") for part in name.split("/"))
+    return name.lower().endswith(SUFFIXES) and not hidden
 
 
 def _opened(path: str, filesystem: Any, stream: bool = False) -> Any:
