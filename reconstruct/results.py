@@ -296,7 +296,8 @@ def gallery(rows: pyarrow.Table, count: int) -> dict[str, list[int]]:
     order = indices[numpy.lexsort((indices, rows["psnr"].to_numpy()))].tolist()
     number = len(order)
     if number < 3:
-        return {"worst": order[:1], "median": [], "best": order[1:]}
+        shown = order if count else []
+        return {"worst": shown[:1], "median": [], "best": shown[1:]}
     each = min(count, number // 3)
     middle = (number - each) // 2
     return {
