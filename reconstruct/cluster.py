@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
+import socket
 import warnings
 from collections.abc import Generator
 from functools import lru_cache
@@ -53,6 +55,7 @@ def start(address: str | None, workers: int | None, cpus: int, gpus: float | Non
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray Data's actors make Ray's core print an error that is a note on constructor arguments, at each start.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    _reach(address)
     try:
         ray.init(
             address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False, ignore_reinit_error=True
@@ -69,6 +72,17 @@ def start(address: str | None, workers: int | None, cpus: int, gpus: float | Non
             f"{workers or 1} workers of {cpus} cores and {gpus:g} GPUs each do not fit: the cluster has {has}"
         )
     return workers or room, gpus
+
+
+def _reach(address: str | None) -> None:
+    """Ray itself tries for many minutes to reach an address where nothing is."""
+    there = re.fullmatch(r"(?:ray://)?\[?(.+?)\]?:(\d+)", address or "")
+    if there is None:
+        return
+    try:
+        socket.create_connection((there[1], int(there[2])), timeout=10).close()
+    except OSError as error:
+        raise CallError(f"Ray finds no cluster at {address}: {error.strerror or error}") from error
 
 
 def on_ray(
