@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 COMMANDS = ("invert", "models", "bounds", "evaluate", "report", "train", "classify")
 HELD_OUT_CROPS = 2_000
+PICTURED = 25
+"""Times the page's images of a kind that a set may have if pictures of all are made on the way. Of a larger set, to
+invert those shown once more is less than an eighth of the work."""
 BATCH_PIXELS = 450_000
 """Of the images inverted together: eight of 227 x 227."""
 
@@ -379,9 +382,14 @@ def evaluate(
             },
             disturbance={"noise": noise, "quantise": quantise, "seed": seed},
         )  # fmt: skip
-        together = _batch_size(batch_size) or evaluation.batch_size(net, job)
-        job = replace(job, pixels=together * (net.input_size if size is None else size) ** 2)
         rows_of, workers = _engine(engine, workers, address, cpus_per_worker, gpus_per_worker)
+        together = _batch_size(batch_size) or evaluation.batch_size(net, job, 1 if engine == "local" else workers)
+        job = replace(
+            job,
+            pixels=together * (net.input_size if size is None else size) ** 2,
+            # Of a small set most images are shown: their pictures are kept as they come.
+            thumbnails=len(chosen) <= PICTURED * gallery,
+        )
     run = describe_run(
         net, source, job, ["reconstruct", *sys.argv[1:]], random_weights=random_weights,
         selection={"limit": limit, "sample": sample, "seed": seed, "images": len(chosen)},
@@ -395,9 +403,9 @@ def evaluate(
                 output, chosen, partial(rows_of, net, source, job=job),
                 batch_size=together, session=session, save_seconds=save_seconds, strict=strict, advance=advance,
             )  # fmt: skip
-        with _busy("pictures for the page", silent):
-            summary = evaluation.finish(net, source, job, output, gallery)
-            write_report([output], output / "report.html")
+        with _progress(None, silent, "pictures for the page") as pictured:
+            summary = evaluation.finish(net, source, job, output, gallery, pictured)
+        write_report([output], output / "report.html")
     _evaluated(output, summary, as_json, quiet)
 
 
@@ -1034,7 +1042,7 @@ def _rate_table(record: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _progress(total: int, silent: bool, what: str = "reconstructing") -> Iterator[Callable[[int], None]]:
+def _progress(total: int | None, silent: bool, what: str = "reconstructing") -> Iterator[Callable[[int], None]]:
     """A bar on standard error, where that is a terminal."""
     if silent or not notes.is_terminal:
         yield lambda steps: None

@@ -6,6 +6,7 @@ is a block of Ray Data's: where an actor is killed, Ray starts another and gives
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import os
@@ -105,7 +106,7 @@ def on_ray(
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    shared = ray.put((net.cpu(), source, job))
+    shared = ray.put((copy.deepcopy(net).cpu(), source, job))
     numbers = [{"indices": list(batch)} for batch in batches]
     pipeline = (
         # As many blocks as batches, and None for a block whole, all the way.
@@ -123,10 +124,13 @@ def on_ray(
             handler.setLevel(logging.ERROR)
     try:
         for table in pipeline.iter_batches(batch_size=None, batch_format="pyarrow"):
-            yield table.cast(SCHEMA).to_pylist()
+            yield table.to_pylist()
     except ray.exceptions.RayError as error:
         raise ReconstructError(f"Ray gave up: {error}") from error
 
+
+ROWS = pyarrow.schema([*SCHEMA, *(pyarrow.field(name, pyarrow.binary()) for name in ("original", "reconstruction"))])
+"""A row with the pictures that may come with it."""
 
 ITEMS = pyarrow.schema(
     [
@@ -178,7 +182,7 @@ class _Actor:
             )
             for each in batch.to_pylist()
         ]
-        return pyarrow.Table.from_pylist(evaluate_batch(self.net, items, self.job), schema=SCHEMA)
+        return pyarrow.Table.from_pylist(evaluate_batch(self.net, items, self.job), schema=ROWS)
 
 
 @lru_cache(maxsize=1)

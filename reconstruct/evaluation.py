@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,7 @@ class Job:
     options : of ``inversion.invert``.
     disturbance : of the features, ``inversion.disturb``'s arguments.
     pixels : of the images inverted together, at most.
+    thumbnails : small pictures go with the rows: ``original`` and ``reconstruction``, WebP files.
     """
 
     methods: Mapping[str, Sequence[str]]
@@ -82,6 +83,7 @@ class Job:
     options: Mapping[str, Any] = field(default_factory=dict)
     disturbance: Mapping[str, Any] = field(default_factory=dict)
     pixels: int = CPU_PIXELS
+    thumbnails: bool = False
 
 
 def read(source: Source, indices: Sequence[int], architecture: Architecture, job: Job) -> list[Item]:
@@ -216,6 +218,8 @@ def evaluate(
     try:
         with closing(engine([batch for batch in batches if batch])) as evaluated:
             for rows in evaluated:
+                for row in rows:
+                    _keep_thumbnails(folder, row)
                 waiting += rows
                 advance(len({row["index"] for row in rows}))
                 failed = next((row for row in rows if row["error"] is not None), None)
@@ -229,27 +233,25 @@ def evaluate(
         save()
 
 
-def finish(net: Network, source: Source, job: Job, folder: Path, gallery: int) -> dict[str, Any]:
-    """The pictures for the page, and ``summary.json``, which is returned (``results.summarise``)."""
-    thumbnails(net, source, job, folder, gallery)
-    summary = results.summarise(results.read_rows(folder), results.read_run(folder))
-    results.write_json(folder / "summary.json", summary)
-    return summary
+def finish(
+    net: Network, source: Source, job: Job, folder: Path, gallery: int,
+    advance: Callable[[int], None] = lambda pictures: None,
+) -> dict[str, Any]:  # fmt: skip
+    """The pictures for the page, and ``summary.json``, which is returned (``results.summarise``).
 
-
-def thumbnails(net: Network, source: Source, job: Job, folder: Path, count: int) -> None:
-    """Small pictures of the images, and of their reconstructions, that the page shows: the worst, median and best.
-
-    Which they are is known when all rows are there, so those few are inverted once more. What is there already is left,
-    what the page no longer shows is deleted.
+    The page shows the worst, the middle and the best images of each layer and method, and which they are is known when
+    all rows are there: those whose pictures did not come with the rows are inverted once more. Other pictures are
+    deleted.
 
     Parameters
     ----------
-    count : images of each kind, for every layer and method.
+    gallery : how many images of each kind.
+    advance : told how many pictures have been made.
     """
+    table = results.read_rows(folder)
     wanted: dict[Path, tuple[int, str, str]] = {}
-    for key, rows in results.by_key(results.read_rows(folder)).items():
-        for index in chain.from_iterable(results.gallery(rows, count).values()):
+    for key, rows in results.by_key(table).items():
+        for index in chain.from_iterable(results.gallery(rows, gallery).values()):
             wanted[results.thumbnail(folder, index, key.layer, key.method)] = (index, key.layer, key.method)
     originals = {results.thumbnail(folder, index) for index, _, _ in wanted.values()}
     for path in set((folder / "thumbnails").glob("*.webp")) - set(wanted) - originals:
@@ -259,14 +261,15 @@ def thumbnails(net: Network, source: Source, job: Job, folder: Path, count: int)
         key=lambda each: (each[1], each[2], each[0]),
     )
     for (layer, method), group in groupby(missing, key=lambda each: each[1:]):
-        for items in _together(read(source, [index for index, _, _ in group], net.architecture, job), job.pixels):
-            images = _tensor(items).to(net.mean.device)
-            features, noise = disturb(net.features(images, layer), **job.disturbance)
-            size = (images.shape[2], images.shape[3])
-            found = invert(net, features, layer, method, size=size, noise=noise, **job.options).image
-            for item, image, reconstruction in zip(items, images, found, strict=True):
-                _write_thumbnail(image, results.thumbnail(folder, item.index))
-                _write_thumbnail(reconstruction, results.thumbnail(folder, item.index, layer, method))
+        indices = [index for index, _, _ in group]
+        again = replace(job, methods={layer: [method]}, thumbnails=True)
+        # An image that fails this time has no picture, and the page says so.
+        for row in evaluate_batch(net, read(source, indices, net.architecture, again), again):
+            _keep_thumbnails(folder, row)
+        advance(len(indices))
+    summary = results.summarise(table, results.read_run(folder))
+    results.write_json(folder / "summary.json", summary)
+    return summary
 
 
 def batch_size(net: Network, job: Job, workers: int = 1) -> int:
@@ -288,11 +291,12 @@ def _attempt(net: Network, items: Sequence[Item], layer: str, methods: Sequence[
         names = [item.name for item in items]
         rows: Rows = []
         for method in methods:
-            _, records = measure(net, names, images, features, layer, method, noise=noise, **job.options)
-            rows += [
-                {"index": item.index, **record, "output": None, "error": None}
-                for item, record in zip(items, records, strict=True)
-            ]
+            result, records = measure(net, names, images, features, layer, method, noise=noise, **job.options)
+            for i, (item, record) in enumerate(zip(items, records, strict=True)):
+                row = {"index": item.index, **record, "output": None, "error": None}
+                if job.thumbnails:
+                    row |= {"original": _small(images[i]), "reconstruction": _small(result.image[i])}
+                rows.append(row)
         return rows
     except FAILURES as error:
         # Not the error itself, whose frames hold the batch in memory.
@@ -336,8 +340,17 @@ def _tensor(items: Sequence[Item]) -> torch.Tensor:
     return torch.from_numpy(stacked.transpose(0, 3, 1, 2).astype(numpy.float32) / 255)
 
 
-def _write_thumbnail(image: torch.Tensor, path: Path) -> None:
-    if not path.exists():
-        picture = Image.fromarray(to_pixels(image))
-        picture.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.BICUBIC)
-        write_atomically(path, webp(picture))
+def _keep_thumbnails(folder: Path, row: dict[str, Any]) -> None:
+    """Write the pictures that come with a row, before the row itself is written."""
+    original, reconstruction = row.pop("original", None), row.pop("reconstruction", None)
+    if original is not None:
+        path = results.thumbnail(folder, row["index"])
+        if not path.exists():
+            write_atomically(path, original)
+        write_atomically(results.thumbnail(folder, row["index"], row["layer"], row["method"]), reconstruction)
+
+
+def _small(image: torch.Tensor) -> bytes:
+    picture = Image.fromarray(to_pixels(image))
+    picture.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.BICUBIC)
+    return webp(picture)

@@ -1,6 +1,7 @@
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -304,6 +305,32 @@ def test_thumbnails_of_the_gallery_and_no_others(small: Network, folder: Path, t
     assert all(path.stat().st_mtime_ns == stamps[path] for path in left)
     evaluation.finish(small, source, chosen, tmp_path, 0)
     assert not list((tmp_path / "thumbnails").iterdir())
+
+
+def test_pictures_that_come_with_the_rows_are_not_made_again(
+    small: Network, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = open_source(str(folder))
+    chosen = job(methods={"conv1": ["linear"], "conv2": ["linear"]})
+    made: list[dict[str, bytes]] = []
+    for with_rows in (True, False):
+        output = tmp_path / f"{with_rows}"
+        results.begin(output, RUN, range(12))
+        own = replace(chosen, thumbnails=with_rows)
+        evaluate(
+            output, range(12), lambda batches, own=own: local(small, source, batches, own),  # type: ignore[misc]
+            batch_size=5, session=dict(SESSION),
+        )  # fmt: skip
+        with monkeypatch.context() as patch:
+            if with_rows:
+                patch.setattr(evaluation, "evaluate_batch", lambda *_: pytest.fail("inverted once more"))
+                patch.setattr(evaluation, "read", lambda *_: pytest.fail("read once more"))
+            evaluation.finish(small, source, own, output, 2)
+        made.append({path.name: path.read_bytes() for path in (output / "thumbnails").iterdir()})
+    assert made[0].keys() == made[1].keys()
+    originals = [name for name in made[0] if name.count(".") == 1]
+    assert originals
+    assert all(made[0][name] == made[1][name] for name in originals)
 
 
 def test_batches_by_the_memory(small: Network, monkeypatch: pytest.MonkeyPatch) -> None:
