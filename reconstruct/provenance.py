@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import re
 import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -35,7 +36,7 @@ def describe_run(
     """What ``run.json`` says of a run, all but its sessions; ``settings`` are what decides the rows."""
     weights = net.architecture.weights if random_weights is None else f"random, seed {random_weights}"
     return {
-        "call": shlex.join(call),
+        "call": _without_credentials(shlex.join(call)),
         "settings": {
             "source": {
                 "path": source.path, "kind": source.kind, "images": len(source.names), "digest": digest(source.names),
@@ -55,6 +56,11 @@ def describe_run(
         "versions": versions(),
         "machine": machine(net.mean.device),
     }  # fmt: skip
+
+
+def _without_credentials(text: str) -> str:
+    """``s3://KEY:SECRET@bucket`` is a way to name object storage, and a page is shown around."""
+    return re.sub(r"://[^/@\s]*@", "://...@", text)
 
 
 def begin_session(engine: str, workers: int, batch_size: int, device: str) -> dict[str, Any]:
