@@ -39,7 +39,10 @@ def describe_run(
         "call": _without_credentials(shlex.join(call)),
         "settings": {
             "source": {
-                "path": _without_credentials(source.path), "kind": source.kind, "images": len(source.names), "digest": digest(source.names),
+                "path": _without_credentials(source.path),
+                "kind": source.kind,
+                "images": len(source.names),
+                "digest": digest(source.names),
             },
             "model": {
                 "name": net.name,
