@@ -111,8 +111,12 @@ def on_ray(
     pipeline = (
         # As many blocks as batches, and None for a block whole, all the way.
         ray.data.from_items(numbers, override_num_blocks=len(numbers))
-        # Reading needs little, and a core of its own would take one from an actor.
-        .map_batches(_read, fn_args=(shared,), batch_size=None, batch_format="pyarrow", num_cpus=0)
+        # Reading needs little, and a core of its own would take one from an actor. Without a limit Ray would start a
+        # process for every batch that it can hold.
+        .map_batches(
+            _read, fn_args=(shared,), batch_size=None, batch_format="pyarrow",
+            compute=ray.data.TaskPoolStrategy(size=workers), num_cpus=0,
+        )
         .map_batches(
             _Actor, fn_constructor_args=(shared, cpus, gpus > 0), batch_size=None, batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(size=workers), num_cpus=cpus, num_gpus=gpus,

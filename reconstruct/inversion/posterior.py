@@ -270,8 +270,10 @@ class _Problem:
         self.norm = float(torch.linalg.eigvalsh(matrices).max()) ** 0.5 if self.linear else 1.0
         solve = inverse(matrices + shift * typical * self.prior.precision(self.step), FLOOR * typical)
 
+        step = self.step  # not self: a cycle would keep each batch until Python's collector comes by
+
         def precondition(field: torch.Tensor) -> torch.Tensor:
-            return unpolyphase(solve(polyphase(field, self.step)), self.step)
+            return unpolyphase(solve(polyphase(field, step)), step)
 
         return precondition
 
