@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PIXELS = 72
 """An inch of matplotlib's, so that its points are the page's pixels."""
 WIDTH = 360
-ROW, HEADING, AXIS = 30, 22, 44
+ROW, HEADING, AXIS = 30, 16, 44
 LEFT, RIGHT = 84, 50
 MOST_BINS = 60
 TEXT = 11
@@ -171,8 +171,9 @@ def _rows(labels: Sequence[tuple[str, str]], height: int = ROW) -> tuple[Figure,
     below = 4.0
     for number, (heading, _) in enumerate(labels):
         if heading and (number == 0 or labels[number - 1][0] != heading):
-            below += HEADING
-            headings.append((below - 4, heading))
+            # The first ridge reaches up beside its heading.
+            below += HEADING if number else 2
+            headings.append((below + 9, heading))
         below += height
         places.append(below)
     below += 8
