@@ -1,8 +1,58 @@
-"""Placeholder."""
+"""The page of a run, or of a comparison of runs: one HTML file that needs nothing else.
 
+Names of images and messages of errors are anybody's text: every value is escaped, and a policy in the page allows no
+script but its own and no picture but those inside it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from reconstruct.errors import CallError
+from reconstruct.files import write_atomically
+from reconstruct.report.comparison_page import comparison
+from reconstruct.report.run_page import run
+from reconstruct.report.wording import FILTERS
+
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write_report(folders: Sequence[Path], target: Path) -> None:
-    target.write_text("placeholder")
+    """Write one self-contained HTML file: of one folder of results its page, of several their comparison.
+
+    Differences are to the first of several. Thumbnails that are missing are said to be.
+
+    Raises
+    ------
+    CallError : a folder holds no results, or of several the first and another have nothing to compare.
+    """
+    if not folders:
+        raise CallError("a report needs a folder of results")
+    page, content = ("run.html", run(folders[0])) if len(folders) == 1 else ("comparison.html", comparison(folders))
+    write_atomically(target, _rendered(page, content).encode(errors="replace"))
+
+
+def _rendered(page: str, content: dict[str, Any]) -> str:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= FILTERS
+    script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
+    return environment.get_template(page).render(
+        **content,
+        infinity=math.inf,
+        style=(TEMPLATES / "style.css").read_text(encoding="utf-8"),
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )

@@ -1,0 +1,274 @@
+"""Charts of a report: small SVG pictures, drawn by matplotlib, that take the colours of the page they stand in.
+
+Colours are drawn as stand-ins and replaced by the page's CSS variables, so that a chart follows dark mode; text stays text.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PIXELS = 72
+"""An inch of matplotlib's, so that its points are the page's pixels."""
+WIDTH = 360
+ROW, HEADING, AXIS = 30, 16, 44
+LEFT, RIGHT = 84, 50
+MOST_BINS = 60
+TEXT = 11
+"""Pixels, where a chart is as wide as drawn."""
+FEWEST_FOR_BINS = 25
+"""With fewer values, each is a tick of its own."""
+COLOURS = 8
+"""The page has that many colours for methods or runs: --c0 to --c7."""
+MARKERS = "os^DvPX*"
+INK, SOFT, LINE = "#010203", "#040506", "#070809"
+VARIABLES = {INK: "var(--ink)", SOFT: "var(--soft)", LINE: "var(--line)"} | {
+    f"#0a0b{number:02x}": f"var(--c{number})" for number in range(COLOURS)
+}
+
+
+class Spread(NamedTuple):
+    """A row of a chart of distributions."""
+
+    heading: str
+    label: str
+    colour: int
+    values: numpy.ndarray
+
+
+class Work(NamedTuple):
+    """A point of a chart of quality against work: passes of an image, those of preparing, and median, 5 % and 95 %."""
+
+    label: str
+    colour: int
+    passes: float
+    preparation: float
+    median: float
+    low: float
+    high: float
+
+
+class Interval(NamedTuple):
+    """A row of a forest plot; no interval where there were too few pairs."""
+
+    heading: str
+    label: str
+    colour: int
+    mean: float
+    low: float | None
+    high: float | None
+
+
+def colour_of(number: int) -> str:
+    """The stand-in of a method's or run's colour."""
+    return f"#0a0b{number % COLOURS:02x}"
+
+
+def distributions(rows: Sequence[Spread], axis: str, digits: int, description: str) -> str:
+    """One ridge a row: a histogram of the finite values, their median as a dot, 5 to 95 % as a line.
+
+    Where there are fewer than 25 values each is a tick. ``digits`` are the median's, printed at the right.
+    """
+    figure, axes, places = _rows([(row.heading, row.label) for row in rows])
+    for row, place in zip(rows, places, strict=True):
+        values = row.values[numpy.isfinite(row.values)]
+        if not len(values):
+            _note(axes, place, "none" if not len(row.values) else "all exact")
+            continue
+        colour = colour_of(row.colour)
+        low, median, high = numpy.quantile(values, (0.05, 0.5, 0.95)).tolist()
+        lowest, highest = float(values.min()), float(values.max())
+        if len(values) >= FEWEST_FOR_BINS and highest > lowest:
+            # Rice's rule.
+            counts, edges = numpy.histogram(values, min(MOST_BINS, math.ceil(2 * len(values) ** (1 / 3))))
+            heights = place - (ROW - 8) * counts / counts.max()
+            axes.stairs(heights, edges, baseline=place, fill=True, facecolor=colour, alpha=0.3, linewidth=0)
+            axes.stairs(heights, edges, baseline=place, color=colour, linewidth=0.8)
+        else:
+            axes.vlines(numpy.unique(values), place - 11, place, color=colour, alpha=0.6, linewidth=1.5)
+        axes.plot([low, high], [place, place], color=colour, linewidth=3, solid_capstyle="butt")
+        axes.plot([median], [place], "o", markersize=6, color=colour, markeredgecolor=INK, markeredgewidth=1)
+        _note(axes, place, f"{median:.{digits}f}")
+    axes.set_xlabel(axis)
+    _widen(axes)
+    return _svg(figure, description)
+
+
+def work(points: Sequence[Work], title: str, passes: tuple[float, float], quality: tuple[float, float]) -> str:
+    """PSNR against forward passes, logarithmic: filled, an image's own; hollow, with all that is prepared for it.
+
+    ``passes`` and ``quality`` are the limits of the axes, shared by the charts of a page; see ``work_limits``.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH / PIXELS, 240 / PIXELS), dpi=PIXELS)
+    axes = figure.add_axes((50 / WIDTH, 46 / 240, (WIDTH - 64) / WIDTH, (240 - 76) / 240))
+    for point in points:
+        colour, marker = colour_of(point.colour), MARKERS[point.colour % COLOURS]
+        own, alone = (max(each, passes[0]) for each in (point.passes, point.passes + point.preparation))
+        axes.plot([own, own], [point.low, point.high], color=colour, linewidth=2, solid_capstyle="butt", alpha=0.6)
+        if point.preparation:
+            axes.plot([own, alone], [point.median] * 2, color=colour, linewidth=1, dashes=(2, 2))
+            axes.plot(
+                [alone], [point.median], marker, markersize=8, color="none", markeredgecolor=colour, markeredgewidth=1.5
+            )
+        axes.plot([own], [point.median], marker, markersize=8, color=colour, markeredgecolor=INK, markeredgewidth=0.8)
+    axes.set_xscale("log")
+    axes.set(xlim=passes, ylim=quality, xlabel="forward passes an image", ylabel="PSNR, dB")
+    axes.text(0, 1.05, _short(title, 40), transform=axes.transAxes, weight="bold", color=INK, size=TEXT, parse_math=False)
+    axes.xaxis.set_major_formatter(_power)
+    _quiet(axes, both=True)
+    told = "; ".join(
+        f"{point.label}: median {point.median:.1f} dB for {point.passes:.3g} passes"
+        + (f", {point.passes + point.preparation:.3g} with preparation" if point.preparation else "")
+        for point in points
+    )
+    return _svg(figure, f"PSNR against forward passes at {title}. {told}.")
+
+
+def work_limits(points: Sequence[Work]) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Limits of the axes that hold all points: whole decades of passes, and PSNR with a margin."""
+    found = [each for point in points for each in (point.passes, point.passes + point.preparation) if each > 0]
+    low = 10.0 ** math.floor(math.log10(min(found, default=1)) - 0.05)
+    high = 10.0 ** math.ceil(math.log10(max(found, default=1)) + 0.05)
+    lowest, highest = min(point.low for point in points), max(point.high for point in points)
+    margin = 0.08 * (highest - lowest) or 1
+    return (low, high), (lowest - margin, highest + margin)
+
+
+def forest(rows: Sequence[Interval], axis: str, digits: int, description: str) -> str:
+    """Mean differences with their intervals, one row each, beside zero."""
+    figure, axes, places = _rows([(row.heading, row.label) for row in rows], ROW - 4)
+    axes.axvline(0, color=SOFT, linewidth=1)
+    for row, place in zip(rows, places, strict=True):
+        colour, middle = colour_of(row.colour), place - 8
+        if row.low is not None and row.high is not None:
+            axes.plot([row.low, row.high], [middle, middle], color=colour, linewidth=3, solid_capstyle="butt")
+            axes.vlines([row.low, row.high], middle - 4, middle + 4, color=colour, linewidth=1.5)
+        marker = MARKERS[row.colour % COLOURS]
+        axes.plot([row.mean], [middle], marker, markersize=7, color=colour, markeredgecolor=INK, markeredgewidth=0.8)
+        _note(axes, place, f"{row.mean:+.{digits}f}".replace("-", "−"))
+    axes.set_xlabel(axis)
+    _widen(axes)
+    return _svg(figure, description)
+
+
+def _rows(labels: Sequence[tuple[str, str]], height: int = ROW) -> tuple[Figure, Axes, list[float]]:
+    """A figure of labelled rows below headings, and where the rows' foot is, downward in pixels."""
+    from matplotlib.figure import Figure
+
+    places: list[float] = []
+    headings: list[tuple[float, str]] = []
+    below = 4.0
+    for number, (heading, _) in enumerate(labels):
+        if heading and (number == 0 or labels[number - 1][0] != heading):
+            # The first ridge reaches up beside its heading.
+            below += HEADING if number else 2
+            headings.append((below + 9, heading))
+        below += height
+        places.append(below)
+    below += 8
+    tall = below + AXIS
+    figure = Figure(figsize=(WIDTH / PIXELS, tall / PIXELS), dpi=PIXELS)
+    axes = figure.add_axes((LEFT / WIDTH, AXIS / tall, (WIDTH - LEFT - RIGHT) / WIDTH, below / tall))
+    axes.set_ylim(below, 0)
+    axes.set_yticks([])
+    _quiet(axes)
+    edge = -LEFT / (WIDTH - LEFT - RIGHT)
+    across = axes.get_yaxis_transform()
+    for place, heading in headings:
+        text = _short(heading, 48)
+        axes.text(edge, place, text, transform=across, va="bottom", weight="bold", color=INK, size=TEXT, parse_math=False)
+    for place, (heading, label) in zip(places, labels, strict=True):
+        left = edge * (0.94 if heading else 1)
+        text = _short(label, 13)
+        axes.text(left, place, text, transform=across, va="bottom", color=INK, size=TEXT, parse_math=False)
+    return figure, axes, places
+
+
+def _note(axes: Axes, place: float, text: str) -> None:
+    axes.text(1.03, place, text, transform=axes.get_yaxis_transform(), va="bottom", color=SOFT, size=TEXT)
+
+
+def _widen(axes: Axes) -> None:
+    """Axes that a single value does not leave without a width."""
+    low, high = axes.dataLim.intervalx
+    if not (math.isfinite(low) and math.isfinite(high)):
+        low, high = 0.0, 1.0
+    # Below it, ticks would need an offset to tell values apart.
+    least = max(1e-3 * max(abs(low), abs(high)), 1e-9)
+    margin = max(0.04 * (high - low), 0.1 * max(abs(high), 1e-6) if high - low < least else 0)
+    axes.set_xlim(low - margin, high + margin)
+
+
+def _quiet(axes: Axes, both: bool = False) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_facecolor("none")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", *([] if both else ["left"])]].set_visible(False)
+    for spine in axes.spines.values():
+        spine.set_color(LINE)
+    axes.tick_params(colors=SOFT, labelcolor=SOFT, labelsize=TEXT, length=3, which="major")
+    axes.tick_params(length=0, which="minor")
+    axes.grid(axis="both" if both else "x", color=LINE, linewidth=0.6)
+    if axes.get_xscale() == "linear":
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+    for label in (axes.xaxis.label, axes.yaxis.label):
+        label.set_color(SOFT)
+        label.set_size(TEXT)
+
+
+def _power(value: float, _position: int | None = None) -> str:
+    """A power of ten as a person writes it."""
+    if value >= 1e5:
+        return f"10{str(round(math.log10(value))).translate(str.maketrans('0123456789', '⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
+    return f"{value:,.10g}"
+
+
+def _short(text: str, most: int) -> str:
+    """The middle of a longer text is left out."""
+    return text if len(text) <= most else f"{text[: most // 2]}…{text[1 - most + most // 2 :]}"
+
+
+def _svg(figure: Figure, description: str) -> str:
+    """The figure as an element of a page."""
+    from markupsafe import escape
+    from matplotlib import rc_context
+
+    buffer = io.StringIO()
+    # Of what names are made of: a chart has the same ones every time.
+    settings: Mapping[str, object] = {"svg.fonttype": "none", "svg.hashsalt": description}
+    with rc_context(dict(settings)):
+        figure.savefig(
+            buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        )
+    drawn = buffer.getvalue()
+    width, height = (float(each) for each in re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', drawn)[0])
+    drawn = drawn[drawn.index(">", drawn.index("<svg")) + 1 :]
+    drawn = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<style type.*?</style>", "", drawn, flags=re.DOTALL)
+    # Groups' names are alike in every chart; nothing refers to them.
+    drawn = re.sub(r'<g id="[^"]*"', "<g", drawn).replace("xlink:href=", "href=")
+    # The page's own fonts.
+    drawn = re.sub(r"font-family: [^;\"]*;? ?", "", drawn)
+    drawn = re.sub(r"font: (?:(\w+) )?([\d.]+)px [^;\"]*", lambda found: _font(found[1], found[2]), drawn)
+    drawn = re.sub(r' d="[^"]*"', lambda found: re.sub(r"(\.\d)\d+", r"\1", found[0]).replace("\n", ""), drawn)
+    drawn = re.sub(r">\s+<", "><", drawn)
+    for stand_in, variable in VARIABLES.items():
+        drawn = drawn.replace(stand_in, variable)
+    return (
+        f'<svg class="chart" role="img" aria-label="{escape(description)}" viewBox="0 0 {width:g} {height:g}">' + drawn
+    )
+
+
+def _font(weight: str | None, size: str) -> str:
+    return f"font-size: {size}px" + ("; font-weight: 600" if weight else "")
