@@ -396,7 +396,7 @@ def evaluate(
     )  # fmt: skip
     session = begin_session(engine, workers, together, str(net.mean.device))
     with results.locked(output), _interruptible(output):
-        results.begin(output, run | {"sessions": [session]}, chosen, retry=retry_failed)
+        results.begin(output, run | {"gallery": gallery, "sessions": [session]}, chosen, retry=retry_failed)
         done = len(results.finished(output))
         with _evaluating(len(chosen), done, silent) as advance:
             evaluation.evaluate(
@@ -842,7 +842,8 @@ def _evaluating(total: int, done: int, silent: bool) -> Iterator[Callable[[int],
             if not silent and not notes.is_terminal and now - said > 60:
                 said = now
                 left = (total - done - count) / rate
-                notes.print(f"{done + count:,} of {total:,}, {rate:.3g} images/s, {left / 60:.0f} min left")
+                soon = f"{left:.0f} s" if left < 120 else f"{left / 60:.0f} min"
+                notes.print(f"{done + count:,} of {total:,}, {rate:.3g} images/s, {soon} left")
 
         yield advance
 

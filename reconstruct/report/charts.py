@@ -1,6 +1,7 @@
 """Charts of a report: small SVG pictures, drawn by matplotlib, that take the colours of the page they stand in.
 
-Colours are drawn as stand-ins and replaced by the page's CSS variables, so that a chart follows dark mode; text stays text.
+Colours are drawn as stand-ins and replaced by the page's CSS variables, so that a chart follows dark mode; text stays
+text.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy
@@ -30,6 +31,7 @@ FEWEST_FOR_BINS = 25
 COLOURS = 8
 """The page has that many colours for methods or runs: --c0 to --c7."""
 MARKERS = "os^DvPX*"
+MINUS = "\N{MINUS SIGN}"
 INK, SOFT, LINE = "#010203", "#040506", "#070809"
 VARIABLES = {INK: "var(--ink)", SOFT: "var(--soft)", LINE: "var(--line)"} | {
     f"#0a0b{number:02x}": f"var(--c{number})" for number in range(COLOURS)
@@ -124,7 +126,9 @@ def work(points: Sequence[Work], title: str, passes: tuple[float, float], qualit
         axes.plot([own], [point.median], marker, markersize=8, color=colour, markeredgecolor=INK, markeredgewidth=0.8)
     axes.set_xscale("log")
     axes.set(xlim=passes, ylim=quality, xlabel="forward passes an image", ylabel="PSNR, dB")
-    axes.text(0, 1.05, _short(title, 40), transform=axes.transAxes, weight="bold", color=INK, size=TEXT, parse_math=False)
+    axes.text(
+        0, 1.05, _short(title, 40), transform=axes.transAxes, weight="bold", color=INK, size=TEXT, parse_math=False
+    )
     axes.xaxis.set_major_formatter(_power)
     _quiet(axes, both=True)
     told = "; ".join(
@@ -156,7 +160,7 @@ def forest(rows: Sequence[Interval], axis: str, digits: int, description: str) -
             axes.vlines([row.low, row.high], middle - 4, middle + 4, color=colour, linewidth=1.5)
         marker = MARKERS[row.colour % COLOURS]
         axes.plot([row.mean], [middle], marker, markersize=7, color=colour, markeredgecolor=INK, markeredgewidth=0.8)
-        _note(axes, place, f"{row.mean:+.{digits}f}".replace("-", "−"))
+        _note(axes, place, f"{row.mean:+.{digits}f}".replace("-", MINUS))
     axes.set_xlabel(axis)
     _widen(axes)
     return _svg(figure, description)
@@ -187,7 +191,9 @@ def _rows(labels: Sequence[tuple[str, str]], height: int = ROW) -> tuple[Figure,
     across = axes.get_yaxis_transform()
     for place, heading in headings:
         text = _short(heading, 48)
-        axes.text(edge, place, text, transform=across, va="bottom", weight="bold", color=INK, size=TEXT, parse_math=False)
+        axes.text(
+            edge, place, text, transform=across, va="bottom", weight="bold", color=INK, size=TEXT, parse_math=False
+        )
     for place, (heading, label) in zip(places, labels, strict=True):
         left = edge * (0.94 if heading else 1)
         text = _short(label, 13)
@@ -225,10 +231,10 @@ def _quiet(axes: Axes, both: bool = False) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(5))
     for label in (axes.xaxis.label, axes.yaxis.label):
         label.set_color(SOFT)
-        label.set_size(TEXT)
+        label.set_fontsize(TEXT)
 
 
-def _power(value: float, _position: int | None = None) -> str:
+def _power(value: float, _position: float) -> str:
     """A power of ten as a person writes it."""
     if value >= 1e5:
         return f"10{str(round(math.log10(value))).translate(str.maketrans('0123456789', '⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
@@ -247,8 +253,7 @@ def _svg(figure: Figure, description: str) -> str:
 
     buffer = io.StringIO()
     # Of what names are made of: a chart has the same ones every time.
-    settings: Mapping[str, object] = {"svg.fonttype": "none", "svg.hashsalt": description}
-    with rc_context(dict(settings)):
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": description}):
         figure.savefig(
             buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
         )

@@ -17,7 +17,7 @@ from reconstruct.report.wording import counted, fixed, flat, text
 from reconstruct.results import SCHEMA, Key, by_key, gallery, read_rows, read_run, summarise, thumbnail
 
 GALLERY = 4
-"""Pictures in each gallery at most: the worst, median and best of each layer and method."""
+"""Pictures of each kind where ``run.json`` does not say how many ``evaluate`` kept."""
 FAILURES = 200
 """Failures that are listed."""
 COLUMNS = [name for name in SCHEMA.names if name not in ("noise", "device", "output")]
@@ -66,7 +66,7 @@ def run(folder: Path) -> dict[str, Any]:
         "markers": "●■▲◆▼✚✖✱",
         "distributions": distribution_charts(rows, colours),
         "works": work_charts(rows, colours),
-        "galleries": galleries(folder, rows, album),
+        "galleries": galleries(folder, rows, album, int(call.get("gallery", GALLERY))),
         "album": album,
         "failures": listed_failures(failed),
         "failure_rows": len(failed),
@@ -163,7 +163,9 @@ def distribution_charts(rows: Mapping[Key, pyarrow.Table], colours: Mapping[str,
         )
         found.append(
             {
-                "svg": Markup(charts.distributions(spreads, axis, digits, f"{axis}, distributions. Medians: {medians}.")),
+                "svg": Markup(
+                    charts.distributions(spreads, axis, digits, f"{axis}, distributions. Medians: {medians}.")
+                ),
                 "name": name.upper(),
                 "infinite": infinite,
             }
@@ -192,16 +194,16 @@ def work_charts(rows: Mapping[Key, pyarrow.Table], colours: Mapping[str, int]) -
             )
     if not points:
         return []
-    passes, quality = charts.work_limits([point for each in points.values() for point in each])
-    return [Markup(charts.work(each, layer, passes, quality)) for layer, each in points.items()]
+    limits = charts.work_limits([point for each in points.values() for point in each])
+    return [Markup(charts.work(each, layer, *limits)) for layer, each in points.items()]
 
 
-def galleries(folder: Path, rows: Mapping[Key, pyarrow.Table], album: Album) -> list[Gallery]:
-    """The worst, median and best of each layer and method, equally many of each, as many as fit into the page."""
+def galleries(folder: Path, rows: Mapping[Key, pyarrow.Table], album: Album, count: int) -> list[Gallery]:
+    """The worst, median and best of each layer and method, up to ``count`` of each, as many as fit into the page."""
     found: list[Gallery] = []
-    rounds: list[list[tuple[Gallery, str, Pair]]] = [[] for _ in range(3 * GALLERY)]
+    rounds: list[list[tuple[Gallery, str, Pair]]] = [[] for _ in range(3 * count)]
     for key, table in rows.items():
-        picked = gallery(table, GALLERY)
+        picked = gallery(table, count)
         here = Gallery(key.layer, key.method, {name: [] for name in picked})
         found.append(here)
         for group, (name, indices) in enumerate(picked.items()):
@@ -223,9 +225,7 @@ def galleries(folder: Path, rows: Mapping[Key, pyarrow.Table], album: Album) -> 
     return found
 
 
-def _pairs(
-    folder: Path, key: Key, table: pyarrow.Table, indices: Sequence[int], album: Album
-) -> list[Pair | None]:
+def _pairs(folder: Path, key: Key, table: pyarrow.Table, indices: Sequence[int], album: Album) -> list[Pair | None]:
     """Of each index its pictures, or None where one is missing."""
     places = numpy.searchsorted(table["index"].to_numpy(), indices)
     found: list[Pair | None] = []

@@ -8,18 +8,19 @@ from datetime import datetime
 from typing import Any
 
 LONGEST_NAME, LONGEST_TEXT = 90, 4_000
-NOTHING = "–"
+NOTHING = "\N{EN DASH}"
+MINUS = "\N{MINUS SIGN}"
 
 
 def fixed(value: float | None, digits: int = 2) -> str:
     """So many digits after the point, thousands apart."""
-    return NOTHING if value is None else f"{value:,.{digits}f}".replace("-", "−")
+    return NOTHING if value is None else f"{value:,.{digits}f}".replace("-", MINUS)
 
 
 def signed(value: float | None, digits: int = 2) -> str:
     """As ``fixed``, with its sign; nothing that rounds to zero has one."""
-    text = NOTHING if value is None else f"{value:+,.{digits}f}".replace("-", "−")
-    return text if any(each in text for each in "123456789") else text.lstrip("+−")
+    text = NOTHING if value is None else f"{value:+,.{digits}f}".replace("-", MINUS)
+    return text if any(each in text for each in "123456789") else text.lstrip(f"+{MINUS}")
 
 
 def figures(value: float | None) -> str:
@@ -27,7 +28,7 @@ def figures(value: float | None) -> str:
     if value is None:
         return NOTHING
     if value and not 1e-3 <= abs(value) < 1e7:
-        return f"{value:.2e}".replace("-", "−")
+        return f"{value:.2e}".replace("-", MINUS)
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
