@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint test-slow test-package test-gpu bench clean
+.PHONY: demo test lint test-slow test-package test-ray test-browser test-gpu bench clean
 
 demo: $(READY)
 	$(BIN)/reconstruct samples/chelsea.jpg --model crelu_conv1_4 --layer conv1,conv2,conv3,conv4 --output demo
@@ -26,6 +26,17 @@ test-slow: $(READY)
 test-package: $(READY)
 	$(BIN)/python -m pytest -m packaging
 
+# Evaluation on several processes; installs Ray.
+test-ray: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray]'
+	$(BIN)/python -m pytest -m ray
+
+# The page of an evaluation in a real browser; needs Chromium (Debian: apt-get install chromium).
+test-browser: $(READY)
+	@command -v chromium >/dev/null || { echo "make test-browser needs chromium (Debian: apt-get install chromium)"; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser]'
+	$(BIN)/python -m pytest -m browser
+
 # On a machine with an NVIDIA GPU, torch with CUDA and CuPy.
 test-gpu:
 	$(PYTHON) -m pytest -m gpu
@@ -34,6 +45,8 @@ bench: $(READY)
 	$(BIN)/python benchmarks/fidelity.py samples/*.jpg --output docs/figures
 	$(BIN)/python benchmarks/linear.py samples/*.jpg --output docs/figures
 	$(BIN)/python benchmarks/pooling.py samples/*.jpg --output docs/figures
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray]'
+	$(BIN)/python benchmarks/evaluation.py samples/*.jpg --output docs/figures
 
 $(READY): pyproject.toml constraints.txt hatch_build.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "reconstruct needs Python 3.11 or newer; make PYTHON=python3.x")'

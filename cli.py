@@ -415,15 +415,17 @@ def report(
     output: Annotated[
         Path | None, typer.Option(help="The page; default RESULTS/report.html, of several comparison.html.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The numbers on standard output, too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The numbers on standard output.")] = False,
 ) -> None:
     """One self-contained page of an evaluation; of several, their images' paired differences to the first."""
-    from reconstruct.report.page import write_report
+    from reconstruct.report.page import numbers, write_report
 
-    only = len(folders) == 1
-    target = output or (folders[0] / "report.html" if only else Path("comparison.html"))
+    target = output or (folders[0] / "report.html" if len(folders) == 1 else Path("comparison.html"))
     write_report(folders, target)
-    printed.print(f"report: {target}", soft_wrap=True, markup=False)
+    if as_json:
+        print(json.dumps(numbers(folders), indent=2, allow_nan=False))
+    else:
+        printed.print(f"report: {target}", soft_wrap=True, markup=False)
 
 
 @app.command()

@@ -51,14 +51,8 @@ class Triple(NamedTuple):
 
 def comparison(folders: Sequence[Path]) -> dict[str, Any]:
     """What ``comparison.html`` needs."""
-    runs = [_run(folder, label) for folder, label in zip(folders, labels(folders), strict=True)]
-    first, *others = runs
-    differences: list[tuple[Run, Difference]] = []
-    for other in others:
-        try:
-            differences += [(other, each) for each in compare(first.table, other.table)]
-        except CallError as error:
-            raise CallError(f"{first.folder} and {other.folder}: {error}") from error
+    runs, differences = compared(folders)
+    first = runs[0]
     colours = {run.label: number % charts.COLOURS for number, run in enumerate(runs)}
     album = Album()
     return {
@@ -85,6 +79,19 @@ def comparison(folders: Sequence[Path]) -> dict[str, Any]:
         "galleries": _galleries(first, differences, album),
         "album": album,
     }
+
+
+def compared(folders: Sequence[Path]) -> tuple[list[Run], list[tuple[Run, Difference]]]:
+    """The runs, and the differences of each but the first to the first."""
+    runs = [_run(folder, label) for folder, label in zip(folders, labels(folders), strict=True)]
+    first, *others = runs
+    differences: list[tuple[Run, Difference]] = []
+    for other in others:
+        try:
+            differences += [(other, each) for each in compare(first.table, other.table)]
+        except CallError as error:
+            raise CallError(f"{first.folder} and {other.folder}: {error}") from error
+    return runs, differences
 
 
 def labels(folders: Sequence[Path]) -> list[str]:

@@ -10,14 +10,16 @@ import base64
 import hashlib
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from reconstruct.errors import CallError
 from reconstruct.files import write_atomically
-from reconstruct.report.comparison_page import comparison
+from reconstruct.report.comparison_page import compared, comparison
 from reconstruct.report.run_page import run
 from reconstruct.report.wording import FILTERS
+from reconstruct.results import read_rows, read_run, summarise
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -35,6 +37,30 @@ def write_report(folders: Sequence[Path], target: Path) -> None:
         raise CallError("a report needs a folder of results")
     page, content = ("run.html", run(folders[0])) if len(folders) == 1 else ("comparison.html", comparison(folders))
     write_atomically(target, _rendered(page, content).encode(errors="replace"))
+
+
+def numbers(folders: Sequence[Path]) -> dict[str, Any]:
+    """What the page says in numbers: of one folder its summary, of several theirs and the paired differences.
+
+    Raises
+    ------
+    CallError : as ``write_report``.
+    """
+    if len(folders) == 1:
+        return summarise(read_rows(folders[0]), read_run(folders[0]))
+    runs, differences = compared(folders)
+    return {
+        "runs": [{"run": run.label, **run.summary} for run in runs],
+        "differences": [
+            {
+                "run": run.label,
+                **asdict(each),
+                "first": each.first._asdict(),
+                "second": each.second._asdict(),
+            }
+            for run, each in differences
+        ],
+    }
 
 
 def _rendered(page: str, content: dict[str, Any]) -> str:
