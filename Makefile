@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint test-slow test-package test-gpu bench clean
+.PHONY: demo test lint test-slow test-package test-browser test-gpu bench clean
 
 demo: $(READY)
 	$(BIN)/reconstruct samples/chelsea.jpg --model crelu_conv1_4 --layer conv1,conv2,conv3,conv4 --output demo
@@ -25,6 +25,12 @@ test-slow: $(READY)
 # Builds wheels from the tree and from the source distribution; installs one into an empty environment.
 test-package: $(READY)
 	$(BIN)/python -m pytest -m packaging
+
+# Reports as a reader sees them, in a Chromium that is there already.
+test-browser: $(READY)
+	@command -v chromium >/dev/null || { echo "make test-browser needs Chromium: apt-get install chromium" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser]'
+	$(BIN)/python -m pytest -m browser
 
 # On a machine with an NVIDIA GPU, torch with CUDA and CuPy.
 test-gpu:

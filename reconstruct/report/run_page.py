@@ -127,7 +127,7 @@ def sentences(summary: Mapping[str, Any], call: Mapping[str, Any]) -> list[str]:
         (each for each in summary["results"] if each["psnr"]["mean"] is not None), key=lambda each: each["psnr"]["mean"]
     )
     if len(rated) == 1:
-        found.append(f"{_rated(rated[0])} on average.")
+        found.append(f"On average: {_rated(rated[0])}.")
     elif rated:
         found.append(f"Worst on average: {_rated(rated[0])}. Best: {_rated(rated[-1])}.")
     exact = sum(each["exact"] for each in summary["results"])
