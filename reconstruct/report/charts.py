@@ -124,7 +124,9 @@ def work(points: Sequence[Work], title: str, passes: tuple[float, float], qualit
         axes.plot([own], [point.median], marker, markersize=8, color=colour, markeredgecolor=INK, markeredgewidth=0.8)
     axes.set_xscale("log")
     axes.set(xlim=passes, ylim=quality, xlabel="forward passes an image", ylabel="PSNR, dB")
-    axes.text(0, 1.05, _short(title, 40), transform=axes.transAxes, weight="bold", color=INK, size=TEXT, parse_math=False)
+    axes.text(
+        0, 1.05, _short(title, 40), transform=axes.transAxes, weight="bold", color=INK, size=TEXT, parse_math=False
+    )
     axes.xaxis.set_major_formatter(_power)
     _quiet(axes, both=True)
     told = "; ".join(
@@ -187,7 +189,9 @@ def _rows(labels: Sequence[tuple[str, str]], height: int = ROW) -> tuple[Figure,
     across = axes.get_yaxis_transform()
     for place, heading in headings:
         text = _short(heading, 48)
-        axes.text(edge, place, text, transform=across, va="bottom", weight="bold", color=INK, size=TEXT, parse_math=False)
+        axes.text(
+            edge, place, text, transform=across, va="bottom", weight="bold", color=INK, size=TEXT, parse_math=False
+        )
     for place, (heading, label) in zip(places, labels, strict=True):
         left = edge * (0.94 if heading else 1)
         text = _short(label, 13)

@@ -163,7 +163,9 @@ def distribution_charts(rows: Mapping[Key, pyarrow.Table], colours: Mapping[str,
         )
         found.append(
             {
-                "svg": Markup(charts.distributions(spreads, axis, digits, f"{axis}, distributions. Medians: {medians}.")),
+                "svg": Markup(
+                    charts.distributions(spreads, axis, digits, f"{axis}, distributions. Medians: {medians}.")
+                ),
                 "name": name.upper(),
                 "infinite": infinite,
             }
@@ -223,9 +225,7 @@ def galleries(folder: Path, rows: Mapping[Key, pyarrow.Table], album: Album) -> 
     return found
 
 
-def _pairs(
-    folder: Path, key: Key, table: pyarrow.Table, indices: Sequence[int], album: Album
-) -> list[Pair | None]:
+def _pairs(folder: Path, key: Key, table: pyarrow.Table, indices: Sequence[int], album: Album) -> list[Pair | None]:
     """Of each index its pictures, or None where one is missing."""
     places = numpy.searchsorted(table["index"].to_numpy(), indices)
     found: list[Pair | None] = []
