@@ -3,6 +3,7 @@
 import math
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +179,7 @@ def test_page_is_readable_by_machines(folder: Path) -> None:
     levels = [int(tag[1]) for tag, _ in found.elements if re.fullmatch("h[1-6]", tag)]
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after <= before + 1 for before, after in pairwise(levels))
     for each in found.all("svg"):
         assert each.get("aria-label") or each.get("aria-hidden")
     for each in found.all("input"):
@@ -291,9 +292,8 @@ def test_fifty_thousand_images_stay_small(tmp_path: Path) -> None:
     for layer in ("conv1", "conv2"):
         for method in ("linear", "map"):
             columns: dict[str, Any] = {
-                name: numpy.full(count, 0.1) for name, kind in zip(results.SCHEMA.names, results.SCHEMA.types, strict=True)
-                if kind == pyarrow.float64()
-            }  # fmt: skip
+                field.name: numpy.full(count, 0.1) for field in results.SCHEMA if field.type == pyarrow.float64()
+            }
             columns |= {"index": numpy.arange(count), "image": [f"{i:08d}.jpg" for i in range(count)]}
             columns |= dict.fromkeys(("device", "output", "error"), pyarrow.nulls(count, pyarrow.string()))
             columns |= {"model": ["small"] * count, "layer": [layer] * count, "method": [method] * count}

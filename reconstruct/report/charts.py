@@ -1,6 +1,7 @@
 """Charts of a report: small SVG pictures, drawn by matplotlib, that take the colours of the page they stand in.
 
-Colours are drawn as stand-ins and replaced by the page's CSS variables, so that a chart follows dark mode; text stays text.
+Colours are drawn as stand-ins and replaced by the page's CSS variables, so that a chart follows dark mode. Text stays
+text.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy
@@ -229,10 +230,10 @@ def _quiet(axes: Axes, both: bool = False) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(5))
     for label in (axes.xaxis.label, axes.yaxis.label):
         label.set_color(SOFT)
-        label.set_size(TEXT)
+        label.set_fontsize(TEXT)
 
 
-def _power(value: float, _position: int | None = None) -> str:
+def _power(value: float, _position: float) -> str:
     """A power of ten as a person writes it."""
     if value >= 1e5:
         return f"10{str(round(math.log10(value))).translate(str.maketrans('0123456789', '⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
@@ -251,8 +252,7 @@ def _svg(figure: Figure, description: str) -> str:
 
     buffer = io.StringIO()
     # Of what names are made of: a chart has the same ones every time.
-    settings: Mapping[str, object] = {"svg.fonttype": "none", "svg.hashsalt": description}
-    with rc_context(dict(settings)):
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": description}):
         figure.savefig(
             buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
         )

@@ -194,8 +194,8 @@ def work_charts(rows: Mapping[Key, pyarrow.Table], colours: Mapping[str, int]) -
             )
     if not points:
         return []
-    passes, quality = charts.work_limits([point for each in points.values() for point in each])
-    return [Markup(charts.work(each, layer, passes, quality)) for layer, each in points.items()]
+    limits = charts.work_limits([point for each in points.values() for point in each])
+    return [Markup(charts.work(each, layer, *limits)) for layer, each in points.items()]
 
 
 def galleries(folder: Path, rows: Mapping[Key, pyarrow.Table], album: Album) -> list[Gallery]:
