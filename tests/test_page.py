@@ -1,5 +1,6 @@
 """Pages of results: what they say, and that nothing in them is anybody's but the report's."""
 
+import base64
 import math
 import re
 from html.parser import HTMLParser
@@ -191,10 +192,17 @@ def test_every_picture_is_embedded_once(folder: Path) -> None:
     held = [each["href"] for each in found.all("image")]
     assert held
     assert len(set(held)) == len(held)
-    # Worst, median and best of four keys, four each, two pictures a pair.
-    shown = [each for each in found.all("use") if each["href"].startswith("#p")]
-    assert len(shown) >= 4 * 3 * 4 * 2
+    # Worst, median and best of four layers and methods, four each, two pictures a pair.
     assert len(found.all("input")) == 4 * 3 * 4
+    pictures = {"#" + each["id"]: each["href"] for each in found.all("image")}
+    labels = [each["aria-label"] for each in found.all("svg") if "picture" in each.get("class", "")]
+    uses = [each["href"] for each in found.all("use") if each["href"] in pictures]
+    assert len(uses) == len(labels) == 4 * 3 * 4 * 2
+    for label, use in zip(labels, uses, strict=True):
+        known = re.fullmatch(r"(?:Original|Rebuilt from (\w+) by (\w+)): (\d{5}).jpg", label)
+        if known:
+            path = results.thumbnail(folder, int(known[3]), known[1], known[2])
+            assert pictures[use] == "data:image/webp;base64," + base64.b64encode(path.read_bytes()).decode()
 
 
 def test_galleries_hold_the_worst_median_and_best(folder: Path) -> None:
@@ -317,6 +325,7 @@ def test_charts_are_the_same_every_time_and_take_the_pages_colours() -> None:
     assert {"var(--ink)", "var(--c0)", "var(--c1)"} <= set(re.findall(r"var\(--\w+\)", drawn))
     assert "$x_1$ &lt;b&gt;" in drawn
     assert f">{numpy.median(values):.1f}<" in drawn
+    assert 'aria-label="said &#34;so&#34;"' in drawn
 
 
 @pytest.mark.parametrize("values", [[25.0], [25.0] * 60, [math.inf], [math.inf, 3.0], [0.0, 0.0], []])
