@@ -143,10 +143,9 @@ def test_skip_link_is_first_and_works(browser: Any, pages: dict[str, Path]) -> N
 @pytest.mark.parametrize("kind", ["run", "comparison"])
 @pytest.mark.parametrize("scripted", [True, False])
 def test_a_phone_needs_no_sideways_scrolling(browser: Any, pages: dict[str, Path], kind: str, scripted: bool) -> None:
-    # Without the script a page runs none, so another looks at its width: the screenshot.
     page = opened(browser, pages[kind], viewport={"width": 390, "height": 844}, java_script_enabled=scripted)
-    widest = page.locator("html").evaluate("each => each.scrollWidth") if scripted else None
-    assert widest in (390, None)
+    assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth && innerWidth === 390")
+    assert (page.evaluate("document.documentElement.className") == "js") == scripted
     for each in page.locator("section, header, figure").all():
         box = each.bounding_box()
         assert box["x"] + box["width"] <= 390.5
