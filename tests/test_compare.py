@@ -1,93 +1,129 @@
+"""Paired differences of two runs."""
+
 import math
-import warnings
 from typing import Any
 
 import numpy
 import pyarrow
 import pytest
-from scipy import stats
+import scipy.stats
 
 from reconstruct.errors import CallError
 from reconstruct.report.compare import Place, compare, paired
 from reconstruct.results import SCHEMA
-from tests.test_results import failure, row
+from tests.results_folder import failure, random_rows, row
 
 
 def table(rows: list[dict[str, Any]]) -> pyarrow.Table:
     return pyarrow.Table.from_pylist(rows, schema=SCHEMA)
 
 
-def run(psnr: numpy.ndarray, **changes: Any) -> list[dict[str, Any]]:
-    return [row(index, float(value), ssim=float(value) / 100, **changes) for index, value in enumerate(psnr)]
+def at(rows: list[dict[str, Any]], layer: str, method: str, name: str) -> dict[str, float]:
+    return {each["image"]: each[name] for each in rows if (each["layer"], each["method"]) == (layer, method)}
 
 
-def test_paired_differences_are_scipys() -> None:
-    draw = numpy.random.default_rng(0)
-    first = draw.normal(30, 5, 40)
-    second = first + draw.normal(0.7, 2, 40)
-    (found,) = compare(table(run(first)), table(run(second)))
-    assert found.first == found.second == Place("conv1", "map")
-    assert (found.pairs, found.infinite, found.failed, found.single) == (40, 0, 0, 0)
-    for measured, scale in ((found.psnr, 1), (found.ssim, 100)):
-        interval = stats.ttest_rel(second / scale, first / scale).confidence_interval(0.95)
-        assert measured.mean == pytest.approx((second - first).mean() / scale)
-        assert (measured.low, measured.high) == pytest.approx((interval.low, interval.high))
-        assert measured.better == pytest.approx((second > first).mean())
+def test_differences_are_paired_by_name_and_signed_second_minus_first() -> None:
+    first = random_rows(30, ["conv1", "conv2"], ["linear", "map"], seed=1)
+    # Other indices, another order: only names say which images are the same.
+    second = random_rows(30, ["conv2", "conv1"], ["map", "linear"], seed=2)
+    for each in second:
+        each["index"] = 29 - each["index"]
+    found = compare(table(first), table(second))
+    assert [each.first for each in found] == [Place(a, b) for a in ("conv1", "conv2") for b in ("linear", "map")]
+    for each in found:
+        assert each.first == each.second
+        assert each.pairs == 30
+        for name, measured in (("psnr", each.psnr), ("ssim", each.ssim)):
+            one, other = at(first, *each.first, name), at(second, *each.second, name)
+            before, after = (numpy.array([held[image] for image in one]) for held in (one, other))
+            interval = scipy.stats.ttest_rel(after, before).confidence_interval(0.95)
+            assert measured.mean == pytest.approx(numpy.mean(after - before), rel=1e-12)
+            assert (measured.low, measured.high) == pytest.approx((interval.low, interval.high), rel=1e-9)
+            assert measured.better == pytest.approx(numpy.mean(after > before))
 
 
-def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
-    """Of 2,000 normal samples of 12, some 95 %; the bounds are four standard errors of the binomial's."""
-    draw = numpy.random.default_rng(1)
-    found = [paired(draw.normal(0.3, 1, 12)) for _ in range(2000)]
-    covered = sum(each.low <= 0.3 <= each.high for each in found if each.low is not None and each.high is not None)
-    assert abs(covered - 1900) < 4 * math.sqrt(2000 * 0.95 * 0.05)
+def test_interval_is_students_t() -> None:
+    values = numpy.array([1.0, 2.0, 4.0, 9.0])
+    # t(0.975, 3) of printed tables.
+    half = 3.182446305 * values.std(ddof=1) / 2
+    found = paired(values)
+    assert (found.low, found.high) == pytest.approx((4 - half, 4 + half), rel=1e-9)
 
 
-def test_images_are_matched_by_name_and_what_has_no_pair_is_counted() -> None:
-    first = [row(0, 30.0), row(1, 31.0), row(2, math.inf), row(3, 33.0), failure(4), row(5, 35.0), row(6, 36.0)]
-    # Other numbers of the same images: another listing.
-    second = [
-        row(90, 36.5, image="6.png"), row(91, 29.0, image="0.png"), row(92, 32.0, image="2.png"),
-        failure(93, image="3.png", layer="conv1", method="map"), row(94, 30.0, image="4.png"),
-        row(95, 99.0, image="new"),
-    ]  # fmt: skip
+def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
+    random = numpy.random.default_rng(7)
+    covered = 0
+    for _ in range(400):
+        before = random.normal(25, 4, 12)
+        after = before + random.normal(0.7, 1.5, 12)
+        rows = [[row(i, "conv1", "map", psnr=float(value)) for i, value in enumerate(run)] for run in (before, after)]
+        (found,) = compare(table(rows[0]), table(rows[1]))
+        assert found.psnr.low is not None
+        assert found.psnr.high is not None
+        covered += found.psnr.low <= 0.7 <= found.psnr.high
+    # Of 400 at 95 %, with a chance of one in ten thousand of being wrong.
+    low, high = scipy.stats.binom.interval(1 - 1e-4, 400, 0.95)
+    assert low <= covered <= high
+
+
+def test_what_is_left_out_is_counted() -> None:
+    first = [row(i, "conv1", "map", psnr=20.0 + i) for i in range(6)]
+    second = [row(i, "conv1", "map", psnr=21.0 + i) for i in range(6)]
+    first[0]["psnr"] = math.inf
+    second[1]["psnr"] = math.inf
+    second[2] = failure(2, "cannot be read")
+    second[3] = row(3, "conv1", "map", psnr=None, ssim=None, error="out of memory")
+    first.append(row(6, "conv1", "map"))
+    second += [row(7, "conv1", "map"), failure(8, "cannot be read")]
     (found,) = compare(table(first), table(second))
-    assert found.pairs == 2  # 0 and 6
-    assert found.psnr.mean == pytest.approx((-1.0 + 0.5) / 2)
-    assert found.psnr.better == 0.5
-    assert (found.infinite, found.failed, found.single) == (1, 2, 3)  # 2; 3 and 4; 1, 5 and new
+    assert (found.pairs, found.infinite, found.failed, found.single) == (2, 2, 2, 3)
+    assert found.psnr.mean == 1
 
 
-def test_few_pairs_and_equal_ones_have_the_intervals_they_can_have() -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert paired(numpy.array([])) == paired(numpy.empty(0))
-        assert paired(numpy.array([])).mean is None
-        one = paired(numpy.array([2.0]))
-        assert (one.mean, one.low, one.high, one.better) == (2.0, None, None, 1.0)
-        same = paired(numpy.full(7, 0.1))
-        assert (same.mean, same.low, same.high) == (0.1, 0.1, 0.1)
-        (nothing,) = compare(table(run(numpy.array([math.inf]))), table(run(numpy.array([3.0]))))
-        assert (nothing.pairs, nothing.psnr.mean, nothing.infinite) == (0, None, 1)
+def test_few_pairs() -> None:
+    (one,) = compare(table([row(0, "conv1", "map", psnr=20.0)]), table([row(0, "conv1", "map", psnr=23.5)]))
+    assert (one.pairs, one.psnr.mean, one.psnr.low, one.psnr.high, one.psnr.better) == (1, 3.5, None, None, 1.0)
+    (none,) = compare(table([row(0, "conv1", "map")]), table([row(1, "conv1", "map")]))
+    assert (none.pairs, none.psnr.mean, none.psnr.low, none.psnr.better, none.single) == (0, None, None, None, 2)
 
 
-def test_what_is_compared_with_what() -> None:
-    def held(*places: tuple[str, str]) -> pyarrow.Table:
-        return table([row(index, layer=layer, method=method) for index in (0, 1) for layer, method in places])
+def test_equal_differences_have_an_interval_without_width() -> None:
+    # Their mean rounds to another number.
+    values = numpy.full(3, 0.1)
+    assert values.mean() != 0.1
+    found = paired(values)
+    assert (found.mean, found.low, found.high) == (0.1, 0.1, 0.1)
 
-    def pairs(first: pyarrow.Table, second: pyarrow.Table) -> list[tuple[tuple[str, str], tuple[str, str]]]:
-        return [(tuple(each.first), tuple(each.second)) for each in compare(first, second)]  # type: ignore[misc]
 
-    shared = (("conv2", "map"), ("conv2", "map"))
-    assert pairs(held(("conv1", "map"), ("conv2", "map")), held(("conv2", "map"), ("conv3", "map"))) == [shared]
-    # By layer, where each run has one method only.
-    assert pairs(held(("conv1", "map"), ("conv2", "map")), held(("conv2", "wiener"), ("conv1", "wiener"))) == [
-        (("conv1", "map"), ("conv1", "wiener")),
-        (("conv2", "map"), ("conv2", "wiener")),
-    ]
-    # By method, where each has one layer only.
-    assert pairs(held(("conv1", "map"), ("conv1", "linear")), held(("c1", "linear"))) == [
-        (("conv1", "linear"), ("c1", "linear"))
-    ]
-    with pytest.raises(CallError, match="one holds conv1 by map, conv2 by linear, the other conv3 by wiener"):
-        compare(held(("conv1", "map"), ("conv2", "linear")), held(("conv3", "wiener")))
+def test_one_method_each_is_compared_by_layer() -> None:
+    first = random_rows(5, ["conv1", "conv2"], ["linear"], seed=1)
+    second = random_rows(5, ["conv2", "conv3"], ["map"], seed=2)
+    found = compare(table(first), table(second))
+    assert [(each.first, each.second) for each in found] == [(Place("conv2", "linear"), Place("conv2", "map"))]
+
+
+def test_one_layer_each_is_compared_by_method() -> None:
+    first = random_rows(5, ["conv1"], ["linear", "map"], seed=1)
+    second = random_rows(5, ["relu5"], ["map", "gradient"], seed=2)
+    found = compare(table(first), table(second))
+    assert [(each.first, each.second) for each in found] == [(Place("conv1", "map"), Place("relu5", "map"))]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ((["conv1"], ["linear"]), (["conv2"], ["map"])),
+        ((["conv1", "conv2"], ["linear", "map"]), (["conv1"], ["gradient"])),
+        ((["conv1"], ["linear"]), ([], [])),
+    ],
+)
+def test_nothing_in_common_is_refused_with_what_there_is(
+    one: tuple[list[str], list[str]], other: tuple[list[str], list[str]]
+) -> None:
+    first, second = (random_rows(3, *held, seed=1) or [failure(0, "cannot be read")] for held in (one, other))
+    with pytest.raises(CallError) as caught:
+        compare(table(first), table(second))
+    for layers, methods in (one, other):
+        for layer in layers:
+            for method in methods:
+                assert f"{layer} by {method}" in str(caught.value)

@@ -1,6 +1,6 @@
 """Charts of a report: small SVG pictures, drawn by matplotlib, that take the colours of the page they stand in.
 
-Colours are drawn as stand-ins and replaced by the page's CSS variables, so that a chart follows dark mode; text stays
+Colours are drawn as stand-ins and replaced by the page's CSS variables, so that a chart follows dark mode. Text stays
 text.
 """
 

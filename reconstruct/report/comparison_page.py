@@ -75,7 +75,9 @@ def comparison(folders: Sequence[Path]) -> dict[str, Any]:
         "colours": colours,
         "markers": "●■▲◆▼✚✖✱",
         "beside": _beside(runs),
-        "differing": differing([{name: run.call.get(name) for name in ("settings", "selection")} for run in runs]),
+        "differing": differing(
+            [(run.call.get("settings") or {}) | {"selection": run.call.get("selection")} for run in runs]
+        ),
         "galleries": _galleries(first, differences, album),
         "album": album,
     }

@@ -127,7 +127,7 @@ def sentences(summary: Mapping[str, Any], call: Mapping[str, Any]) -> list[str]:
         (each for each in summary["results"] if each["psnr"]["mean"] is not None), key=lambda each: each["psnr"]["mean"]
     )
     if len(rated) == 1:
-        found.append(f"{_rated(rated[0])} on average.")
+        found.append(f"On average: {_rated(rated[0])}.")
     elif rated:
         found.append(f"Worst on average: {_rated(rated[0])}. Best: {_rated(rated[-1])}.")
     exact = sum(each["exact"] for each in summary["results"])
@@ -198,7 +198,7 @@ def work_charts(rows: Mapping[Key, pyarrow.Table], colours: Mapping[str, int]) -
     return [Markup(charts.work(each, layer, *limits)) for layer, each in points.items()]
 
 
-def galleries(folder: Path, rows: Mapping[Key, pyarrow.Table], album: Album, count: int) -> list[Gallery]:
+def galleries(folder: Path, rows: Mapping[Key, pyarrow.Table], album: Album, count: int = GALLERY) -> list[Gallery]:
     """The worst, median and best of each layer and method, up to ``count`` of each, as many as fit into the page."""
     found: list[Gallery] = []
     rounds: list[list[tuple[Gallery, str, Pair]]] = [[] for _ in range(3 * count)]
