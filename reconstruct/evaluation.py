@@ -263,8 +263,11 @@ def finish(
     for (layer, method), group in groupby(missing, key=lambda each: each[1:]):
         indices = [index for index, _, _ in group]
         again = replace(job, methods={layer: [method]}, thumbnails=True)
+        with warnings.catch_warnings():
+            quiet_pillow()
+            items = read(source, indices, net.architecture, again)
         # An image that fails this time has no picture, and the page says so.
-        for row in evaluate_batch(net, read(source, indices, net.architecture, again), again):
+        for row in evaluate_batch(net, items, again):
             _keep_thumbnails(folder, row)
         advance(len(indices))
     summary = results.summarise(table, results.read_run(folder))

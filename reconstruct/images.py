@@ -44,14 +44,18 @@ def load_image(path: str | Path, size: Size | int | None = None) -> torch.Tensor
 
 def read_image(path: str | Path) -> Image.Image:
     """The picture upright and in 8-bit RGB, at its own size; arguments and errors as in ``load_image``."""
-    path = Path(path)
+    with warnings.catch_warnings():
+        quiet_pillow()
+        return decode_file(Path(path))
+
+
+def decode_file(path: Path) -> Image.Image:
+    """``read_image`` for threads, which leaves Pillow's warnings to its caller; see ``quiet_pillow``."""
     if not path.is_file():
         # Only regular files: opening a FIFO would wait for ever.
         what = "is not a file" if path.exists() else "does not exist"
         raise ImageError(f"{path} {what}")
-    with warnings.catch_warnings():
-        quiet_pillow()
-        return decode(path, str(path))
+    return decode(path, str(path))
 
 
 def quiet_pillow() -> None:

@@ -22,7 +22,7 @@ import numpy
 from PIL import Image
 
 from reconstruct.errors import CallError, ImageError
-from reconstruct.images import SUFFIXES, decode, read_image
+from reconstruct.images import SUFFIXES, decode, decode_file
 from reconstruct.training.data import Arrays, load_cifar
 
 LABELLED = re.compile(rf"(.*(?:{'|'.join(map(re.escape, SUFFIXES))}))\s+\d+", re.IGNORECASE)
@@ -45,7 +45,10 @@ class Source(Protocol):
     def names(self) -> list[str]: ...
 
     def picture(self, index: int) -> Image.Image:
-        """The image upright and in 8-bit RGB; an ``ImageError`` where it cannot be read."""
+        """The image upright and in 8-bit RGB; an ``ImageError`` where it cannot be read.
+
+        Threads may ask at once. Pillow's warnings are the caller's (``images.quiet_pillow``).
+        """
         ...
 
 
@@ -62,7 +65,7 @@ class Files:
     def picture(self, index: int) -> Image.Image:
         path = self.paths[index]
         if self.filesystem is None:
-            return read_image(path)
+            return decode_file(Path(path))
         try:
             with self.filesystem.open_input_file(path) as file:
                 content = _content(file, 0, file.size(), path)

@@ -209,10 +209,22 @@ def test_reading_goes_on_while_a_batch_is_inverted(
     assert [row["index"] for batch in rows for row in batch] == list(range(12))
 
 
-def test_pillows_warnings_come_back_when_the_threads_are_done(small: Network, folder: Path) -> None:
+def test_pillows_warnings_are_left_alone_by_threads(
+    small: Network, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``catch_warnings`` is not for threads: two that overlap leave the process with the filters of one of them."""
+    entered: list[str] = []
+    real = warnings.catch_warnings.__enter__
+
+    def enter(self: Any) -> Any:
+        entered.append(threading.current_thread().name)
+        return real(self)
+
+    monkeypatch.setattr(warnings.catch_warnings, "__enter__", enter)
     before = list(warnings.filters)
     list(local(small, open_source(str(folder)), [[0, 1], [2]], job(methods={"conv1": ["linear"]})))
     assert warnings.filters == before
+    assert set(entered) == {threading.main_thread().name}
 
 
 def engine(batches: Sequence[Sequence[int]], stop: int | None = None) -> Iterator[list[dict[str, Any]]]:
