@@ -62,4 +62,18 @@ def test_wheels_run_the_main_job_outside_the_repository(tmp_path: Path) -> None:
     records = json.loads(run(env / "reconstruct", sample, *call, cwd=tmp_path))
     assert records[0]["psnr"] > 40
     assert (tmp_path / "made" / "coffee.crelu_conv1_4.comparison.png").is_file()
+    # The page's templates are in the wheel, too.
+    call = (
+        "--model",
+        "convpool_cnn_c_crelu",
+        "--layer",
+        "conv1",
+        "--method",
+        "linear",
+        "--output",
+        "results",
+        "--quiet",
+    )
+    run(env / "reconstruct", "evaluate", ROOT / "samples", *call, cwd=tmp_path)
+    assert "conv1 by linear" in (tmp_path / "results" / "report.html").read_text()
     assert "crelu_all" in run(env / "reconstruct", "models", cwd=tmp_path)
