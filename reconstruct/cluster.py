@@ -133,8 +133,10 @@ def on_ray(
         raise ReconstructError(f"Ray gave up: {error}") from error
 
 
-ROWS = pyarrow.schema([*SCHEMA, *(pyarrow.field(name, pyarrow.binary()) for name in ("original", "reconstruction"))])
-"""A row with the pictures that may come with it."""
+PICTURED = pyarrow.schema(
+    [*SCHEMA, *(pyarrow.field(name, pyarrow.binary()) for name in ("original", "reconstruction"))]
+)
+"""A row with the pictures that come with it."""
 
 ITEMS = pyarrow.schema(
     [
@@ -186,7 +188,8 @@ class _Actor:
             )
             for each in batch.to_pylist()
         ]
-        return pyarrow.Table.from_pylist(evaluate_batch(self.net, items, self.job), schema=ROWS)
+        schema = PICTURED if self.job.thumbnails else SCHEMA
+        return pyarrow.Table.from_pylist(evaluate_batch(self.net, items, self.job), schema=schema)
 
 
 @lru_cache(maxsize=1)
