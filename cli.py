@@ -818,6 +818,10 @@ def _interruptible(output: Path) -> Iterator[None]:
     except KeyboardInterrupt:
         notes.print(f"stopped; the same call goes on in {output}", soft_wrap=True, markup=False)
         raise typer.Exit(130) from None
+    except OSError as error:  # a full disk
+        raise ReconstructError(
+            f"{output}: {error.strerror or error}; the same call goes on where it stopped"
+        ) from error
     finally:
         signal.signal(signal.SIGTERM, before)
 
