@@ -36,8 +36,6 @@ HELD_OUT_CROPS = 2_000
 PICTURED = 25
 """Times the page's images of a kind that a set may have if pictures of all are made on the way. Of a larger set, to
 invert those shown once more is less than an eighth of the work."""
-BATCH_PIXELS = 450_000
-"""Of the images inverted together: eight of 227 x 227."""
 
 
 class Item(NamedTuple):
@@ -685,6 +683,8 @@ def _batches(
     images: list[Path], net: Network, layers: list[str], size: int | None, native: bool, quiet: bool
 ) -> Iterator[list[Item] | ImageError]:
     """The images in batches of one size, as many as fit; and an error for each that cannot be used."""
+    from reconstruct.evaluation import CPU_PIXELS
+
     stems: list[str] = []
     batch: list[Item] = []
     for path in images:
@@ -700,7 +700,7 @@ def _batches(
             stem = f"{path.stem}-{count}"
         stems.append(stem)
         pixels = picture.shape[1] * picture.shape[2]
-        if batch and (batch[0].picture.shape != picture.shape or (len(batch) + 1) * pixels > BATCH_PIXELS):
+        if batch and (batch[0].picture.shape != picture.shape or (len(batch) + 1) * pixels > CPU_PIXELS):
             yield batch
             batch = []
         batch.append(Item(str(path), stem, picture))
