@@ -96,8 +96,9 @@ def begin(folder: Path, run: Mapping[str, Any], chosen: Iterable[int], *, retry:
             )
     elif _parts(folder):
         raise CallError(f"{folder} holds rows and no run.json that tells whose: give another --output")
-    for left in (folder / "rows").glob(".part-*"):
-        left.unlink()  # half-written by a run that was killed
+    for half_written in ("rows/.part-*", "thumbnails/.*.webp.*", ".run.json.*"):
+        for left in folder.glob(half_written):
+            left.unlink()  # by a run that was killed
     if retry:
         _drop_failures(folder)
     write_json(folder / "run.json", {**run, "sessions": [*began["sessions"], *run["sessions"]]})
@@ -153,8 +154,7 @@ def read_rows(folder: Path, columns: Sequence[str] | None = None) -> pyarrow.Tab
     CallError : a part that cannot be read, or holds other columns.
     """
     tables = [_read(path, columns) for path in _parts(folder)]
-    schema = SCHEMA if columns is None else pyarrow.schema([SCHEMA.field(name) for name in columns])
-    table = pyarrow.concat_tables(tables) if tables else schema.empty_table()
+    table = pyarrow.concat_tables(tables) if tables else _schema(columns).empty_table()
     # A stable sort: an image's rows stay as they were written, layer by layer.
     return table.take(numpy.argsort(table["index"].to_numpy(), kind="stable"))
 
@@ -175,13 +175,16 @@ def _parts(folder: Path) -> list[Path]:
     return sorted((folder / "rows").glob("part-[0-9]*.parquet"))
 
 
+def _schema(columns: Sequence[str] | None) -> pyarrow.Schema:
+    return SCHEMA if columns is None else pyarrow.schema([SCHEMA.field(name) for name in columns])
+
+
 def _read(path: Path, columns: Sequence[str] | None) -> pyarrow.Table:
+    schema = _schema(columns)
     try:
         # Not by memory map: a part may be replaced while it is read.
-        table = pyarrow.parquet.read_table(path, memory_map=False)
-        return table.select(SCHEMA.names if columns is None else list(columns)).cast(
-            SCHEMA if columns is None else pyarrow.schema([SCHEMA.field(name) for name in columns])
-        )
+        table = pyarrow.parquet.read_table(path, columns=schema.names, memory_map=False)
+        return table.select(schema.names).cast(schema)
     except (pyarrow.ArrowException, OSError, KeyError, ValueError) as error:
         raise CallError(f"{path} does not hold rows of an evaluation: {error}") from error
 

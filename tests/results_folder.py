@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy
+import pyarrow
+import pyarrow.parquet
 from PIL import Image
 
 from reconstruct import results
@@ -98,3 +100,23 @@ def add_thumbnails(folder: Path, count: int = 4, side: int = 32) -> None:
         for index in {each for group in results.gallery(table, count).values() for each in group}:
             picture(results.thumbnail(folder, index), index, side)
             picture(results.thumbnail(folder, index, key.layer, key.method), 10_000 * (number + 1) + index, side)
+
+
+def save_many(folder: Path, count: int, layers: Sequence[str], methods: Sequence[str]) -> Path:
+    """Rows of very many images, column by column: one by one they would take longer than what reads them."""
+    random = numpy.random.default_rng(0)
+    results.write_json(folder / "run.json", run_json())
+    tables = []
+    for layer in layers:
+        for method in methods:
+            columns: dict[str, Any] = {
+                field.name: numpy.full(count, 0.1) for field in results.SCHEMA if field.type == pyarrow.float64()
+            }
+            columns |= {"index": numpy.arange(count), "image": [f"{i:08d}.jpg" for i in range(count)]}
+            columns |= dict.fromkeys(("device", "output", "error"), pyarrow.nulls(count, pyarrow.string()))
+            columns |= {"model": ["small"] * count, "layer": [layer] * count, "method": [method] * count}
+            columns |= {"status": ["converged"] * count, "psnr": random.normal(25, 3, count)}
+            tables.append(pyarrow.table(columns, schema=results.SCHEMA))
+    (folder / "rows").mkdir()
+    pyarrow.parquet.write_table(pyarrow.concat_tables(tables), folder / "rows" / "part-000000.parquet")
+    return folder

@@ -7,14 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy
-import pyarrow
-import pyarrow.parquet
 import pytest
 
-from reconstruct import results
 from reconstruct.report.page import write_report
-from tests.results_folder import HOSTILE, add_thumbnails, failure, random_rows, run_json, save
+from tests.results_folder import HOSTILE, add_thumbnails, failure, random_rows, run_json, save, save_many
 
 pytestmark = pytest.mark.browser
 
@@ -30,7 +26,7 @@ def browser() -> Iterator[Any]:
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright: make test-browser")
     path = shutil.which("chromium")
     if path is None:
-        pytest.skip("needs Chromium: apt-get install chromium")
+        pytest.fail("needs Chromium: apt-get install chromium")
     with sync_api.sync_playwright() as playwright:
         found = playwright.chromium.launch(executable_path=path, args=QUIET)
         yield found
@@ -89,22 +85,8 @@ def test_it_asks_for_nothing_and_complains_of_nothing(
 
 
 def test_fifty_thousand_images_open_in_two_seconds(browser: Any, tmp_path: Path) -> None:
-    random = numpy.random.default_rng(0)
-    count, folder = 50_000, tmp_path / "run"
-    results.write_json(folder / "run.json", run_json())
-    tables = []
-    for layer in ("conv1", "conv2", "conv3", "conv4"):
-        for method in ("linear", "map"):
-            columns: dict[str, Any] = {
-                field.name: numpy.full(count, 0.1) for field in results.SCHEMA if field.type == pyarrow.float64()
-            }
-            columns |= {"index": numpy.arange(count), "image": [f"{i:08d}.jpg" for i in range(count)]}
-            columns |= dict.fromkeys(("device", "output", "error"), pyarrow.nulls(count, pyarrow.string()))
-            columns |= {"model": ["small"] * count, "layer": [layer] * count, "method": [method] * count}
-            columns |= {"status": ["converged"] * count, "psnr": random.normal(25, 3, count)}
-            tables.append(pyarrow.table(columns, schema=results.SCHEMA))
-    (folder / "rows").mkdir()
-    pyarrow.parquet.write_table(pyarrow.concat_tables(tables), folder / "rows" / "part-000000.parquet")
+    layers = ["conv1", "conv2", "conv3", "conv4"]
+    folder = save_many(tmp_path / "run", 50_000, layers, ["linear", "map"])
     add_thumbnails(folder, side=224)
     write_report([folder], tmp_path / "page.html")
     taken = []

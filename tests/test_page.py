@@ -7,7 +7,6 @@ import re
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy
 import pytest
@@ -22,7 +21,7 @@ from reconstruct.report.page import numbers, write_report
 from reconstruct.report.pictures import Album
 from reconstruct.report.run_page import galleries
 from reconstruct.report.wording import differing, signed
-from tests.results_folder import HOSTILE, add_thumbnails, failure, picture, random_rows, row, run_json, save
+from tests.results_folder import HOSTILE, add_thumbnails, failure, picture, random_rows, row, run_json, save, save_many
 
 VOID = {"meta", "link", "br", "input", "image", "use", "path", "rect"}
 
@@ -292,25 +291,7 @@ def test_how_it_was_made(folder: Path) -> None:
 
 
 def test_fifty_thousand_images_stay_small(tmp_path: Path) -> None:
-    import pyarrow
-    import pyarrow.parquet
-
-    random = numpy.random.default_rng(0)
-    count, folder = 50_000, tmp_path / "run"
-    results.write_json(folder / "run.json", run_json())
-    tables = []
-    for layer in ("conv1", "conv2"):
-        for method in ("linear", "map"):
-            columns: dict[str, Any] = {
-                field.name: numpy.full(count, 0.1) for field in results.SCHEMA if field.type == pyarrow.float64()
-            }
-            columns |= {"index": numpy.arange(count), "image": [f"{i:08d}.jpg" for i in range(count)]}
-            columns |= dict.fromkeys(("device", "output", "error"), pyarrow.nulls(count, pyarrow.string()))
-            columns |= {"model": ["small"] * count, "layer": [layer] * count, "method": [method] * count}
-            columns |= {"status": ["converged"] * count, "psnr": random.normal(25, 3, count)}
-            tables.append(pyarrow.table(columns, schema=results.SCHEMA))
-    (folder / "rows").mkdir()
-    pyarrow.parquet.write_table(pyarrow.concat_tables(tables), folder / "rows" / "part-000000.parquet")
+    folder = save_many(tmp_path / "run", 50_000, ["conv1", "conv2"], ["linear", "map"])
     add_thumbnails(folder, side=224)
     found = page_of(folder)
     assert "50,000 images of 50,000" in found.words()

@@ -76,9 +76,11 @@ def test_failures_can_be_taken_out_to_be_tried_again(tmp_path: Path) -> None:
 def test_a_run_goes_on_only_with_the_settings_and_images_it_began_with(tmp_path: Path) -> None:
     results.begin(tmp_path, RUN, range(3))
     results.write_part(tmp_path, [row(2)])
-    (tmp_path / "rows" / ".part-000001.parquet.x").write_bytes(b"half")
+    (tmp_path / "thumbnails").mkdir()
+    for half_written in ("rows/.part-000001.parquet.x", "thumbnails/.3.webp.x", ".run.json.x"):
+        (tmp_path / half_written).write_bytes(b"half")
     results.begin(tmp_path, RUN | {"call": "again"}, range(5))
-    assert not list((tmp_path / "rows").glob(".part*"))
+    assert not list(tmp_path.rglob(".*"))
     run = results.read_run(tmp_path)
     assert (run["call"], len(run["sessions"])) == ("again", 2)
     results.update_session(tmp_path, {"images": 7, "seconds": 2.0})
