@@ -1,0 +1,197 @@
+"""What commands share: options, tables' and notes' consoles, progress, and the pictures that a call names."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+from rich.console import Console
+
+from reconstruct.errors import CallError, ImageError
+
+if TYPE_CHECKING:
+    import torch
+
+    from reconstruct.network import Network
+
+COMMANDS = ("invert", "models", "bounds", "evaluate", "report", "train", "classify")
+
+notes = Console(stderr=True, highlight=False)
+# Into a file or a pipe a table keeps its lines whole.
+printed = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+
+
+# Options of several commands.
+Model = Annotated[str, typer.Option(help="A name in the zoo, or the path of a TOML specification.")]
+Layers = Annotated[str, typer.Option("--layer", help="A layer, several with commas, or 'all'.")]
+Methods = Annotated[str, typer.Option("--method", help="A method, several with commas, or 'all'.")]
+LinearForm = Annotated[str, typer.Option(help="Pseudoinverse of linear: global or patch.")]
+Damping = Annotated[
+    str, typer.Option(help="Damping of each layer's least squares, by its largest squared singular value; or auto.")
+]
+Budget = Annotated[float | None, typer.Option(help="Work at which a method stops, in forward passes.")]
+Tolerance = Annotated[float | None, typer.Option(help="Feature residual at which a method stops.")]
+Noise = Annotated[float, typer.Option(help="Gaussian noise on the features, as a share of their norm.")]
+Quantise = Annotated[str | None, typer.Option(help="Round the features: float16 or int8.")]
+Seed = Annotated[int, typer.Option(help="Seed of whatever is random.")]
+Size = Annotated[int | None, typer.Option(help="Side of the centred square, in pixels.", min=1)]
+Native = Annotated[bool, typer.Option("--native", help="Never resize; trim to what the strides cover.")]
+RandomWeights = Annotated[int | None, typer.Option(metavar="SEED", help="Random weights instead of a file.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Output = Annotated[Path, typer.Option(help="Folder for what is written.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON array on standard output.")]
+
+
+class Item(NamedTuple):
+    """An image on its way: as it was called, the stem of what is written of it, and 3 x H x W."""
+
+    name: str
+    stem: str
+    picture: torch.Tensor
+
+
+def methods_of(net: Network, wanted: str, layers: list[str], alone: bool, quiet: bool) -> dict[str, list[str]]:
+    """For each layer with any the methods that apply; asked for alone, one that does not is an error."""
+    from reconstruct.inversion import METHODS, applicable, check_method
+
+    names = list(METHODS) if wanted == "all" else [name.strip() for name in wanted.split(",") if name.strip()]
+    for name in names:
+        check_method(name)
+    chosen: dict[str, list[str]] = {}
+    for layer in layers:
+        reasons = {name: applicable(net, layer, name) for name in dict.fromkeys(names)}
+        chosen[layer] = [name for name, reason in reasons.items() if reason is None]
+        for name, reason in reasons.items():
+            if reason is not None and alone:
+                raise CallError(reason)
+            if reason is not None and not quiet:
+                notes.print(f"skipped {name} at {layer}: {reason}", soft_wrap=True, markup=False)
+    chosen = {layer: names for layer, names in chosen.items() if names}
+    if not chosen:
+        raise CallError(f"no method of {', '.join(names)} applies to {', '.join(layers)} of {net.name}")
+    return chosen
+
+
+def damping_of(value: str) -> Any:
+    if value == "auto":
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        raise CallError(f"--damping is 'auto' or a number, not '{value}'") from None
+
+
+def device_of(wanted: str, needs_cupy: bool = True) -> str:
+    import torch
+
+    if wanted not in ("auto", "cpu", "cuda"):
+        raise CallError(f"--device is auto, cpu or cuda, not '{wanted}'")
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise CallError("--device cuda: torch finds no CUDA device here; use --device cpu")
+    if wanted != "auto":
+        return wanted
+    if not torch.cuda.is_available():
+        return "cpu"
+    if not needs_cupy:
+        return "cuda"
+    try:
+        import cupy  # noqa: F401
+    except ImportError:
+        notes.print("a GPU is there but CuPy is not (pip install 'reconstruct[gpu]'): using the CPU", soft_wrap=True)
+        return "cpu"
+    return "cuda"
+
+
+def check_disturbance(noise: float, quantise: str | None) -> None:
+    if not 0 <= noise < 1:
+        raise CallError(f"--noise is a share of the features' norm, at least 0 and below 1, not {noise:g}")
+    if quantise not in (None, "float16", "int8"):
+        raise CallError(f"--quantise is float16 or int8, not '{quantise}'")
+
+
+def check_size(size: int | None, native: bool) -> None:
+    if size is not None and native:
+        raise CallError("--size resizes and --native never does: give one of them")
+
+
+def batches(
+    images: list[Path], net: Network, layers: list[str], size: int | None, native: bool, quiet: bool
+) -> Iterator[list[Item] | ImageError]:
+    """The images in batches of one size, as many as fit; and an error for each that cannot be used."""
+    from reconstruct.evaluation import CPU_PIXELS
+
+    stems: list[str] = []
+    batch: list[Item] = []
+    for path in images:
+        try:
+            picture = _picture(path, net, layers, size, native, quiet)
+        except ImageError as error:
+            near = get_close_matches(str(path), COMMANDS, n=1)
+            yield ImageError(f"{error} (there is a command '{near[0]}')") if near else error
+            continue
+        stem, count = path.stem, 1
+        while stem in stems:  # images of one name in several folders
+            count += 1
+            stem = f"{path.stem}-{count}"
+        stems.append(stem)
+        pixels = picture.shape[1] * picture.shape[2]
+        if batch and (batch[0].picture.shape != picture.shape or (len(batch) + 1) * pixels > CPU_PIXELS):
+            yield batch
+            batch = []
+        batch.append(Item(str(path), stem, picture))
+    if batch:
+        yield batch
+
+
+def _picture(path: Path, net: Network, layers: list[str], size: int | None, native: bool, quiet: bool) -> torch.Tensor:
+    """The image that goes in, 3 x H x W, cropped and resized as asked."""
+    from reconstruct.images import model_input, read_image, to_tensor
+
+    picture = read_image(path)
+    fitted = model_input(picture, str(path), net.architecture, layers, size, native)
+    if not quiet and not native and min(picture.size) < fitted.width:
+        notes.print(
+            f"{path} is {picture.height} x {picture.width} pixels, enlarged to {fitted.height} x {fitted.width}",
+            soft_wrap=True, markup=False,
+        )  # fmt: skip
+    return to_tensor(fitted)
+
+
+def strict(record: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no infinity: the PSNR of a perfect image is null."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in record.items()
+    }
+
+
+@contextmanager
+def busy(what: str, silent: bool) -> Iterator[None]:
+    if silent or not notes.is_terminal:
+        yield
+    else:
+        with notes.status(what):
+            yield
+
+
+@contextmanager
+def progress(total: int | None, silent: bool, what: str = "reconstructing") -> Iterator[Callable[[int], None]]:
+    """A bar on standard error, where that is a terminal."""
+    if silent or not notes.is_terminal:
+        yield lambda steps: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (what, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=notes, transient=True) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda steps: bar.advance(task, steps)
+
+
+def number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
