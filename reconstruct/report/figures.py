@@ -16,7 +16,6 @@ from reconstruct.images import to_pixels
 DPI = 100
 CAPTION_PIXELS = 40
 GAP_PIXELS = 10
-FILTER_PIXELS, FILTER_GAP_PIXELS = 55, 5
 NARROWEST_PIXELS = 150
 """Images smaller than this are magnified by a whole factor, so that captions fit and pixels stay square."""
 
@@ -55,29 +54,13 @@ def comparison(original: Panel, rows: Sequence[Sequence[Panel]]) -> Image.Image:
             figure.text(centre, caption_top, panel.title, ha="center", va="top", fontsize=9, weight="bold")
             detail = _fitting(panel.detail, width * scale)
             figure.text(centre, caption_low, detail, ha="center", va="top", fontsize=8.5, color="#333333")
-    return _drawn(figure)
+    return drawn(figure)
 
 
 def _fitting(text: str, pixels: int) -> str:
     """A caption as it fits below a picture: the middle of a longer one is left out."""
     most = max(8, pixels // 6)
     return text if len(text) <= most else f"{text[: most // 2 - 1]}...{text[2 - most + most // 2 :]}"
-
-
-def filter_grid(filters: torch.Tensor, columns: int = 16) -> Image.Image:
-    """Filters of a first layer as pictures, K x 3 x h x w in RGB, each scaled by its largest modulus; 0 is grey."""
-    count, _, height, width = filters.shape
-    scale = max(1, round(FILTER_PIXELS / max(height, width)))
-    shown = filters.detach().cpu().float()
-    shown = shown / shown.abs().amax(dim=(1, 2, 3), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
-    gap = FILTER_GAP_PIXELS
-    tall, wide = (side * scale + gap for side in (height, width))
-    canvas = torch.ones(3, -(-count // columns) * tall + gap, min(columns, count) * wide + gap)
-    for number, each in enumerate(0.5 + 0.5 * shown):
-        top, left = (number // columns) * tall + gap, (number % columns) * wide + gap
-        enlarged = each.repeat_interleave(scale, 1).repeat_interleave(scale, 2)
-        canvas[:, top : top + height * scale, left : left + width * scale] = enlarged
-    return Image.fromarray(to_pixels(canvas))
 
 
 def training_curves(logs: Mapping[str, Sequence[Mapping[str, str]]], agreement: bool) -> Image.Image:
@@ -105,23 +88,7 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, str]]], agreement: 
     for axes in (losses, errors):
         axes.grid(alpha=0.3)
     losses.legend(frameon=False, fontsize=8)
-    return _drawn(figure)
-
-
-def cosine_histograms(found: Mapping[str, torch.Tensor]) -> Image.Image:
-    """Histograms of pairing cosines, one panel a set of filters, on one scale."""
-    columns = min(4, len(found))
-    lines = -(-len(found) // columns)
-    figure = Figure(figsize=(3.2 * columns, 2.8 * lines), layout="constrained")
-    panels = list(figure.subplots(lines, columns, sharey=True, squeeze=False).flat)
-    for axes in panels[len(found) :]:
-        axes.set_axis_off()
-    for axes, (name, cosines) in zip(panels, found.items(), strict=False):
-        axes.hist(cosines.tolist(), bins=[-1 + 0.05 * k for k in range(21)], color="#3d6cb9")
-        axes.axvline(float(cosines.mean()), color="black", linewidth=1)
-        axes.set_title(f"{name}: mean {float(cosines.mean()):.2f}", fontsize=9)
-        axes.set_xlabel("cosine with the pairing filter")
-    return _drawn(figure)
+    return drawn(figure)
 
 
 def pooling_bounds(trained: Regions, random: Regions, original: Panel, rebuilt: Sequence[Panel]) -> Image.Image:
@@ -156,14 +123,15 @@ def pooling_bounds(trained: Regions, random: Regions, original: Panel, rebuilt: 
     where.set_axis_off()
     ratios.set(xlabel="reconstruction ratio |x'| / |x|", ylabel="regions")
     ratios.legend(fontsize=7)
-    charts = _drawn(figure).convert("RGB")
+    charts = drawn(figure).convert("RGB")
     page = Image.new("RGB", (max(charts.width, pictures.width), charts.height + pictures.height), "white")
     page.paste(charts, (0, 0))
     page.paste(pictures, (0, charts.height))
     return page
 
 
-def _drawn(figure: Figure) -> Image.Image:
+def drawn(figure: Figure) -> Image.Image:
+    """The picture of a figure, at its own resolution."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI)
+    figure.savefig(buffer, format="png", dpi="figure")
     return Image.open(buffer)
