@@ -18,15 +18,13 @@ import torch
 from torch.nn.functional import cosine_similarity
 
 import reconstruct
-from reconstruct.analysis.pairing import matched_pairing, pairing, random_pairing
+from reconstruct.analysis.pairing import layer_pairs, pairing, random_pairing
 from reconstruct.convolution import Convolution, frame
 from reconstruct.images import write_png
-from reconstruct.report.figures import cosine_histograms, filter_grid, training_curves
+from reconstruct.report.figures import training_curves
+from reconstruct.report.filter_figures import cosine_histograms, filter_grid
 from reconstruct.training.distill import unlabelled
 from reconstruct.training.ica import initialise_by_ica
-
-DRAWS = 20
-"""Of the control with the filters' covariance."""
 
 
 def main() -> None:
@@ -37,7 +35,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("docs/figures"))
     chosen = parser.parse_args()
     found: dict[str, dict[str, float]] = {}
-    cosines: dict[str, torch.Tensor] = {}
+    cosines: dict[str, list[tuple[str, torch.Tensor, torch.Tensor]]] = {}
     starts: dict[tuple[int, ...], torch.Tensor] = {}
     for name in chosen.models:
         net = reconstruct.load_model(name)
@@ -45,20 +43,14 @@ def main() -> None:
         weight = net.convolution(first.name).weight
         size = (net.input_size, net.input_size)
         bounds = frame(Convolution(weight, first.stride, first.padding, size))
-        cosines[name] = pairing(weight)[1]
         side = f"{first.kernel} x {first.kernel}"
-        cosines[f"random, {side}"] = chance = random_pairing(tuple(weight.shape), 0)
-        matched = torch.stack([matched_pairing(weight, seed).mean() for seed in range(DRAWS)])
+        pairs = layer_pairs(net, first.name)
+        cosines[name] = [(f"{first.name}, {side}", pairs.cosines, pairs.random)]
         # The share of a filter's energy in its mean: none in a band-pass filter.
         mean = weight.mean(dim=(2, 3)).square().sum(1) * first.kernel**2 / weight.square().sum((1, 2, 3))
         found[name] = {
-            "cosine_mean": float(cosines[name].mean()),
-            "cosine_std": float(cosines[name].std()),
-            "random_mean": float(chance.mean()),
-            "random_std": float(chance.std()),
-            "same_covariance_mean": float(matched.mean()),
-            "same_covariance_std_of_means": float(matched.std()),
-            "share_below_minus_0.5": float((cosines[name] < -0.5).double().mean()),
+            **{key: value for key, value in pairs.record().items() if isinstance(value, float)},
+            "same_covariance_std_of_means": float(pairs.matched.std()),
             "lower_frame_bound": bounds.lower,
             "upper_frame_bound": bounds.upper,
             "condition_number": bounds.condition_number,
@@ -73,7 +65,7 @@ def main() -> None:
             before = reconstruct.load_model(name, random_weights=0)
             initialise_by_ica(before, unlabelled(chosen.ica), 0)
             starts[shape] = before.convolution(first.name).weight
-            cosines[f"components, {side}"] = pairing(starts[shape])[1]
+            cosines["independent components"] = [(side, pairing(starts[shape])[1], random_pairing(shape, 0))]
             write_png(filter_grid(starts[shape]), chosen.output / "filters.independent_components.png")
         # Folding batch normalisation scales a filter, by a negative number too: only its direction counts.
         moved = cosine_similarity(weight.flatten(1), starts[shape].flatten(1)).abs()

@@ -94,6 +94,18 @@ def estimate(points: numpy.ndarray, draws: int = 2000, seed: int = 0) -> list[Es
     return found
 
 
+def sample_estimates(draws: int = 2000, seed: int = 0) -> tuple[list[Estimate], list[Estimate]]:
+    """On samples of 2 to 256 normal points of the plane; and on the points 1 and -1 of a line.
+
+    On those two the class of CReLU takes any two values of norm B, whose supremum against signs is sqrt(2) B for all of
+    them, and linear functions w, -w with |w| at most 1, whose supremum is 2 or 0: sqrt(2) times the theorem's bound.
+    """
+    random = numpy.random.default_rng(seed)
+    sizes = [2**power for power in range(1, 9)]
+    found = [each for size in sizes for each in estimate(random.standard_normal((size, 2)), draws, seed)]
+    return found, estimate(numpy.array([[1.0, 0.0], [-1.0, 0.0]]))
+
+
 def _suprema(points: numpy.ndarray, signs: numpy.ndarray) -> dict[str, numpy.ndarray]:
     """For each sign vector the supremum over directions w of what each activation's class has of it; exact.
 

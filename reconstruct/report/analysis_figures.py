@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy
 import torch
@@ -111,7 +112,6 @@ def rectify_figure(image: torch.Tensor, found: Sequence[Rectified], title: str) 
     columns = ("filter", "response z", "ReLU: [z]+", "CReLU: [z]+", "and [-z]+", "AVR: |z|")
     figure = Figure(figsize=(12.6, 1.85 * len(found) + 0.6), dpi=DPI, layout="constrained")
     grid = figure.subplots(len(found), 2 + len(columns), squeeze=False, width_ratios=(1,) * 7 + (0.9,))
-    shown = None
     for row, (axes_row, each) in enumerate(zip(grid, found, strict=True)):
         axes_row[0].imshow(to_pixels(image) if row == 0 else numpy.ones((1, 1, 3)))
         weights, share = strongest_channels(each.filter[None])
@@ -122,10 +122,8 @@ def rectify_figure(image: torch.Tensor, found: Sequence[Rectified], title: str) 
         axes_row[1].set_xlabel(f"{each.number}: {size}{part}", fontsize=7)
         largest = float(each.response.abs().max()) or 1.0
         maps = (each.response, each.relu, each.relu, each.negative, each.avr)
-        for axes, values in zip(axes_row[2:], maps, strict=False):
-            shown = axes.imshow(
-                values.cpu().numpy(), cmap=DIVERGING, vmin=-largest, vmax=largest, interpolation="nearest"
-            )
+        scale: dict[str, Any] = {"cmap": DIVERGING, "vmin": -largest, "vmax": largest, "interpolation": "nearest"}
+        shown = [axes.imshow(values.cpu().numpy(), **scale) for axes, values in zip(axes_row[2:], maps, strict=False)]
         record = each.record()
         axes_row[2].set_xlabel(f"{record['positive_share']:.0%} positive", fontsize=7)
         axes_row[3].set_xlabel(f"keeps {record['energy_kept']['relu']:.0%} of the energy", fontsize=7)
@@ -140,7 +138,7 @@ def rectify_figure(image: torch.Tensor, found: Sequence[Rectified], title: str) 
             axes.set_yticks([])
         if row:
             axes_row[0].set_axis_off()
-        figure.colorbar(shown, ax=axes_row[6], shrink=0.8).ax.tick_params(labelsize=6.5)
+        figure.colorbar(shown[-1], ax=axes_row[6], shrink=0.8).ax.tick_params(labelsize=6.5)
     for axes, name in zip(grid[0], ("input", *columns, "histogram of z"), strict=True):
         axes.set_title(name, fontsize=8.5)
     figure.suptitle(title, fontsize=9, weight="bold")

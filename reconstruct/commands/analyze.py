@@ -1,0 +1,334 @@
+"""``reconstruct analyze``: the papers' figures and tables, on any model.
+
+Each analysis writes its figures and ``WHAT.json`` into the output folder.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from reconstruct.commands.common import (
+    AsJson,
+    Device,
+    Output,
+    RandomWeights,
+    Seed,
+    Size,
+    batches,
+    busy,
+    device_of,
+    notes,
+    printed,
+    progress,
+    strict,
+)
+from reconstruct.errors import CallError, ImageError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from reconstruct.network import Network
+
+analyze = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+Models = Annotated[
+    str, typer.Option("--model", help="Names in the zoo or paths of TOML specifications, several with commas.")
+]
+LayerList = Annotated[str, typer.Option("--layer", help="A layer, several with commas, or 'all'.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No table, no progress.")]
+
+
+@analyze.command()
+def pairs(
+    model: Models,
+    layer: LayerList = "all",
+    random_weights: RandomWeights = None,
+    output: Output = Path(),
+    as_json: AsJson = False,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Filters and their opposites (Shang et al. 2016, Figures 1 to 3).
+
+    Writes MODEL.LAYER.pairs.png of each layer, pairs.png with histograms of all, and pairs.json.
+    """
+    nets = _nets(model, random_weights, "cpu", quiet or as_json)
+    from reconstruct.analysis.pairing import layer_pairs
+    from reconstruct.network import layer_list
+    from reconstruct.report.filter_figures import cosine_histograms, pair_grid
+
+    chosen = [(net, name) for net in nets for name in layer_list(net, layer)]
+    for net, name in chosen:
+        net.convolution(name)  # refuses a pooling before anything is written
+    rows: dict[str, list[tuple[str, Any, Any]]] = {}
+    records = []
+    with progress(len(chosen), quiet or as_json, "pairing") as advance:
+        for net, name in chosen:
+            found = layer_pairs(net, name, seed)
+            figure = _write(pair_grid(found, net.name), output / f"{net.name}.{name}.pairs.png")
+            rows.setdefault(net.name, []).append((name, found.cosines, found.random))
+            records.append({"model": net.name, **found.record(), "figure": figure})
+            advance(1)
+    drawn = _write(cosine_histograms(rows), output / "pairs.png")
+    columns: dict[str, Callable[[dict[str, Any]], str]] = {
+        "filters": lambda r: f"{r['filters']} of {' x '.join(map(str, r['filter_shape'][1:] + r['filter_shape'][:1]))}",
+        "cosine": lambda r: f"{r['cosine_mean']:.3f} ± {r['cosine_std']:.3f}",
+        "random": lambda r: f"{r['random_mean']:.3f} ± {r['random_std']:.3f}",
+        "same covariance": lambda r: f"{r['same_covariance_mean']:.3f}",
+        "below -0.5": lambda r: f"{r['share_below_minus_0.5']:.0%}",
+        "mutual pairs": lambda r: str(r["mutual_pairs"]),
+    }
+    _finish("pairs", records, columns, output, [drawn, *(r["figure"] for r in records)], as_json, quiet)
+
+
+@analyze.command()
+def correlation(
+    model: Models,
+    layer: LayerList = "all",
+    random_weights: RandomWeights = None,
+    output: Output = Path(),
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Outgoing weights of a response's two phases (Shang et al. 2016, Table 6).
+
+    Absolute cosines of outgoing weights, of pairs and of others; writes correlation.png and correlation.json.
+    """
+    nets = _nets(model, random_weights, "cpu", quiet or as_json)
+    from reconstruct.analysis.correlation import lacking, outgoing_correlation
+    from reconstruct.report.analysis_figures import correlation_figure
+
+    applicable = _applicable(nets, layer, lacking, quiet)
+    found = {
+        net.name: [outgoing_correlation(net, name) for name in names]
+        for net, names in zip(nets, applicable, strict=True)
+        if names
+    }
+    records = [{"model": name, **each.record()} for name, layers in found.items() for each in layers]
+    drawn = _write(correlation_figure(found), output / "correlation.png")
+    columns: dict[str, Callable[[dict[str, Any]], str]] = {
+        "activation": lambda r: r["activation"],
+        "pairs": lambda r: f"{r['pairs']} {r['paired']}",
+        "pair": lambda r: f"{r['pair_mean']:.3f} ± {r['pair_std']:.3f}",
+        "non-pair": lambda r: f"{r['non_pair_mean']:.3f} ± {r['non_pair_std']:.3f}",
+        "chance": lambda r: f"{r['chance']:.3f}",
+        "pair, with sign": lambda r: f"{r['pair_signed_mean']:.3f}",
+    }
+    _finish("correlation", records, columns, output, [drawn], as_json, quiet)
+
+
+@analyze.command()
+def complexity(
+    model: Models,
+    layer: LayerList = "all",
+    draws: Annotated[int, typer.Option(help="Random signs in each estimate.", min=2)] = 2000,
+    random_weights: RandomWeights = None,
+    output: Output = Path(),
+    as_json: AsJson = False,
+    seed: Annotated[int, typer.Option(help="Seed of points and signs.", min=0)] = 0,
+    quiet: Quiet = False,
+) -> None:
+    """What CReLU costs (Shang et al. 2016, Theorem 4.1).
+
+    Parameters and neurons of each layer, and the theorem's bound on Rademacher complexity beside estimates of it. Models need no weights here; without them the theorem's factor is not known. Writes complexity.png and
+    complexity.json.
+    """
+    with busy("loading", quiet or as_json):
+        from reconstruct.analysis.complexity import layer_complexity, sample_estimates
+        from reconstruct.network import Network, layer_list
+        from reconstruct.report.analysis_figures import complexity_figure
+        from reconstruct.zoo import load_model, read_architecture
+
+        found = {}
+        for name in _names(model):
+            architecture = read_architecture(name)
+            net = None
+            if architecture.weights is not None or random_weights is not None:
+                net = load_model(name, random_weights=random_weights)
+            wanted = layer_list(Network(architecture) if net is None else net, layer) if layer != "all" else None
+            layers = layer_complexity(architecture, net)
+            found[architecture.name] = [each for each in layers if wanted is None or each.layer in wanted]
+            if not found[architecture.name]:
+                raise CallError(f"of {layer} no layer of {architecture.name} has weights: poolings cost nothing")
+    with busy("estimating", quiet or as_json):
+        estimates, example = sample_estimates(draws, seed)
+    records = [{"what": "layer", "model": name, **each.record()} for name, layers in found.items() for each in layers]
+    drawn = _write(complexity_figure(found, estimates, example), output / "complexity.png")
+    columns: dict[str, Callable[[dict[str, Any]], str]] = {
+        "activation": lambda r: r["activation"],
+        "parameters": lambda r: f"{r['parameters']:,}",
+        "neurons": lambda r: f"{r['neurons']:,}",
+        "responses": lambda r: f"{r['responses']:,}",
+        "sqrt(d) B": lambda r: "-" if r["factor"] is None else f"{r['factor']:.1f}",
+    }
+    rademacher = [
+        {"what": "rademacher", "sample": sample, **each.record()}
+        for sample, several in (("normal", estimates), ("1 and -1", example))
+        for each in several
+    ]
+    _finish("complexity", records, columns, output, [drawn], as_json, quiet, untabled=rademacher)
+    if not (quiet or as_json):
+        largest = max(rademacher, key=lambda r: r["ratio"])
+        printed.print(
+            f"complexity / bound of Theorem 4.1: at most {largest['ratio']:.3f} ({largest['activation']}, points "
+            f"{largest['sample']}); above 1 the bound as stated does not hold",
+            soft_wrap=True, markup=False,
+        )  # fmt: skip
+
+
+@analyze.command()
+def rectify(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures.")],
+    model: Models,
+    layer: LayerList,
+    filters: Annotated[
+        str | None, typer.Option("--filter", help="Numbers from 0, with commas; default some telling ones.")
+    ] = None,
+    count: Annotated[int, typer.Option(help="Filters to show without --filter.", min=1)] = 4,
+    size: Size = None,
+    random_weights: RandomWeights = None,
+    device: Device = "auto",
+    output: Output = Path(),
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Rectification step by step: input, filter, response, and what ReLU, CReLU and AVR keep.
+
+    Writes, for each image and layer, IMAGE.MODEL.LAYER.rectify.png; and rectify.json.
+    """
+    numbers = _numbers(filters)
+    nets = _nets(model, random_weights, device, quiet or as_json)
+    from reconstruct.analysis.rectify import rectify as rectified
+    from reconstruct.network import layer_list
+    from reconstruct.report.analysis_figures import rectify_figure
+
+    chosen = [(net, layer_list(net, layer)) for net in nets]
+    records: list[dict[str, Any]] = []
+    failures = 0
+    with progress(len(images) * sum(len(names) for _, names in chosen), quiet or as_json, "rectifying") as advance:
+        for net, names in chosen:
+            for batch in batches(images, net, names, size, False, quiet):
+                if isinstance(batch, ImageError):
+                    failures += 1
+                    notes.print(f"reconstruct: {batch}", soft_wrap=True, markup=False)
+                    continue
+                for item, name in product(batch, names):
+                    found = rectified(net, item.picture[None].to(net.mean.device), name, numbers, count)
+                    target = output / f"{item.stem}.{net.name}.{name}.rectify.png"
+                    figure = _write(rectify_figure(item.picture, found, f"{item.stem}, {net.name}, {name}"), target)
+                    about = {"image": item.name, "model": net.name}
+                    records += [{**about, **each.record(), "figure": figure} for each in found]
+                    advance(1)
+    columns: dict[str, Callable[[dict[str, Any]], str]] = {
+        "filter": lambda r: str(r["filter"]),
+        "response": lambda r: f"{r['response_min']:.2f} to {r['response_max']:.2f}",
+        "positive": lambda r: f"{r['positive_share']:.0%}",
+        "energy ReLU keeps": lambda r: f"{r['energy_kept']['relu']:.0%}",
+        "mean": lambda r: f"{r['response_mean']:.3f}",
+        "after ReLU": lambda r: f"{r['relu_mean']:.3f}",
+        "after AVR": lambda r: f"{r['avr_mean']:.3f}",
+    }
+    figures = list(dict.fromkeys(r["figure"] for r in records))
+    _finish("rectify", records, columns, output, figures, as_json, quiet)
+    if failures:
+        raise typer.Exit(1)
+
+
+def _names(model: str) -> list[str]:
+    names = [name.strip() for name in model.split(",") if name.strip()]
+    if not names:
+        raise CallError("--model names no model")
+    return list(dict.fromkeys(names))
+
+
+def _nets(model: str, random_weights: int | None, device: str, silent: bool) -> list[Network]:
+    with busy("loading", silent):
+        from reconstruct.zoo import load_model
+
+        where = device_of(device, needs_cupy=False)
+        nets = [load_model(name, random_weights=random_weights, device=where) for name in _names(model)]
+    if len({net.name for net in nets}) < len(nets):
+        raise CallError("two of the models have one name: their files would overwrite each other")
+    return nets
+
+
+def _applicable(
+    nets: Sequence[Network], layer: str, lacking: Callable[[Network, str], str | None], quiet: bool
+) -> list[list[str]]:
+    """For each model the layers that an analysis applies to; one asked for alone to which it does not is an error."""
+    from reconstruct.network import layer_list
+
+    kept = []
+    for net in nets:
+        names = layer_list(net, layer)
+        reasons = {name: lacking(net, name) for name in names}
+        kept.append([name for name in names if reasons[name] is None])
+        for reason in filter(None, reasons.values()):
+            if len(names) == 1 or not any(each is None for each in reasons.values()):
+                raise CallError(reason)
+            if not quiet:
+                notes.print(f"skipped: {reason}", soft_wrap=True, markup=False)
+    return kept
+
+
+def _numbers(value: str | None) -> list[int]:
+    if value is None:
+        return []
+    try:
+        return [int(part) for part in value.split(",") if part.strip()]
+    except ValueError:
+        raise CallError(f"--filter is numbers with commas, as 0,17, not '{value}'") from None
+
+
+def _write(figure: Image, path: Path) -> str:
+    from reconstruct.images import write_png
+
+    write_png(figure, path)
+    return str(path)
+
+
+def _finish(
+    what: str,
+    records: Sequence[dict[str, Any]],
+    columns: dict[str, Callable[[dict[str, Any]], str]],
+    output: Path,
+    figures: Sequence[str],
+    as_json: bool,
+    quiet: bool,
+    untabled: Sequence[dict[str, Any]] = (),
+) -> None:
+    """The numbers into ``WHAT.json`` and on standard output: as JSON, or as a table and the names of the figures.
+
+    ``untabled`` : records that are not in the table.
+    """
+    from reconstruct.files import write_atomically
+
+    text = json.dumps([strict(record) for record in (*records, *untabled)], indent=1, allow_nan=False)
+    write_atomically(output / f"{what}.json", f"{text}\n".encode())
+    if as_json:
+        print(text)
+    elif not quiet and records:
+        _table(records, columns)
+        listed = ", ".join(figures[:4]) + (f" and {len(figures) - 4} more" if len(figures) > 4 else "")
+        printed.print(f"figures: {listed}; numbers: {output / what}.json", soft_wrap=True, markup=False)
+
+
+def _table(records: Sequence[dict[str, Any]], columns: dict[str, Callable[[dict[str, Any]], str]]) -> None:
+    from rich.table import Table
+
+    named = [key for key in ("image", "model", "layer") if key in records[0]]
+    table = Table(box=None, pad_edge=False)
+    for key in named:
+        table.add_column(key, overflow="fold")
+    for heading in columns:
+        table.add_column(heading, justify="right")
+    for record in records:
+        own = [Path(record[key]).name if key == "image" else record[key] for key in named]
+        table.add_row(*own, *(show(record) for show in columns.values()))
+    printed.print(table)
