@@ -54,7 +54,7 @@ def pairs(
     seed: Seed = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Filters and their opposites (Shang et al. 2016, Figures 1 to 3).
+    """Filters and their opposites: Figures 1 to 3 of the CReLU paper.
 
     Writes MODEL.LAYER.pairs.png of each layer, pairs.png with histograms of all, and pairs.json.
     """
@@ -96,7 +96,7 @@ def correlation(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Outgoing weights of a response's two phases (Shang et al. 2016, Table 6).
+    """Outgoing weights of a response's two phases: Table 6.
 
     Absolute cosines of outgoing weights, of pairs and of others; writes correlation.png and correlation.json.
     """
@@ -134,10 +134,10 @@ def complexity(
     seed: Annotated[int, typer.Option(help="Seed of points and signs.", min=0)] = 0,
     quiet: Quiet = False,
 ) -> None:
-    """What CReLU costs (Shang et al. 2016, Theorem 4.1).
+    """What CReLU costs: parameters, neurons, and Theorem 4.1.
 
-    Parameters and neurons of each layer, and the theorem's bound on Rademacher complexity beside estimates of it. Models need no weights here; without them the theorem's factor is not known. Writes complexity.png and
-    complexity.json.
+    The theorem's bound on Rademacher complexity stands beside estimates of it. Models need no weights here; without
+    them the theorem's factor is not known. Writes complexity.png and complexity.json.
     """
     with busy("loading", quiet or as_json):
         from reconstruct.analysis.complexity import layer_complexity, sample_estimates
@@ -198,7 +198,7 @@ def rectify(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Rectification step by step: input, filter, response, and what ReLU, CReLU and AVR keep.
+    """An image, a filter, its response, and what ReLU, CReLU and AVR keep.
 
     Writes, for each image and layer, IMAGE.MODEL.LAYER.rectify.png; and rectify.json.
     """
@@ -210,13 +210,12 @@ def rectify(
 
     chosen = [(net, layer_list(net, layer)) for net in nets]
     records: list[dict[str, Any]] = []
-    failures = 0
+    failures: set[str] = set()
     with progress(len(images) * sum(len(names) for _, names in chosen), quiet or as_json, "rectifying") as advance:
         for net, names in chosen:
             for batch in batches(images, net, names, size, False, quiet):
                 if isinstance(batch, ImageError):
-                    failures += 1
-                    notes.print(f"reconstruct: {batch}", soft_wrap=True, markup=False)
+                    failures.add(str(batch))
                     continue
                 for item, name in product(batch, names):
                     found = rectified(net, item.picture[None].to(net.mean.device), name, numbers, count)
@@ -236,6 +235,8 @@ def rectify(
     }
     figures = list(dict.fromkeys(r["figure"] for r in records))
     _finish("rectify", records, columns, output, figures, as_json, quiet)
+    for failure in sorted(failures):
+        notes.print(f"reconstruct: {failure}", soft_wrap=True, markup=False)
     if failures:
         raise typer.Exit(1)
 
@@ -325,7 +326,7 @@ def _table(records: Sequence[dict[str, Any]], columns: dict[str, Callable[[dict[
     named = [key for key in ("image", "model", "layer") if key in records[0]]
     table = Table(box=None, pad_edge=False)
     for key in named:
-        table.add_column(key, overflow="fold")
+        table.add_column(key, overflow="fold", no_wrap=key != "image")
     for heading in columns:
         table.add_column(heading, justify="right")
     for record in records:
