@@ -1,6 +1,7 @@
 """Fixtures that several test files share."""
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from hypothesis import settings
 
 from reconstruct import load_image, load_model
+from reconstruct.__main__ import main
 from reconstruct.network import Network
 
 settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=40)
@@ -15,6 +17,8 @@ settings.load_profile("repeatable")
 
 ROOT = Path(__file__).parent.parent
 SAMPLES = sorted((ROOT / "samples").glob("*.jpg"))
+
+Call = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -40,3 +44,17 @@ def photograph() -> torch.Tensor:
 @pytest.fixture
 def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
+    """The command line in this process: exit status, standard output, standard error."""
+
+    def run(*arguments: str | Path | int | float) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["reconstruct", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return run

@@ -1,6 +1,5 @@
 import os
 import pickle
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,10 +9,10 @@ from safetensors.torch import load_file, save_file
 from torch.nn.functional import avg_pool2d, conv2d, linear, max_pool2d
 
 from reconstruct import ModelError, load_model
-from reconstruct.__main__ import main
 from reconstruct.checkpoints import import_checkpoint
 from reconstruct.network import Network
 from reconstruct.zoo import MODELS, class_names, read_architecture
+from tests.conftest import Call
 
 # As torchvision publishes it.
 ALEXNET = {
@@ -256,30 +255,24 @@ def test_models_that_cannot_be_imported(tmp_path: Path) -> None:
         import_checkpoint(file, str(tmp_path / "normed.toml"), tmp_path / "out")
 
 
-def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command(tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     _, state = small(tmp_path)
     torch.save(state, tmp_path / "state.pth")
     monkeypatch.chdir(tmp_path)
 
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["reconstruct", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return (int(ended.value.code or 0), *capsys.readouterr())
-
     # By a relative path, and the model is usable from any folder.
     (tmp_path / "here").mkdir()
-    assert run("models", "import", "state.pth", "--as", "small.toml", "--output", "out") == (
+    assert call("models", "import", "state.pth", "--as", "small.toml", "--output", "out") == (
         0,
         "model: out/small.toml\n",
         "",
     )
     monkeypatch.chdir(tmp_path / "here")
-    status, printed, _ = run("models", "../out/small.toml")
+    status, printed, _ = call("models", "../out/small.toml")
     assert status == 0
     assert "average pooling" in printed
     assert set(load_file(tmp_path / "out" / "small.safetensors")) == set(load_model("../out/small.toml").state_dict())
-    status, printed, said = run("models", "import", str(tmp_path / "state.pth"), "--as", "vgg61")
+    status, printed, said = call("models", "import", str(tmp_path / "state.pth"), "--as", "vgg61")
     assert (status, printed) == (2, "")
     assert "there is no model 'vgg61'; did you mean vgg16" in said
     assert not list((tmp_path / "here").iterdir())

@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from reconstruct.analysis.pairing import matched_pairing, pairing, random_pairing
+from reconstruct.analysis.pairing import layer_pairs, matched_pairing, pairing, random_pairing
+from reconstruct.network import Network
 
 
 def test_planted_pairs_are_found(generator: torch.Generator) -> None:
@@ -35,3 +36,19 @@ def test_the_control_has_the_filters_own_covariance(generator: torch.Generator) 
     # Of 95 directions of a plane one lies within 2 pi / 95, on average half of that, of the opposite.
     assert float(control.mean()) < math.cos(math.pi - 2 * math.pi / 95)
     assert torch.equal(control, matched_pairing(plane.view(96, 3, 5, 5), 0))
+
+
+def test_a_layers_pairs(net: Network) -> None:
+    """JSON gets what the functions find on the layer's weights; mutual pairs are those that choose each other."""
+    weight = net.convolution("conv2").weight.detach()
+    found = layer_pairs(net, "conv2", seed=3)
+    index, cosines = pairing(weight)
+    record = found.record()
+    assert record["pairing_filter"] == index.tolist()
+    assert record["cosine_mean"] == pytest.approx(float(cosines.mean()))
+    assert record["random_mean"] == pytest.approx(float(random_pairing(tuple(weight.shape), 3).mean()))
+    assert record["filter_shape"] == [192, 1, 1]
+    mutual = {frozenset((i, j)) for i, j in enumerate(index.tolist()) if int(index[j]) == i}
+    assert record["mutual_pairs"] == len(mutual)
+    assert len(found.pairs()) == len(index) - len(mutual)
+    assert found.pairs()[0][2] == pytest.approx(float(cosines.min()))

@@ -1,7 +1,5 @@
 import json
 import math
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +9,6 @@ import torch
 from PIL import Image
 
 import reconstruct
-from reconstruct.__main__ import main
 from reconstruct.errors import CallError
 from reconstruct.network import Architecture, Layer, Network, randomise, with_batch_norm, with_classes
 from reconstruct.training import distill, ica, runs
@@ -21,7 +18,7 @@ from reconstruct.training.data import Arrays, Augmentation, load_pictures, rando
 from reconstruct.training.loop import Recipe
 from reconstruct.zoo import class_names, read_architecture
 from tests import synthetic
-from tests.conftest import ROOT
+from tests.conftest import ROOT, Call
 
 # Its first layer sees 4 x 4 pixels side by side: 48 numbers by 64 filters, so its matrix is that of one place.
 CIFAR = """
@@ -54,22 +51,6 @@ TINY = Architecture(
     (0.5, 0.5, 0.5),
     (0.25, 0.25, 0.25),
 )
-
-Call = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
-    """The command line: exit status, standard output, standard error."""
-
-    def run(*arguments: str | Path | int | float) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["reconstruct", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return run
 
 
 def judged(call: Call, *arguments: str | Path | int) -> dict[str, Any]:

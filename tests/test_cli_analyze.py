@@ -1,0 +1,126 @@
+"""``reconstruct analyze``."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from reconstruct import load_image, load_model
+from reconstruct.analysis.complexity import layer_complexity
+from reconstruct.analysis.correlation import outgoing_correlation
+from reconstruct.analysis.pairing import layer_pairs
+from reconstruct.analysis.rectify import rectify
+from tests.conftest import ROOT, Call
+
+SAMPLE = ROOT / "samples" / "chelsea.jpg"
+BOTH = "convpool_cnn_c_crelu,convpool_cnn_c"
+
+
+def records(call: Call, output: Path, *arguments: str | Path | int) -> list[dict[str, Any]]:
+    """What --json prints and nothing else, which is also what is written; every figure named can be opened."""
+    status, out, err = call("analyze", *arguments, "--output", output, "--json")
+    assert status == 0, err
+    assert all(line.startswith("skipped: ") for line in err.splitlines()), err
+    found: list[dict[str, Any]] = json.loads(out)
+    assert json.loads((output / f"{arguments[0]}.json").read_text()) == found
+    for each in found:
+        if "figure" in each:
+            with Image.open(each["figure"]) as figure:
+                assert min(figure.size) > 60
+    return found
+
+
+def test_pairs(call: Call, tmp_path: Path) -> None:
+    found = records(call, tmp_path, "pairs", "--model", BOTH, "--layer", "conv1,conv3", "--seed", 5)
+    assert [(each["model"], each["layer"]) for each in found] == [
+        (model, layer) for model in BOTH.split(",") for layer in ("conv1", "conv3")
+    ]
+    for each in found:
+        expected = layer_pairs(load_model(each["model"]), each["layer"], 5).record()
+        assert {key: each[key] for key in expected} == expected
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "pairs.json", "pairs.png", *(Path(each["figure"]).name for each in found)
+    }  # fmt: skip
+
+
+def test_correlation(call: Call, tmp_path: Path) -> None:
+    """Of all layers the last with weights has none above it, and is left out."""
+    found = records(call, tmp_path, "correlation", "--model", "convpool_cnn_c_crelu")
+    net = load_model("convpool_cnn_c_crelu")
+    names = [layer.name for layer in net.layers_with_weights][:-1]
+    assert [each["layer"] for each in found] == names
+    for each in found:
+        expected = outgoing_correlation(net, each["layer"]).record()
+        assert {key: each[key] for key in expected} == expected
+    assert (tmp_path / "correlation.png").is_file()
+
+
+def test_complexity_needs_no_weights(call: Call, tmp_path: Path) -> None:
+    found = records(call, tmp_path, "complexity", "--model", "cifar_vgg,convpool_cnn_c", "--draws", 50)
+    layers = [each for each in found if each["what"] == "layer"]
+    nets = {"cifar_vgg": None, "convpool_cnn_c": load_model("convpool_cnn_c")}
+    for each in layers:
+        net = nets[each["model"]]
+        assert (each["factor"] is None) == (net is None or each["layer"] in ("conv8", "conv9"))
+    net = nets["convpool_cnn_c"]
+    assert net is not None
+    own = [{key: each[key] for key in each if key not in ("what", "model")} for each in layers[-9:]]
+    assert own == [each.record() for each in layer_complexity(net.architecture, net)]
+    estimates = [each for each in found if each["what"] == "rademacher"]
+    assert {each["activation"] for each in estimates} == {"relu", "crelu", "avr"}
+    assert {each["sample"] for each in estimates} == {"normal", "1 and -1"}
+
+
+def test_rectify(call: Call, tmp_path: Path) -> None:
+    """Images of one name are told apart; what cannot be read is said, and the rest is there."""
+    (tmp_path / "in").mkdir()
+    second = tmp_path / "in" / "chelsea.jpg"
+    second.write_bytes((ROOT / "samples" / "rocket.jpg").read_bytes())
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(SAMPLE.read_bytes()[:2000])
+    arguments = ("--model", BOTH, "--layer", "conv1", "--filter", "5,0", "--output", tmp_path / "out", "--json")
+    status, out, err = call("analyze", "rectify", SAMPLE, broken, second, *arguments)
+    assert status == 1
+    assert err.count("broken.jpg") == 1
+    found = json.loads(out)
+    assert [each["filter"] for each in found] == [5, 0] * 4
+    assert len({each["figure"] for each in found}) == 4
+    net = load_model("convpool_cnn_c")
+    expected = rectify(net, load_image(second, 32)[None], "conv1", [5])[0].record()
+    (one,) = (e for e in found if (e["image"], e["model"], e["filter"]) == (str(second), net.name, 5))
+    assert {key: one[key] for key in expected} == expected
+
+
+def test_the_table(call: Call, tmp_path: Path) -> None:
+    """Whole lines, models and layers by name, where the figures are; nothing at all with --quiet."""
+    arguments = ("analyze", "pairs", "--model", BOTH, "--layer", "conv1", "--output", tmp_path)
+    status, out, err = call(*arguments)
+    assert (status, err) == (0, "")
+    assert len(out.splitlines()) == 4
+    for word in ("convpool_cnn_c_crelu  conv1", "96 of 3 x 3 x 3", "same covariance", str(tmp_path / "pairs.json")):
+        assert word in out
+    assert call(*arguments, "--quiet") == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("pairs", "--model", "convpool_cnn_c", "--layer", "pool1"), "max-pooling pool1 has no weights"),
+        (("pairs", "--model", "convpool_cnn_c", "--layer", "conv9"), "has no weights for conv9"),
+        (("pairs", "--model", "cifar_vgg"), "--random-weights"),
+        (("pairs", "--model", "convpool_cn"), "convpool_cnn_c"),
+        (("pairs", "--model", ","), "names no model"),
+        (("correlation", "--model", BOTH, "--layer", "conv8"), "no convolution with weights above conv8"),
+        (("complexity", "--model", "cifar_vgg", "--layer", "pool1"), "poolings cost nothing"),
+        (("rectify", SAMPLE, "--model", "convpool_cnn_c", "--layer", "conv1", "--filter", "a"), "numbers with commas"),
+        (("rectify", SAMPLE, "--model", "convpool_cnn_c", "--layer", "conv1", "--filter", "96"), "filters 0 to 95"),
+    ],
+)
+def test_wrong_calls(call: Call, tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    status, out, err = call("analyze", *arguments, "--output", tmp_path)
+    assert (status, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
