@@ -328,7 +328,7 @@ def _table(records: Sequence[dict[str, Any]], columns: dict[str, Callable[[dict[
     for key in named:
         table.add_column(key, overflow="fold", no_wrap=key != "image")
     for heading in columns:
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for record in records:
         own = [Path(record[key]).name if key == "image" else record[key] for key in named]
         table.add_row(*own, *(show(record) for show in columns.values()))

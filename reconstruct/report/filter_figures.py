@@ -17,9 +17,9 @@ from reconstruct.report.figures import DPI, drawn
 SIDE_PIXELS, GAP_PIXELS, CAPTION_PIXELS = 55, 5, 20
 MOSAIC_PIXELS, MOSAIC_CHANNELS = 110, 16
 """Side of a filter drawn as channels side by side, and how many: its strongest, of a deep layer's hundreds."""
-MOST_PAIRS = 48
-"""Of a layer, the most nearly opposite first: a page of them."""
-HEAD_PIXELS, PANELS_ACROSS = 36, 8
+MOST_PAIRS, MOST_MOSAICS = 96, 48
+"""Of a layer, the most nearly opposite first: all of a first layer of the usual size, else a page of them."""
+HEAD_PIXELS, PAGE_PIXELS, PANELS_ACROSS = 36, 1070, 8
 DIVERGING = "RdBu_r"
 TRAINED, CHANCE = "#3d6cb9", "#c2542d"
 
@@ -79,13 +79,13 @@ def pair_grid(pairs: Pairs, model: str) -> Image.Image:
     strongest channels are shown, the same ones of both, so that opposite phases are opposite colours.
     """
     order = pairs.pairs()
-    shown = order[:MOST_PAIRS]
     rgb = pairs.of_image and pairs.filters.shape[1] == 3
+    shown = order[: MOST_PAIRS if rgb else MOST_MOSAICS]
     cells = [strongest_channels(pairs.filters[[i, j]]) for i, j, _ in shown]
     height, width = filter_picture(cells[0][0][0], rgb).shape[1:]
     between = 2 if rgb else 8
     cell_width, cell_height = 2 * width + between + 4 * GAP_PIXELS, height + CAPTION_PIXELS + GAP_PIXELS
-    columns = max(1, min(len(shown), 1050 // cell_width))
+    columns = max(1, min(len(shown), PAGE_PIXELS // cell_width))
     full_width, full_height = max(columns * cell_width + 10, 900), -(-len(shown) // columns) * cell_height + HEAD_PIXELS
     figure = Figure(figsize=(full_width / DPI, full_height / DPI), dpi=DPI, facecolor="white")
     some = f"{len(shown)} of {len(order)} pairs" if len(shown) < len(order) else f"{len(order)} pairs"
