@@ -22,7 +22,7 @@ RATE, SAMPLES = 32.0, 256
 
 @dataclass(frozen=True)
 class Cosines:
-    """Classes of cosines of amplitude 1 and phase 0 at t = 0, sampled at 32 Hz for 8 s.
+    """Classes of cosines of amplitude 1, sampled at 32 Hz for 8 s.
 
     ``waves`` : N x 1 x 256, float32. ``classes`` : N, int64, class by class. ``frequencies`` : N, Hz.
     """
@@ -32,15 +32,22 @@ class Cosines:
     frequencies: torch.Tensor
 
 
-def cosines(count: int, seed: int) -> Cosines:
-    """``count`` cosines of each class, frequencies normal about 3, 5 and 10 Hz with a deviation of 0.1 Hz."""
+def cosines(count: int, seed: int, random_phases: bool = False) -> Cosines:
+    """``count`` cosines of each class, frequencies normal about 3, 5 and 10 Hz with a deviation of 0.1 Hz.
+
+    The paper's all begin at their peak, phase 0. Over 8 s, which are no whole number of periods, that leaves means of
+    some thousandths, with a sign and size that depend on the frequency; ``random_phases``, uniform, take the sign away.
+    """
     if count < 2:
         raise CallError(f"a class has at least 2 cosines, not {count}")
     generator = torch.Generator().manual_seed(seed)
     means = torch.tensor(FREQUENCIES).repeat_interleave(count)
     frequencies = means + DEVIATION * torch.randn(len(means), generator=generator)
     time = torch.arange(SAMPLES) / RATE
-    waves = torch.cos(2 * math.pi * frequencies[:, None] * time)
+    angles = 2 * math.pi * frequencies[:, None] * time
+    if random_phases:
+        angles = angles + 2 * math.pi * torch.rand(len(means), 1, generator=generator)
+    waves = torch.cos(angles)
     classes = torch.arange(len(FREQUENCIES)).repeat_interleave(count)
     return Cosines(waves[:, None], classes, frequencies)
 
@@ -53,8 +60,9 @@ def glorot_uniform(shape: tuple[int, ...], generator: torch.Generator) -> torch.
 
 
 def response(taps: torch.Tensor, frequencies: torch.Tensor, rate: float) -> torch.Tensor:
-    """|H(f)| of causal filters y(t) = sum_k taps[k] x(t - k): S x n taps and F frequencies in Hz give S x F, float64."""
-    angles = 2 * math.pi / rate * torch.outer(torch.arange(taps.shape[1]), frequencies).double()
+    """|H(f)| of causal filters y(t) = sum_k taps[k] x(t - k): S x n taps and F frequencies, Hz, to S x F, float64."""
+    delays = torch.arange(taps.shape[1], dtype=torch.float64)
+    angles = 2 * math.pi / rate * torch.outer(delays, frequencies.double())
     return (taps.to(torch.complex128) @ torch.polar(torch.ones_like(angles), -angles)).abs()
 
 

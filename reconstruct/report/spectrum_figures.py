@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from reconstruct.analysis.dc_features import FREQUENCIES, RATE, DcFeatures, response
@@ -57,10 +59,12 @@ def series_figure(errors: SeriesErrors, terms: int = 200) -> Image.Image:
 def example_figure(tones: Tones, terms: int = 50, highest: float = 150.0) -> Image.Image:
     """A stretch of the signal, ReLU and the series (Figure 1); below, their spectra up to ``highest`` Hz."""
     figure = _figure(12, 7)
-    above, below = figure.subfigures(2, 1, height_ratios=(1, 1.35))
-    x = tones.signal()
+    above, below = figure.subfigures(2, 1, height_ratios=(1, 1.35), squeeze=False)[:, 0]
+    # Drawn from 16 times as many samples, so that lines are smooth in the enlarged part too.
+    fine = replace(tones, rate=16 * tones.rate)
+    x = fine.signal()
     exact, series = x.relu(), approximate_relu(x, tones.centre, terms)
-    time = torch.arange(len(x)) / tones.rate
+    time = torch.arange(len(x)) / fine.rate
     whole, detail = above.subplots(1, 2, width_ratios=(2, 1))
     stretch = 1 / float(tones.base_frequency)
     for axes in (whole, detail):
@@ -70,15 +74,16 @@ def example_figure(tones: Tones, terms: int = 50, highest: float = 150.0) -> Ima
         axes.set(xlabel="time, s")
     whole.set(xlim=(0, min(stretch, float(time[-1]))), ylabel="value")
     whole.set_title("One period", fontsize=9)
-    # The middle of what the detail shows: the first sample at which the signal changes its sign.
+    # The middle of what the detail shows: the last sample before the signal first changes its sign.
     crossing = float(time[int((x[1:] * x[:-1] < 0).nonzero()[0, 0])]) if bool((x < 0).any()) else 0.0
-    width = 0.15 / max(tones.frequencies)
-    tall = 0.12 * sum(tones.amplitudes)
-    detail.set(xlim=(crossing - width, crossing + 3 * width), ylim=(-tall, tall))
-    detail.set_title("Where it passes 0, enlarged: the error is largest there", fontsize=9)
+    width = 0.1 / max(tones.frequencies)
+    tall = 0.06 * sum(tones.amplitudes)
+    detail.set(xlim=(crossing - width, crossing + width), ylim=(-tall, 2 * tall))
+    detail.set_title("Near 0, enlarged: the error is largest there", fontsize=9)
+    detail.xaxis.set_major_locator(MaxNLocator(4))
     spectra = (
-        ("signal x", amplitude_spectrum(x, tones.rate), GREY),
-        ("ReLU(x), from the samples", amplitude_spectrum(exact, tones.rate), BLUE),
+        ("signal x", amplitude_spectrum(tones.signal(), tones.rate), GREY),
+        ("ReLU(x), from the samples", amplitude_spectrum(tones.signal().relu(), tones.rate), BLUE),
         (f"{terms} terms, predicted from the tones alone", predicted_spectrum(tones, terms), ORANGE),
     )
     rows = below.subplots(3, 1, sharex=True, sharey=True)
@@ -86,23 +91,31 @@ def example_figure(tones: Tones, terms: int = 50, highest: float = 150.0) -> Ima
         _lines(axes, spectrum, colour, highest, lowest=1e-3)
         axes.set_title(name, fontsize=9, loc="left")
         axes.set(ylabel="amplitude")
-    rows[-1].set(xlabel="frequency, Hz (ring: the DC)", xlim=(-2, highest))
+    rows[-1].set(xlabel="frequency, Hz (ring: the DC)", xlim=(-0.012 * highest, 1.012 * highest))
     _finish(whole, detail, *rows)
     for axes in (detail, *rows):
         _without_legend(axes)
     return drawn(figure)
 
 
-def network_figure(spectra: Mapping[str, Spectrum], highest: float = 512.0) -> Image.Image:
-    """Spectra of the input and of what the example networks give (Figure 2), each by its own largest line."""
+def network_figure(spectra: Mapping[str, Spectrum], highest: float = 256.0) -> Image.Image:
+    """Spectra of the input and of what the example networks give (Figure 2), each by its own largest line.
+
+    Lines below a hundredth of that are left out. The weak ones between the multiples of the tones' common frequency are
+    aliases: harmonics above half of the rate, folded back, which differences raise as they raise all high frequencies.
+    """
     figure = _figure(11, 6.4)
     rows = figure.subplots(len(spectra), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     for axes, (name, spectrum), colour in zip(rows, spectra.items(), (GREY, ORANGE, BLUE), strict=False):
         top = spectrum.amplitudes.max()
-        _lines(axes, Spectrum(spectrum.frequencies, spectrum.amplitudes / top), colour, highest, lowest=1e-4)
-        axes.set_title(f"{name}: largest line {float(top):.3g}, DC {float(spectrum.dc):.3g}", fontsize=9, loc="left")
+        _lines(axes, Spectrum(spectrum.frequencies, spectrum.amplitudes / top), colour, highest, lowest=1e-2)
+        dc = f"{float(spectrum.dc):.3g}" if spectrum.dc > 1e-9 * top else "0"
+        axes.set_title(f"{name}: largest line {float(top):.3g}, DC {dc}", fontsize=9, loc="left")
         axes.set(ylabel="amplitude / largest")
-    rows[-1].set(xlabel="frequency, Hz (ring: the DC)", xlim=(-0.012 * highest, highest))
+    rows[-1].set(
+        xlabel="frequency, Hz (ring: the DC; weak lines between harmonics: aliases)",
+        xlim=(-0.012 * highest, 1.012 * highest),
+    )
     _finish(*rows)
     return drawn(figure)
 
@@ -137,7 +150,7 @@ def dc_figure(found: DcFeatures, number: int = 0) -> Image.Image:
     every.set(xlabel="smallest gap between class means, pooled deviations", ylabel="balanced accuracy, %")
     every.set(ylim=(30, 103))
     perfect = int((found.accuracy > 0.99).sum())
-    every.set_title(f"{len(found.gap)} random filters: {perfect} above 99 % (orange: the one shown)", fontsize=9)
+    every.set_title(f"{perfect} of {len(found.gap)} filters above 99 % (orange: filter {number})", fontsize=9)
     _finish(scatter, filters, every)
     return drawn(figure)
 
@@ -158,7 +171,8 @@ def training_figure(runs: Sequence[DcTraining]) -> Image.Image:
             low = mean - deviation
             # On the logarithmic axis a band that reaches 0 would reach minus infinity.
             low = torch.maximum(low, mean / 10) if axes is loss else low
-            axes.fill_between(epochs, low, mean + deviation, color=colour, alpha=0.2, linewidth=0)
+            high = (mean + deviation).clamp_max(100) if axes is accuracy else mean + deviation
+            axes.fill_between(epochs, low, high, color=colour, alpha=0.2, linewidth=0)
     loss.set(yscale="log", ylabel="cross-entropy of training")
     loss.set_title(f"Loss (mean of {seeds} seeds, band: one standard deviation)", fontsize=9)
     loss.axhline(math.log(3), color=GREY, linewidth=0.8, linestyle=":", label="a guess, ln 3")
@@ -235,7 +249,10 @@ def spectra_figure(layers: Sequence[LayerSpectra], unit: str = "Hz") -> Image.Im
             axes.semilogy(
                 0, float(values[0]), "o", color=colour, markersize=5, markerfacecolor="none", label=f"DC {what}"
             )
-        axes.set(ylim=(max(top, 1e-12) * 1e-4, max(top, 1e-12) * 2), xlabel=f"frequency, {unit}")
+        # The mean of signals without a DC is rounding: no axis reaches down to it.
+        low = min(float(values[values > 1e-4 * top].min()) if top else 0.1 for *_, values, _ in curves)
+        axes.set(ylim=(0.5 * low, 2 * (top or 1)))
+        axes.set_xlabel(f"frequency, {unit}", fontsize=9)
         axes.set_title(f"{layer.name or 'the module'} (rate {layer.rate:g})", fontsize=9)
         axes.grid(alpha=0.3)
         axes.tick_params(labelsize=8)
@@ -265,7 +282,7 @@ def image_spectra_figure(layers: Sequence[ImageSpectra], model: str = "") -> Ima
                 layer.frequencies, layer.radial(name), color=colours[name], label=names[name], marker=marker,
                 markersize=3, **style,
             )  # fmt: skip
-        curves.set(xlim=(0, 0.51), ylabel="power / whole power of z")
+        curves.set(xlim=(0, 0.51), ylabel="power / z's whole power")
         curves.set_title(f"{layer.layer}: mean power of a frequency, without the DC", fontsize=9)
         shares = [100 * layer.dc_share(name) for name in SIGNALS]
         places = range(len(SIGNALS))
@@ -275,16 +292,24 @@ def image_spectra_figure(layers: Sequence[ImageSpectra], model: str = "") -> Ima
         bars.set_yticks(places, ["z", "ReLU", "negative", "sum", "difference"])
         bars.invert_yaxis()
         bars.set(xlim=(0, 112))
-        bars.set_title("DC share of each one's own power", fontsize=9)
+        bars.set_title(f"{layer.layer}: DC share of each one's own power", fontsize=9)
         for axes in (curves, bars):
             axes.grid(alpha=0.3)
             axes.tick_params(labelsize=8)
-            axes.xaxis.label.set_size(9)
-            axes.yaxis.label.set_size(9)
+            axes.set_axisbelow(True)
+            axes.yaxis.label.set_fontsize(9)
     panels[-1][0].set_xlabel("spatial frequency, cycles per sample of the layer's grid", fontsize=9)
     panels[-1][1].set_xlabel("DC share, %", fontsize=9)
     handles = panels[0][0].get_legend_handles_labels()[0]
-    figure.legend(handles=handles, loc="outside upper center", ncols=3, fontsize=9, frameon=False, title=model or None)
+    figure.legend(
+        handles=handles,
+        loc="outside upper center",
+        ncols=3,
+        fontsize=9,
+        frameon=False,
+        title=model or None,
+        handlelength=3.2,
+    )
     return drawn(figure)
 
 
@@ -309,8 +334,8 @@ def _finish(*panels: Axes) -> None:
     for axes in panels:
         axes.grid(alpha=0.3)
         axes.tick_params(labelsize=8)
-        axes.xaxis.label.set_size(9)
-        axes.yaxis.label.set_size(9)
+        axes.xaxis.label.set_fontsize(9)
+        axes.yaxis.label.set_fontsize(9)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=8, frameon=False)
 
