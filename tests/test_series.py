@@ -99,13 +99,12 @@ def test_crelus_difference_keeps_the_signal_and_its_sum_the_even_orders() -> Non
 
 @pytest.mark.parametrize("length", [64, 63])
 def test_amplitudes_are_those_of_the_tones(length: int) -> None:
-    """A mean, a tone, and where the length is even one at half of the rate: none but the tone has two sides."""
+    """A mean, a tone, and one at the last frequency, which is half of the rate, with one side, of an even length only."""
     k = torch.arange(length, dtype=torch.float64)
     x = -0.25 + 3 * torch.cos(2 * math.pi * 5 * k / length + 0.4)
     expected = torch.zeros(length // 2 + 1, dtype=torch.float64)
     expected[0], expected[5] = 0.25, 3
-    if length % 2 == 0:
-        x, expected[-1] = x + 0.5 * (-1) ** k, 0.5
+    x, expected[-1] = x + 0.5 * torch.cos(2 * math.pi * (length // 2) * k / length), 0.5
     found = amplitude_spectrum(x.view(1, 1, -1), 2 * length)
     torch.testing.assert_close(found.amplitudes[0, 0], expected, rtol=0, atol=1e-14)
     assert float(found.frequencies[5]) == 10

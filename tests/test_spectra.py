@@ -128,14 +128,14 @@ def test_rings_are_summed_as_a_loop_sums_them(generator: torch.Generator) -> Non
     net = identity((Layer("a", 3, 1),))
     with torch.no_grad():
         net.a.weight.copy_(torch.randn(3, 3, 1, 1, generator=generator))
-    images = torch.randn(2, 3, 9, 14, generator=generator, dtype=torch.float64)
+    images = torch.randn(2, 3, 9, 20, generator=generator, dtype=torch.float64)
     found = layer_spectra_2d(net, images, "a")
     responses = net.responses(images, "a").detach()
-    power = torch.fft.fft2(responses.abs()).abs().square().mean((0, 1)) / (9 * 14) ** 2 / responses.square().mean()
+    power = torch.fft.fft2(responses.abs()).abs().square().mean((0, 1)) / (9 * 20) ** 2 / responses.square().mean()
     rings, corner, counts = [0.0] * 4, 0.0, [0] * 4
     for i in range(9):
-        for j in range(14):
-            radius = math.hypot(min(i, 9 - i) / 9, min(j, 14 - j) / 14)
+        for j in range(20):
+            radius = math.hypot(min(i, 9 - i) / 9, min(j, 20 - j) / 20)
             ring = max(1, round(radius * 9))
             if i == j == 0:
                 assert found.dc["sum"] == pytest.approx(float(power[0, 0]))

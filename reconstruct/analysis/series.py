@@ -186,13 +186,12 @@ def amplitude_spectrum(x: torch.Tensor, rate: float) -> Spectrum:
     """The one-sided amplitude spectrum of real signals, ... x T sampled at ``rate``: F = T // 2 + 1 frequencies.
 
     In float64, since a spectrum may span more decades than float32 holds. Neither the mean nor, of an even T, half of
-    the rate is doubled: each has one coefficient only.
+    the rate is doubled: each has one coefficient only. Results are on the CPU.
     """
     length = x.shape[-1]
     values = torch.fft.rfft(x.detach().double()).abs() / length
     values[..., 1 : (length + 1) // 2] *= 2
-    frequencies = torch.fft.rfftfreq(length, 1 / rate, dtype=torch.float64).to(values.device)
-    return Spectrum(frequencies, values)
+    return Spectrum(torch.fft.rfftfreq(length, 1 / rate, dtype=torch.float64), values.cpu())
 
 
 @dataclass(frozen=True)

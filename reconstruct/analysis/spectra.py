@@ -214,8 +214,8 @@ def _capturing(
     inputs: dict[str, list[torch.Tensor]] = {name: [] for name in names}
 
     def hooks(name: str) -> tuple[Any, Any]:
-        def before(_: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
-            inputs[name].append(given[0].detach().clone())
+        def before(_: nn.Module, given: tuple[torch.Tensor, ...], named: dict[str, torch.Tensor]) -> None:
+            inputs[name].append((*given, *named.values())[0].detach().clone())
 
         def after(_: nn.Module, given: tuple[torch.Tensor, ...], result: torch.Tensor) -> None:
             captured.append((name, len(inputs[name]), inputs[name][-1], result.detach().clone()))
@@ -227,7 +227,10 @@ def _capturing(
         for name in inputs:
             before, after = hooks(name)
             activation = module.get_submodule(name)
-            handles += [activation.register_forward_pre_hook(before), activation.register_forward_hook(after)]
+            handles += [
+                activation.register_forward_pre_hook(before, with_kwargs=True),
+                activation.register_forward_hook(after),
+            ]
         yield
     finally:
         for handle in handles:

@@ -75,7 +75,7 @@ def example_figure(tones: Tones, terms: int = 50, highest: float = 150.0) -> Ima
     whole.set(xlim=(0, min(stretch, float(time[-1]))), ylabel="value")
     whole.set_title("One period", fontsize=9)
     # The middle of what the detail shows: the last sample before the signal first changes its sign.
-    crossing = float(time[int((x[1:] * x[:-1] < 0).nonzero()[0, 0])]) if bool((x < 0).any()) else 0.0
+    crossing = float(time[int((x > 0).diff().nonzero()[0, 0])])
     width = 0.1 / max(tones.frequencies)
     tall = 0.06 * sum(tones.amplitudes)
     detail.set(xlim=(crossing - width, crossing + width), ylim=(-tall, 2 * tall))
