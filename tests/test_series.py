@@ -99,7 +99,7 @@ def test_crelus_difference_keeps_the_signal_and_its_sum_the_even_orders() -> Non
 
 @pytest.mark.parametrize("length", [64, 63])
 def test_amplitudes_are_those_of_the_tones(length: int) -> None:
-    """A mean, a tone, and one at the last frequency, which is half of the rate, with one side, of an even length only."""
+    """A mean, a tone, and one at the last frequency: of an even length half of the rate, which has one side only."""
     k = torch.arange(length, dtype=torch.float64)
     x = -0.25 + 3 * torch.cos(2 * math.pi * 5 * k / length + 0.4)
     expected = torch.zeros(length // 2 + 1, dtype=torch.float64)
