@@ -17,6 +17,7 @@ from reconstruct.commands.common import COMMANDS
 from reconstruct.commands.evaluate import evaluate, report
 from reconstruct.commands.invert import invert
 from reconstruct.commands.pooling import bounds
+from reconstruct.commands.spectrum import spectrum  # noqa: F401 - joins analyze
 from reconstruct.commands.train import classify, train
 from reconstruct.commands.zoo import models
 from reconstruct.errors import CallError, ReconstructError

@@ -194,6 +194,18 @@ def amplitude_spectrum(x: torch.Tensor, rate: float) -> Spectrum:
     return Spectrum(torch.fft.rfftfreq(length, 1 / rate, dtype=torch.float64), values.cpu())
 
 
+def dc_share(spectrum: Spectrum) -> float:
+    """The DC's share of the power of all signals of a spectrum together, from 0 to 1; 0 of signals that are 0.
+
+    A tone of amplitude a has power a^2 / 2, a mean of c has c^2 (Parseval; half of the rate, if there, is counted as a
+    tone, although its one coefficient would have a^2).
+    """
+    squares = spectrum.amplitudes.square()
+    constant = squares[..., 0].sum()
+    whole = float(constant + squares[..., 1:].sum() / 2)
+    return float(constant) / whole if whole else 0.0
+
+
 @dataclass(frozen=True)
 class SeriesErrors:
     """How far the series is from ReLU of the sampled signal, for each number of terms.

@@ -131,6 +131,18 @@ class ImageSpectra:
         """The radially averaged power spectrum: B, the mean power of a frequency of each ring."""
         return self.rings[signal] / self.counts.clamp_min(1)
 
+    def record(self) -> dict[str, Any]:
+        """Plain numbers, for JSON."""
+        return {
+            "layer": self.layer,
+            "frequencies": self.frequencies.tolist(),
+            "power": {name: self.radial(name).tolist() for name in SIGNALS},
+            "dc_share": {name: self.dc_share(name) for name in SIGNALS},
+            "energy": {name: self.energy(name) for name in SIGNALS},
+            "identity_error": self.identity_error,
+            "spectrum_error": self.spectrum_error,
+        }
+
 
 @torch.no_grad()
 def layer_spectra_2d(net: Network, images: torch.Tensor, layer: str) -> ImageSpectra:

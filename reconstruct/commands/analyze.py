@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -37,6 +37,12 @@ if TYPE_CHECKING:
 
 analyze = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
+Columns = dict[str, Callable[[dict[str, Any]], str]]
+"""A table's headings, and what of a record stands below each."""
+Told = tuple[list[dict[str, Any]], Columns, list[str]]
+"""Records of one kind, their table (none without columns), and the figures drawn of them."""
+Number = TypeVar("Number", int, float)
+
 Models = Annotated[
     str, typer.Option("--model", help="Names in the zoo or paths of TOML specifications, several with commas.")
 ]
@@ -58,7 +64,7 @@ def pairs(
 
     Writes MODEL.LAYER.pairs.png of each layer, pairs.png with histograms of all, and pairs.json.
     """
-    nets = _nets(model, random_weights, "cpu", quiet or as_json)
+    nets = load_nets(model, random_weights, "cpu", quiet or as_json)
     from reconstruct.analysis.pairing import layer_pairs
     from reconstruct.network import layer_list
     from reconstruct.report.filter_figures import cosine_histograms, pair_grid
@@ -71,12 +77,12 @@ def pairs(
     with progress(len(chosen), quiet or as_json, "pairing") as advance:
         for net, name in chosen:
             found = layer_pairs(net, name, seed)
-            figure = _write(pair_grid(found, net.name), output / f"{net.name}.{name}.pairs.png")
+            figure = write(pair_grid(found, net.name), output / f"{net.name}.{name}.pairs.png")
             rows.setdefault(net.name, []).append((name, found.cosines, found.random))
             records.append({"model": net.name, **found.record(), "figure": figure})
             advance(1)
-    drawn = _write(cosine_histograms(rows), output / "pairs.png")
-    columns: dict[str, Callable[[dict[str, Any]], str]] = {
+    drawn = write(cosine_histograms(rows), output / "pairs.png")
+    columns: Columns = {
         "filters": lambda r: f"{r['filters']} of {' x '.join(map(str, r['filter_shape'][1:] + r['filter_shape'][:1]))}",
         "cosine": lambda r: f"{r['cosine_mean']:.3f} ± {r['cosine_std']:.3f}",
         "random": lambda r: f"{r['random_mean']:.3f} ± {r['random_std']:.3f}",
@@ -84,7 +90,7 @@ def pairs(
         "below -0.5": lambda r: f"{r['share_below_minus_0.5']:.0%}",
         "mutual pairs": lambda r: str(r["mutual_pairs"]),
     }
-    _finish("pairs", records, columns, output, [drawn, *(r["figure"] for r in records)], as_json, quiet)
+    finish("pairs", [(records, columns, [drawn, *(r["figure"] for r in records)])], output, as_json, quiet)
 
 
 @analyze.command()
@@ -100,7 +106,7 @@ def correlation(
 
     Absolute cosines of outgoing weights, of pairs and of others; writes correlation.png and correlation.json.
     """
-    nets = _nets(model, random_weights, "cpu", quiet or as_json)
+    nets = load_nets(model, random_weights, "cpu", quiet or as_json)
     from reconstruct.analysis.correlation import lacking, outgoing_correlation
     from reconstruct.report.analysis_figures import correlation_figure
 
@@ -111,8 +117,8 @@ def correlation(
         if names
     }
     records = [{"model": name, **each.record()} for name, layers in found.items() for each in layers]
-    drawn = _write(correlation_figure(found), output / "correlation.png")
-    columns: dict[str, Callable[[dict[str, Any]], str]] = {
+    drawn = write(correlation_figure(found), output / "correlation.png")
+    columns: Columns = {
         "activation": lambda r: r["activation"],
         "pairs": lambda r: f"{r['pairs']} {r['paired']}",
         "pair": lambda r: f"{r['pair_mean']:.3f} ± {r['pair_std']:.3f}",
@@ -120,7 +126,7 @@ def correlation(
         "chance": lambda r: f"{r['chance']:.3f}",
         "pair, with sign": lambda r: f"{r['pair_signed_mean']:.3f}",
     }
-    _finish("correlation", records, columns, output, [drawn], as_json, quiet)
+    finish("correlation", [(records, columns, [drawn])], output, as_json, quiet)
 
 
 @analyze.command()
@@ -159,8 +165,8 @@ def complexity(
     with busy("estimating", quiet or as_json):
         estimates, example = sample_estimates(draws, seed)
     records = [{"what": "layer", "model": name, **each.record()} for name, layers in found.items() for each in layers]
-    drawn = _write(complexity_figure(found, estimates, example), output / "complexity.png")
-    columns: dict[str, Callable[[dict[str, Any]], str]] = {
+    drawn = write(complexity_figure(found, estimates, example), output / "complexity.png")
+    columns: Columns = {
         "activation": lambda r: r["activation"],
         "parameters": lambda r: f"{r['parameters']:,}",
         "neurons": lambda r: f"{r['neurons']:,}",
@@ -172,7 +178,7 @@ def complexity(
         for sample, several in (("normal", estimates), ("1 and -1", example))
         for each in several
     ]
-    _finish("complexity", records, columns, output, [drawn], as_json, quiet, untabled=rademacher)
+    finish("complexity", [(records, columns, [drawn]), (rademacher, {}, [])], output, as_json, quiet)
     if not (quiet or as_json):
         largest = max(rademacher, key=lambda r: r["ratio"])
         printed.print(
@@ -202,8 +208,8 @@ def rectify(
 
     Writes, for each image and layer, IMAGE.MODEL.LAYER.rectify.png; and rectify.json.
     """
-    numbers = _numbers(filters)
-    nets = _nets(model, random_weights, device, quiet or as_json)
+    numbers = numbers_of(filters, int, "--filter", "0,17")
+    nets = load_nets(model, random_weights, device, quiet or as_json)
     from reconstruct.analysis.rectify import rectify as rectified
     from reconstruct.network import layer_list
     from reconstruct.report.analysis_figures import rectify_figure
@@ -220,11 +226,11 @@ def rectify(
                 for item, name in product(batch, names):
                     found = rectified(net, item.picture[None].to(net.mean.device), name, numbers, count)
                     target = output / f"{item.stem}.{net.name}.{name}.rectify.png"
-                    figure = _write(rectify_figure(item.picture, found, f"{item.stem}, {net.name}, {name}"), target)
+                    figure = write(rectify_figure(item.picture, found, f"{item.stem}, {net.name}, {name}"), target)
                     about = {"image": item.name, "model": net.name}
                     records += [{**about, **each.record(), "figure": figure} for each in found]
                     advance(1)
-    columns: dict[str, Callable[[dict[str, Any]], str]] = {
+    columns: Columns = {
         "filter": lambda r: str(r["filter"]),
         "response": lambda r: f"{r['response_min']:.2f} to {r['response_max']:.2f}",
         "positive": lambda r: f"{r['positive_share']:.0%}",
@@ -233,12 +239,8 @@ def rectify(
         "after ReLU": lambda r: f"{r['relu_mean']:.3f}",
         "after AVR": lambda r: f"{r['avr_mean']:.3f}",
     }
-    figures = list(dict.fromkeys(r["figure"] for r in records))
-    _finish("rectify", records, columns, output, figures, as_json, quiet)
-    for failure in sorted(failures):
-        notes.print(f"reconstruct: {failure}", soft_wrap=True, markup=False)
-    if failures:
-        raise typer.Exit(1)
+    finish("rectify", [(records, columns, [r["figure"] for r in records])], output, as_json, quiet)
+    note_failures(failures)
 
 
 def _names(model: str) -> list[str]:
@@ -248,7 +250,7 @@ def _names(model: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _nets(model: str, random_weights: int | None, device: str, silent: bool) -> list[Network]:
+def load_nets(model: str, random_weights: int | None, device: str, silent: bool) -> list[Network]:
     with busy("loading", silent):
         from reconstruct.zoo import load_model
 
@@ -278,49 +280,49 @@ def _applicable(
     return kept
 
 
-def _numbers(value: str | None) -> list[int]:
+def numbers_of(value: str | None, kind: type[Number], option: str, example: str) -> list[Number]:
+    """Numbers with commas; none where the option was left out."""
     if value is None:
         return []
     try:
-        return [int(part) for part in value.split(",") if part.strip()]
+        return [kind(part) for part in value.split(",") if part.strip()]
     except ValueError:
-        raise CallError(f"--filter is numbers with commas, as 0,17, not '{value}'") from None
+        raise CallError(f"{option} is numbers with commas, as {example}, not '{value}'") from None
 
 
-def _write(figure: Image, path: Path) -> str:
+def write(figure: Image, path: Path) -> str:
     from reconstruct.images import write_png
 
     write_png(figure, path)
     return str(path)
 
 
-def _finish(
-    what: str,
-    records: Sequence[dict[str, Any]],
-    columns: dict[str, Callable[[dict[str, Any]], str]],
-    output: Path,
-    figures: Sequence[str],
-    as_json: bool,
-    quiet: bool,
-    untabled: Sequence[dict[str, Any]] = (),
-) -> None:
-    """The numbers into ``WHAT.json`` and on standard output: as JSON, or as a table and the names of the figures.
-
-    ``untabled`` : records that are not in the table.
-    """
+def finish(what: str, told: Sequence[Told], output: Path, as_json: bool, quiet: bool) -> None:
+    """All numbers into ``WHAT.json`` and on standard output: one JSON array, or tables and figures' names."""
     from reconstruct.files import write_atomically
 
-    text = json.dumps([strict(record) for record in (*records, *untabled)], indent=1, allow_nan=False)
+    text = json.dumps([strict(record) for records, _, _ in told for record in records], indent=1, allow_nan=False)
     write_atomically(output / f"{what}.json", f"{text}\n".encode())
     if as_json:
         print(text)
-    elif not quiet and records:
-        _table(records, columns)
+    elif not quiet:
+        for records, columns, _ in told:
+            if records and columns:
+                _table(records, columns)
+        figures = list(dict.fromkeys(name for _, _, names in told for name in names))
         listed = ", ".join(figures[:4]) + (f" and {len(figures) - 4} more" if len(figures) > 4 else "")
-        printed.print(f"figures: {listed}; numbers: {output / what}.json", soft_wrap=True, markup=False)
+        printed.print(f"figures: {listed or 'none'}; numbers: {output / what}.json", soft_wrap=True, markup=False)
 
 
-def _table(records: Sequence[dict[str, Any]], columns: dict[str, Callable[[dict[str, Any]], str]]) -> None:
+def note_failures(failures: set[str]) -> None:
+    """Pictures that could not be read: said, and exit status 1."""
+    for failure in sorted(failures):
+        notes.print(f"reconstruct: {failure}", soft_wrap=True, markup=False)
+    if failures:
+        raise typer.Exit(1)
+
+
+def _table(records: Sequence[dict[str, Any]], columns: Columns) -> None:
     from rich.table import Table
 
     named = [key for key in ("image", "model", "layer") if key in records[0]]

@@ -1,0 +1,321 @@
+"""``reconstruct analyze spectrum``: what ReLU does to spectra (Kechris et al. 2024), of tones and of pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from reconstruct.commands.analyze import (
+    Columns,
+    LayerList,
+    Quiet,
+    Told,
+    analyze,
+    finish,
+    load_nets,
+    note_failures,
+    numbers_of,
+    write,
+)
+from reconstruct.commands.common import AsJson, Device, Output, RandomWeights, Size, batches, busy, progress
+from reconstruct.errors import CallError, ImageError
+
+if TYPE_CHECKING:
+    from reconstruct.analysis.series import Spectrum, Tones
+
+PARTS = ("series", "networks", "dc", "training", "pulse")
+COUNTS = (1, 2, 3, 5, 10, 20, 50, 100, 200)
+"""Numbers of terms whose errors are told."""
+STRONGEST = 20
+"""Lines of a spectrum that are told."""
+
+
+@analyze.command()
+def spectrum(
+    images: Annotated[
+        list[Path] | None, typer.Argument(metavar="[IMAGE...]", help="Pictures; without any, the tones of the paper.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="With pictures: names in the zoo or paths, with commas.")] = None,
+    layer: LayerList = "all",
+    size: Size = None,
+    random_weights: RandomWeights = None,
+    device: Device = "auto",
+    part: Annotated[
+        str, typer.Option(help=f"Without pictures: {', '.join(PARTS)}, several with commas, or 'all'.")
+    ] = "all",
+    tones: Annotated[str, typer.Option(help="Frequencies of the tones, Hz, with commas.")] = "5,10,20,40",
+    amplitudes: Annotated[str | None, typer.Option(help="Their amplitudes, with commas; default 1 each.")] = None,
+    rate: Annotated[float, typer.Option(help="Samples of the tones a second.")] = 1024.0,
+    seconds: Annotated[float, typer.Option(help="Length of the tones' stretch.")] = 8.0,
+    terms: Annotated[int, typer.Option(help="Of the approximation that is drawn.", min=1)] = 50,
+    seeds: Annotated[int, typer.Option(help="Repetitions of the trained models.", min=1)] = 5,
+    epochs: Annotated[int, typer.Option(help="Of their training.", min=1)] = 60,
+    count: Annotated[int, typer.Option(help="Their cosines of each class.", min=2)] = 256,
+    steps: Annotated[int, typer.Option(help="Of the pulse network's training.", min=1)] = 400,
+    output: Output = Path(),
+    as_json: AsJson = False,
+    seed: Annotated[int, typer.Option(help="Seed of whatever is random.", min=0)] = 0,
+    quiet: Quiet = False,
+) -> None:
+    """What ReLU does to a spectrum: the figures of "DC is all you need".
+
+    Without pictures: series and example signal (Table I, Figure 1), example networks (2), a trained pulse network in
+    place of the paper's (3), training with and without a DC (4), DC features (5); writes spectrum.PART.png and
+    spectrum.json. With pictures: spectra of a model's layers before and after rectification; writes
+    IMAGE.MODEL.spectrum.png and spectrum.images.json.
+    """
+    if images:
+        if model is None:
+            raise CallError("spectra of a picture are those of a model's layers: add --model")
+        _pictures(images, model, layer, size, random_weights, device, output, as_json, quiet)
+        return
+    if model is not None:
+        raise CallError("--model is for spectra of pictures: name at least one picture")
+    chosen = _parts(part)
+    with busy("loading", quiet or as_json):
+        from reconstruct.analysis.series import Tones
+
+        frequencies = numbers_of(tones, float, "--tones", "5,10,20,40")
+        strengths = numbers_of(amplitudes, float, "--amplitudes", "1,1,0.5,1")
+        played = Tones(tuple(frequencies), tuple(strengths or [1.0] * len(frequencies)), rate, seconds)
+    work: dict[str, Callable[[], list[Told]]] = {
+        "series": lambda: _series(played, terms, output),
+        "networks": lambda: _networks(played, output),
+        "dc": lambda: _dc(seed, output),
+        "training": lambda: _training(seeds, epochs, count, seed, output),
+        "pulse": lambda: _pulse(seed, steps, output),
+    }
+    told: list[Told] = []
+    with progress(len(chosen), quiet or as_json, "analysing") as advance:
+        for name in chosen:
+            told += work[name]()
+            advance(1)
+    finish("spectrum", told, output, as_json, quiet)
+
+
+def _parts(part: str) -> list[str]:
+    wanted = [name.strip() for name in part.split(",") if name.strip()]
+    if wanted == ["all"]:
+        return list(PARTS)
+    unknown = [name for name in wanted if name not in PARTS]
+    if unknown or not wanted:
+        raise CallError(f"--part is {', '.join(PARTS)} or all, not '{', '.join(unknown) or part}'")
+    return [name for name in PARTS if name in wanted]
+
+
+def _series(tones: Tones, terms: int, output: Path) -> list[Told]:
+    """Table I and Figure 1: coefficients, errors by the number of terms, and strong lines beside their predictions."""
+    from reconstruct.analysis.series import amplitude_spectrum, coefficients, predicted_spectrum, series_errors
+    from reconstruct.report.spectrum_figures import example_figure, series_figure
+
+    errors = series_errors(tones, sorted({*COUNTS, terms}))
+    measured, predicted = amplitude_spectrum(tones.signal().relu(), tones.rate), predicted_spectrum(tones, terms)
+    told: list[dict[str, Any]] = [
+        {
+            "what": "series", "terms": number, "coefficient": float(coefficients(number)[-1]), "dc_error": dc,
+            "rms_error": rms, "largest_error": largest, "largest_error_bound": bound,
+        }
+        for number, dc, rms, largest, bound in zip(
+            errors.terms, errors.dc, errors.rms, errors.largest, errors.bound, strict=True
+        )
+    ]  # fmt: skip
+    lines = [
+        {
+            "what": "line", "terms": terms, "frequency": frequency, "measured": amplitude,
+            "predicted": _line(predicted, frequency),
+        }
+        for frequency, amplitude in _strongest(measured)
+    ]  # fmt: skip
+    figures = [
+        write(series_figure(errors), output / "spectrum.series.png"),
+        write(example_figure(tones, terms), output / "spectrum.example.png"),
+    ]
+    by_terms: Columns = {
+        "terms": lambda r: str(r["terms"]),
+        "last coefficient": lambda r: f"{r['coefficient']:.3g}",
+        "DC error": lambda r: f"{r['dc_error']:.2%}",
+        "RMS error": lambda r: f"{r['rms_error']:.2%}",
+        "largest error": lambda r: f"{r['largest_error']:.4f}",
+        "at 0, in closed form": lambda r: f"{r['largest_error_bound']:.4f}",
+    }
+    by_line: Columns = {
+        "line, Hz": lambda r: f"{r['frequency']:g}",
+        "measured": lambda r: f"{r['measured']:.4f}",
+        f"predicted, {terms} terms": lambda r: f"{r['predicted']:.4f}",
+    }
+    values = [{"what": "coefficients", "values": coefficients(terms).tolist()}]
+    return [(told, by_terms, figures), (lines, by_line, []), (values, {}, [])]
+
+
+def _networks(tones: Tones, output: Path) -> list[Told]:
+    """Figure 2: the differentiating and the averaging network."""
+    from reconstruct.analysis.example_networks import network_spectra
+    from reconstruct.report.spectrum_figures import network_figure
+
+    found = network_spectra(tones)
+    told = [
+        {
+            "what": "network", "network": name, "dc": float(each.dc),
+            "lines": [list(line) for line in _strongest(each)],
+        }
+        for name, each in found.items()
+    ]  # fmt: skip
+    columns: Columns = {
+        "network": lambda r: r["network"],
+        "DC": lambda r: f"{r['dc']:.4g}",
+        "strongest lines, Hz": lambda r: ", ".join(f"{frequency:g}" for frequency, _ in r["lines"][:6]),
+    }
+    return [(told, columns, [write(network_figure(found), output / "spectrum.networks.png")])]
+
+
+def _dc(seed: int, output: Path) -> list[Told]:
+    """Figure 5: what one filter's DC tells of a frequency, untrained."""
+    from reconstruct.analysis.dc_features import dc_features
+    from reconstruct.report.spectrum_figures import dc_figure
+
+    found = dc_features(seed=seed)
+    told = [
+        {
+            "what": "dc_feature", "filter": number, "taps": taps, "balanced_accuracy": accuracy, "gap": gap,
+            "prediction_error": error,
+        }
+        for number, (taps, accuracy, gap, error) in enumerate(
+            zip(found.taps.tolist(), found.accuracy.tolist(), found.gap.tolist(), found.error.tolist(), strict=True)
+        )
+    ]  # fmt: skip
+    columns: Columns = {
+        "filter": lambda r: str(r["filter"]),
+        "taps": lambda r: ", ".join(f"{tap:.2f}" for tap in r["taps"]),
+        "balanced accuracy": lambda r: f"{r['balanced_accuracy']:.1%}",
+        "gap, deviations": lambda r: f"{r['gap']:.1f}",
+        "off |H(f)| / pi by": lambda r: f"{r['prediction_error']:.1%}",
+    }
+    usual = int(found.gap.argsort()[len(found.gap) // 2])
+    return [(told, columns, [write(dc_figure(found, usual), output / "spectrum.dc.png")])]
+
+
+def _training(seeds: int, epochs: int, count: int, seed: int, output: Path) -> list[Told]:
+    """Figure 4: ReLU, linear, and linear with a DC by hand."""
+    from reconstruct.analysis.dc_training import mean_and_deviation, train_dc_models
+    from reconstruct.report.spectrum_figures import training_figure
+
+    found = train_dc_models(seeds, epochs, count, seed)
+    told = []
+    for each in found:
+        record: dict[str, Any] = {"what": "training", "network": each.model, "seeds": seeds, "epochs": epochs}
+        for name in ("loss", "accuracy", "distance1", "distance2"):
+            mean, deviation = mean_and_deviation(getattr(each, name))
+            record[name], record[f"{name}_std"] = mean.tolist(), deviation.tolist()
+        record["start1"], record["start2"] = float(each.start1.mean()), float(each.start2.mean())
+        told.append(record)
+    columns: Columns = {
+        "network": lambda r: r["network"],
+        "last loss": lambda r: f"{r['loss'][-1]:.3g} ± {r['loss_std'][-1]:.2g}",
+        "accuracy": lambda r: f"{r['accuracy'][-1]:.1%}",
+        "conv1 from its start": lambda r: f"{r['distance1'][-1]:.2f} ± {r['distance1_std'][-1]:.2f}",
+        "conv2": lambda r: f"{r['distance2'][-1]:.2f} ± {r['distance2_std'][-1]:.2f}",
+        "norms at the start": lambda r: f"{r['start1']:.2f}, {r['start2']:.2f}",
+    }
+    return [(told, columns, [write(training_figure(found), output / "spectrum.training.png")])]
+
+
+def _pulse(seed: int, steps: int, output: Path) -> list[Told]:
+    """In place of Figure 3: a network that reads heart rates, one wave through it, and its layers over many."""
+    from reconstruct.analysis.pulse import RATE, pulse_waves, train_pulse
+    from reconstruct.analysis.series import amplitude_spectrum, dc_share
+    from reconstruct.analysis.spectra import layer_spectra_1d
+    from reconstruct.report.spectrum_figures import pulse_figure, spectra_figure
+
+    trained = train_pulse(seed, steps)
+    held_out = pulse_waves(64, seed + 3)
+    wave, heart_rate = held_out.waves[:1], float(held_out.heart_rates[0])
+    layers = layer_spectra_1d(trained.module, held_out.waves, rate=RATE)
+    own = amplitude_spectrum(wave[0, 0], RATE)
+    figures = [write(spectra_figure(layers), output / "spectrum.pulse.layers.png")]
+    for name in ("block1_relu3", "block2_relu3"):
+        (layer,) = layer_spectra_1d(trained.module, wave, [name], rate=RATE)
+        figures.append(write(pulse_figure(layer, own, heart_rate), output / f"spectrum.pulse.{name}.png"))
+    error = {"what": "pulse", "steps": steps, "error_bpm": trained.error, "constant_guess_bpm": trained.constant_error}
+    told = [
+        {
+            "what": "pulse_layer", "activation": layer.name, "rate": layer.rate,
+            "dc_share_before": dc_share(layer.before), "dc_share_after": dc_share(layer.after),
+        }
+        for layer in layers
+    ]  # fmt: skip
+    rates: Columns = {
+        "heart rate: error, beats a minute": lambda r: f"{r['error_bpm']:.2f}",
+        "a constant guess": lambda r: f"{r['constant_guess_bpm']:.1f}",
+    }
+    shares: Columns = {
+        "activation": lambda r: r["activation"],
+        "samples a second": lambda r: f"{r['rate']:g}",
+        "DC share before": lambda r: f"{r['dc_share_before']:.1%}",
+        "after": lambda r: f"{r['dc_share_after']:.1%}",
+    }
+    return [([error], rates, figures), (told, shares, [])]
+
+
+def _pictures(
+    images: list[Path],
+    model: str,
+    layer: str,
+    size: int | None,
+    random_weights: int | None,
+    device: str,
+    output: Path,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Spectra of layers before and after ReLU, CReLU and AVR, a figure a picture and model."""
+    nets = load_nets(model, random_weights, device, quiet or as_json)
+    from reconstruct.analysis.spectra import layer_spectra_2d
+    from reconstruct.network import layer_list
+    from reconstruct.report.spectrum_figures import image_spectra_figure
+
+    chosen = [(net, layer_list(net, layer)) for net in nets]
+    told: list[dict[str, Any]] = []
+    figures: list[str] = []
+    failures: set[str] = set()
+    with progress(len(images) * len(nets), quiet or as_json, "analysing") as advance:
+        for net, names in chosen:
+            for batch in batches(images, net, names, size, False, quiet):
+                if isinstance(batch, ImageError):
+                    failures.add(str(batch))
+                    continue
+                for item in batch:
+                    picture = item.picture[None].to(net.mean.device)
+                    found = [layer_spectra_2d(net, picture, name) for name in names]
+                    target = output / f"{item.stem}.{net.name}.spectrum.png"
+                    figures.append(write(image_spectra_figure(found, f"{item.stem}, {net.name}"), target))
+                    about = {"what": "layer", "image": item.name, "model": net.name}
+                    told += [{**about, **each.record(), "figure": figures[-1]} for each in found]
+                    advance(1)
+    columns: Columns = {
+        f"DC of {name}": lambda r, key=key: f"{r['dc_share'][key]:.1%}"  # type: ignore[misc]
+        for key, name in (
+            ("responses", "z"), ("relu", "ReLU"), ("negative", "[-z]+"), ("sum", "|z|"), ("difference", "p - q")
+        )
+    }  # fmt: skip
+    columns["energy ReLU keeps"] = lambda r: f"{r['energy']['relu']:.0%}"
+    finish("spectrum.images", [(told, columns, figures)], output, as_json, quiet)
+    note_failures(failures)
+
+
+def _strongest(spectrum: Spectrum) -> list[tuple[float, float]]:
+    """The DC and the strongest other lines that are no rounding: frequency and amplitude, in the order of frequency."""
+    amplitudes = spectrum.amplitudes
+    strongest = amplitudes[1:].topk(min(STRONGEST, len(amplitudes) - 1))
+    places = {0, *(1 + strongest.indices[strongest.values > 1e-9 * amplitudes.max()]).tolist()}
+    return [(float(spectrum.frequencies[place]), float(amplitudes[place])) for place in sorted(places)]
+
+
+def _line(spectrum: Spectrum, frequency: float) -> float:
+    """The amplitude at a frequency; 0 where the spectrum has no such line."""
+    place = int((spectrum.frequencies - frequency).abs().argmin())
+    step = float(spectrum.frequencies[1]) if len(spectrum.frequencies) > 1 else 1.0
+    near = abs(float(spectrum.frequencies[place]) - frequency) < step / 100
+    return float(spectrum.amplitudes[place]) if near else 0.0
