@@ -54,6 +54,9 @@ def spectrum(
     seeds: Annotated[int, typer.Option(help="Repetitions of the trained models.", min=1)] = 5,
     epochs: Annotated[int, typer.Option(help="Of their training.", min=1)] = 60,
     count: Annotated[int, typer.Option(help="Their cosines of each class.", min=2)] = 256,
+    random_phases: Annotated[
+        bool, typer.Option("--random-phases", help="Their phases random: nothing but the DC tells frequencies apart.")
+    ] = False,
     steps: Annotated[int, typer.Option(help="Of the pulse network's training.", min=1)] = 400,
     output: Output = Path(),
     as_json: AsJson = False,
@@ -85,7 +88,7 @@ def spectrum(
         "series": lambda: _series(played, terms, output),
         "networks": lambda: _networks(played, output),
         "dc": lambda: _dc(seed, output),
-        "training": lambda: _training(seeds, epochs, count, seed, output),
+        "training": lambda: _training(seeds, epochs, count, seed, random_phases, output),
         "pulse": lambda: _pulse(seed, steps, output),
     }
     told: list[Told] = []
@@ -197,15 +200,16 @@ def _dc(seed: int, output: Path) -> list[Told]:
     return [(told, columns, [write(dc_figure(found, usual), output / "spectrum.dc.png")])]
 
 
-def _training(seeds: int, epochs: int, count: int, seed: int, output: Path) -> list[Told]:
+def _training(seeds: int, epochs: int, count: int, seed: int, random_phases: bool, output: Path) -> list[Told]:
     """Figure 4: ReLU, linear, and linear with a DC by hand."""
     from reconstruct.analysis.dc_training import mean_and_deviation, train_dc_models
     from reconstruct.report.spectrum_figures import training_figure
 
-    found = train_dc_models(seeds, epochs, count, seed)
+    found = train_dc_models(seeds, epochs, count, seed, random_phases=random_phases)
     told = []
     for each in found:
         record: dict[str, Any] = {"what": "training", "network": each.model, "seeds": seeds, "epochs": epochs}
+        record |= {"cosines_a_class": count, "random_phases": random_phases}
         for name in ("loss", "accuracy", "distance1", "distance2"):
             mean, deviation = mean_and_deviation(getattr(each, name))
             record[name], record[f"{name}_std"] = mean.tolist(), deviation.tolist()
