@@ -55,7 +55,7 @@ def comparison(original: Panel, rows: Sequence[Sequence[Panel]]) -> Image.Image:
             figure.text(centre, caption_top, panel.title, ha="center", va="top", fontsize=9, weight="bold")
             detail = _fitting(panel.detail, width * scale)
             figure.text(centre, caption_low, detail, ha="center", va="top", fontsize=8.5, color="#333333")
-    return _drawn(figure)
+    return drawn(figure)
 
 
 def _fitting(text: str, pixels: int) -> str:
@@ -105,7 +105,7 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, str]]], agreement: 
     for axes in (losses, errors):
         axes.grid(alpha=0.3)
     losses.legend(frameon=False, fontsize=8)
-    return _drawn(figure)
+    return drawn(figure)
 
 
 def cosine_histograms(found: Mapping[str, torch.Tensor]) -> Image.Image:
@@ -121,7 +121,7 @@ def cosine_histograms(found: Mapping[str, torch.Tensor]) -> Image.Image:
         axes.axvline(float(cosines.mean()), color="black", linewidth=1)
         axes.set_title(f"{name}: mean {float(cosines.mean()):.2f}", fontsize=9)
         axes.set_xlabel("cosine with the pairing filter")
-    return _drawn(figure)
+    return drawn(figure)
 
 
 def pooling_bounds(trained: Regions, random: Regions, original: Panel, rebuilt: Sequence[Panel]) -> Image.Image:
@@ -156,14 +156,15 @@ def pooling_bounds(trained: Regions, random: Regions, original: Panel, rebuilt: 
     where.set_axis_off()
     ratios.set(xlabel="reconstruction ratio |x'| / |x|", ylabel="regions")
     ratios.legend(fontsize=7)
-    charts = _drawn(figure).convert("RGB")
+    charts = drawn(figure).convert("RGB")
     page = Image.new("RGB", (max(charts.width, pictures.width), charts.height + pictures.height), "white")
     page.paste(charts, (0, 0))
     page.paste(pictures, (0, charts.height))
     return page
 
 
-def _drawn(figure: Figure) -> Image.Image:
+def drawn(figure: Figure) -> Image.Image:
+    """A figure as a picture, at ``DPI``."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI)
     return Image.open(buffer)
