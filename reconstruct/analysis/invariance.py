@@ -247,50 +247,29 @@ def invariance(
         raise CallError(f"rate lies in (0, 1) and best in (0, 1], not {rate:g} and {best:g}")
     if transformations is not None and not transformations:
         raise CallError("no transformation is given; the function transformations makes the default ones")
-    tallies: dict[str, _Tally] = {}
-    sketches: dict[str, QuantileSketch] = {}
-    size = (0, 0)
-    for batch in _batches(net, images, (0, 0)):
-        found = net.features_of(batch, layers)
-        if not sketches:
-            size = (batch.shape[2], batch.shape[3])
-            sketches = {name: QuantileSketch(each.shape[1], device=each.device) for name, each in found.items()}
-            inner = {name: _inner(net, name, size, (each.shape[2], each.shape[3])) for name, each in found.items()}
-        for name, features in found.items():
-            if not features.isfinite().all():
-                raise FeatureError(f"features of {name} are not finite: do the weights or the images hold NaN?")
-            sketches[name].add(features[(..., *inner[name])])
-        if advance is not None:
-            advance(len(batch))
-    if not sketches:
-        raise CallError("no images: nothing to measure invariance on")
+    size, count, thresholds = _thresholds(net, images, layers, rate, advance)
     tried = _default_transformations(min(size)) if transformations is None else tuple(transformations)
-    for name, sketch in sketches.items():
-        tallies[name] = _Tally(sketch.quantile(1 - rate), tried)
-    del sketches
+    tallies = {name: _Tally(each, tried) for name, each in thresholds.items()}
     grids = net.architecture.response_sizes(size)
     passes = [
-        (
-            number,
-            transformation,
-            centre,
-            {name: _partners(net, name, size, grids[name], transformation, centre) for name in group},
-        )
-        for number, transformation in enumerate(tried)
-        for centre, group in _centres(net, size, transformation.kind, list(tallies)).items()
+        (number, centre, {name: _partners(net, name, size, grids[name], each, centre) for name in group})
+        for number, each in enumerate(tried)
+        for centre, group in _centres(net, size, each.kind, list(tallies)).items()
     ]
     seen = 0
     for batch in _batches(net, images, size):
         found = net.features_of(batch, layers)
-        fired = {name: tallies[name].fire(each, inner[name], seen) for name, each in found.items()}
+        fired = {name: tallies[name].fire(each, _inner(net, name, size), seen) for name, each in found.items()}
         del found
-        for number, transformation, centre, partners in passes:
-            moved = net.features_of(transform(batch, transformation, centre), partners)
+        for number, centre, partners in passes:
+            moved = net.features_of(transform(batch, tried[number], centre), partners)
             for name, features in moved.items():
-                tallies[name].compare(features, fired[name], partners[name].to(features.device), number)
+                tallies[name].compare(features, fired[name], partners[name], number)
         seen += len(batch)
         if advance is not None:
             advance(len(batch))
+    if seen != count:
+        raise CallError(f"the batches gave {count} images at first and {seen} afterwards: they are to be the same")
     return [tallies[name].result(net, name, best) for name in dict.fromkeys(layers)]
 
 
@@ -376,6 +355,33 @@ class _Tally:
         )
 
 
+def _thresholds(
+    net: Network, images: Batches, layers: Sequence[str], rate: float, advance: Callable[[int], None] | None
+) -> tuple[Size, int, dict[str, torch.Tensor]]:
+    """The images' size, their number, and each layer's thresholds, C, float64.
+
+    They lie below the quantile by up to twice the sketch's accuracy, so that values equal to it fire: evenly white
+    areas give many positions one value, and G could be anything below the rate.
+    """
+    size, count = (0, 0), 0
+    sketches: dict[str, QuantileSketch] = {}
+    for batch in _batches(net, images, size):
+        found = net.features_of(batch, layers)
+        if not sketches:
+            size = (batch.shape[2], batch.shape[3])
+            sketches = {name: QuantileSketch(each.shape[1], device=each.device) for name, each in found.items()}
+        for name, features in found.items():
+            if not features.isfinite().all():
+                raise FeatureError(f"features of {name} are not finite: do the weights or the images hold NaN?")
+            sketches[name].add(features[(..., *_inner(net, name, size))])
+        count += len(batch)
+        if advance is not None:
+            advance(len(batch))
+    if count == 0:
+        raise CallError("no images: nothing to measure invariance on")
+    return size, count, {name: (1 - sketch.accuracy) * sketch.quantile(1 - rate) for name, sketch in sketches.items()}
+
+
 def _batches(net: Network, images: Batches, size: Size) -> Iterable[torch.Tensor]:
     """The batches on the network's device, all of this size, or of the first one's if it is (0, 0)."""
     given = images() if callable(images) else images
@@ -390,11 +396,11 @@ def _batches(net: Network, images: Batches, size: Size) -> Iterable[torch.Tensor
         yield batch.to(net.mean.device)
 
 
-def _inner(net: Network, layer: str, size: Size, grid: Size) -> tuple[slice, slice]:
+def _inner(net: Network, layer: str, size: Size) -> tuple[slice, slice]:
     """Rows and columns of a layer's grid whose centres lie in the inner part of an image."""
     start, step = net.architecture.grid(layer)
     slices = []
-    for side, count in zip(size, grid, strict=True):
+    for side, count in zip(size, net.architecture.response_sizes(size)[layer], strict=True):
         low, high = MARGIN * side, (1 - MARGIN) * side
         first, last = max(0, math.ceil((low - start) / step)), min(count - 1, math.floor((high - start) / step))
         if first > last:
