@@ -154,8 +154,8 @@ def transformations(side: int) -> tuple[Transformation, ...]:
     """The default transformations of images of this side, in pixels.
 
     Translations by a 64th, 32nd and 16th of it, rounded to distinct whole pixels, in eight directions (diagonal ones
-    rounded to whole pixels down and across); rotations by 5, 10, 20 and 40 degrees both ways; scales by 1.1, 1.25 and
-    1.5 both ways; the flip.
+    rounded to whole pixels down and across, so that those of 1 and of 2 pixels are the same); rotations by 5, 10, 20
+    and 40 degrees both ways; scales by 1.1, 1.25 and 1.5 both ways; the flip.
     """
     radii = sorted({max(1, round(side / part)) for part in (64, 32, 16)})
     moves = [
@@ -332,7 +332,7 @@ class _Tally:
             top = _best(score, best)
             scores[kind] = Score(
                 best=float(score[top].mean()),
-                deviation=float(score[top].std(correction=0)),
+                deviation=float((score[top] - score[top].mean()).square().mean().sqrt()),
                 mean=float(score.nanmean()),
                 held_out=_mean(
                     [float(second[_best(first, best)].nanmean()) for first, second in ((even, odd), (odd, even))]
@@ -495,7 +495,8 @@ def _best(scores: torch.Tensor, share: float) -> torch.Tensor:
     """Which units have the highest scores, NaN aside: this share of them, at least one if there is any."""
     known = int((~scores.isnan()).sum())
     count = min(known, max(1, round(share * known)))
-    return scores.nan_to_num(-1.0).topk(count).indices
+    # Stable: of equal scores, which are common, the first units are taken on every device.
+    return scores.nan_to_num(-1.0).sort(descending=True, stable=True).indices[:count]
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -72,6 +72,8 @@ def invariance_figure(
             _draw_rates(axes, found, shown, kind)
         panels[0].set_ylabel("L, share of firing units that fire on", fontsize=9)
         panels[0].set_ylim(0, 1.04)
+        # Thick and without markers, lest they look like the lines of one layer.
+        models = [Line2D([], [], color=COLOURS[n], linewidth=4, label=name) for n, name in enumerate(found)]
         styles = [
             Line2D([], [], color="#777777", linestyle=line, marker=marker, markersize=4, label=layer)
             for (line, marker), layer in zip(STYLES, shown, strict=False)
