@@ -6,8 +6,8 @@ Almeida, Lee 2016, Figure 4, for its use on CReLU beside ReLU.
 A unit is a channel of a layer, the same weights at every position. It fires where its feature exceeds its threshold,
 which is such that it fires at a given share of positions of untransformed images, its global rate G, 1 %. Of the
 positions where it fires, its local rate L is the share at which it still fires once the image is transformed: moved
-under the unit, or turned, scaled or mirrored about the centre of what the unit looks at. Its score is L / G: 1 / G is
-perfect invariance, 1 is that of a unit that fires at random.
+under the unit, or turned, scaled or mirrored about the centre of what the unit looks at. Its score is L / G: 1 / G,
+about 100, is perfect invariance, and 1 that of a unit that fires at random.
 
 **One pass for all positions.** A whole image is transformed about one point c. The content around p goes to p' = M(p),
 transformed about itself, so the unit at p' of the transformed image sees what the unit at p saw. p' is rarely the
@@ -66,6 +66,8 @@ class Transformation:
             raise CallError(f"unknown kind of transformation '{self.kind}'; there are {', '.join(KINDS)}")
         if self.kind == "scale" and not 0 < self.magnitude < math.inf:
             raise CallError(f"a scale's factor is above 0, not {self.magnitude:g}")
+        if self.kind != "translation" and self.shift != (0, 0):
+            raise CallError(f"only a translation has a shift, not a {self.kind}")
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,8 @@ class Score:
     deviation : standard deviation over the same.
     mean : over all units.
     held_out : ``best`` with the units chosen on every other image and scored on the rest, averaged over both ways.
-        Of scores from few trials the best are the luckiest too, and ``best`` is too high; this is not.
+        Of scores from few trials the best are the luckiest too, and ``best`` is too high. This is not; it is rather
+        too low, as half of the images tell less well which units are the best.
     trials : the median over units of how often a unit was tested: firing positions times transformations.
     """
 
@@ -439,7 +442,8 @@ def _partners(
 ) -> torch.Tensor:
     """The position at which what each position saw is seen once the image is transformed, -1 where there is none.
 
-    ``grid`` : h x w, the layer's. Returns h w indices through the rows of the grid, int64.
+    ``grid`` : h x w, the layer's. Returns h w indices through the rows of the grid, int64. That the position compared
+    at is an inner one is asked here; of the firing one ``_Tally.fire`` asks it.
     """
     start, step = net.architecture.grid(layer)
     points = _points(start, step, grid)
@@ -447,8 +451,7 @@ def _partners(
         # The unit stays; what it sees then was elsewhere, and must have been in the image.
         place = torch.arange(grid[0] * grid[1])
         source = points - torch.tensor(transformation.shift, dtype=torch.float64)
-        within = ((source >= 0) & (source <= torch.tensor(size))).all(-1)
-        used = within & _is_inner(points, size)
+        used = ((source >= 0) & (source <= torch.tensor(size))).all(-1)
     else:
         fixed = torch.tensor(centre, dtype=torch.float64)
         moved = (points - fixed) @ _matrix(transformation).T + fixed
@@ -456,7 +459,7 @@ def _partners(
         # A millionth of a pixel for rounding.
         near = ((moved - (start + step * nearest)).abs() <= NEAR * step + 1e-6).all(-1)
         exists = ((nearest >= 0) & (nearest < torch.tensor(grid))).all(-1)
-        used = near & exists & _is_inner(points, size) & _is_inner(start + step * nearest, size)
+        used = near & exists & _is_inner(start + step * nearest, size)
         place = (nearest[..., 0] * grid[1] + nearest[..., 1]).long().flatten()
     return torch.where(used.flatten(), place, -1).to(net.mean.device)
 
