@@ -116,6 +116,19 @@ class Architecture:
             jump *= each.stride
         return side
 
+    def grid(self, layer: str) -> tuple[float, int]:
+        """Where the layer's positions lie in the image: the centre of the first one's receptive field, and the step.
+
+        Both are in pixels and the same down and across: position k looks at ``start + step * k``, where pixel i
+        extends from i to i + 1, so that its centre is at i + 1/2. Padding may put the first centre near the border, or
+        outside; the receptive field is then centred there all the same, a part of it on the padding.
+        """
+        start, step = 0.5, 1
+        for each in self.layers[: self.index(layer) + 1]:
+            start += ((each.kernel - 1) / 2 - each.padding) * step
+            step *= each.stride
+        return start, step
+
     def response_sizes(self, size: Size, layer: str | None = None) -> dict[str, Size]:
         """Grid of each layer's responses up to ``layer`` (default: all) for images of this height and width.
 
@@ -283,6 +296,24 @@ class Network(nn.Module):
         last = self.layer(layer)
         return activate(self.responses(images, layer), last.activation, last.slope)
 
+    def features_of(self, images: torch.Tensor, layers: Iterable[str]) -> dict[str, torch.Tensor]:
+        """Features of several layers from one pass, by name, lowest first; each as ``features`` gives it.
+
+        ``layers`` are names in any order; arguments and errors are otherwise those of ``features``.
+        """
+        wanted = set(layers)
+        chain = max((self.chain(name) for name in wanted), key=len, default=())
+        if not chain:
+            raise CallError(f"no layer named; {self.name} has {', '.join(self.layer_names)}")
+        self._check(images, chain[-1].name)
+        found, values = {}, self._normalise(images)
+        for layer in chain:
+            features = activate(self._respond(values, layer), layer.activation, layer.slope)
+            if layer.name in wanted:
+                found[layer.name] = features
+            values = nn.functional.dropout(features, layer.dropout, self.training)
+        return found
+
     def responses(self, images: torch.Tensor, layer: str) -> torch.Tensor:
         """Linear responses of a layer, before its activation: N x K x h x w. Arguments as in ``features``.
 
@@ -321,21 +352,25 @@ class Network(nn.Module):
         return activate(self._run(images, self.layers), top.activation, top.slope).mean(dim=(2, 3))
 
     def _run(self, images: torch.Tensor, chain: tuple[Layer, ...]) -> torch.Tensor:
+        values = self._normalise(images)
+        for layer in chain[:-1]:
+            values = activate(self._respond(values, layer), layer.activation, layer.slope)
+            values = nn.functional.dropout(values, layer.dropout, self.training)
+        return self._respond(values, chain[-1])
+
+    def _normalise(self, images: torch.Tensor) -> torch.Tensor:
         values = (images - self.mean) / self.std
-        values = nn.functional.dropout(values, self.architecture.input_dropout, self.training)
-        for layer, after in zip(chain, (*chain[1:], None), strict=True):
-            if layer.has_weights:
-                values = getattr(self, layer.name)(values)
-            elif layer.kind == "max_pool":
-                values = nn.functional.max_pool2d(values, layer.kernel, layer.stride, layer.padding)
-            else:
-                values = nn.functional.avg_pool2d(values, layer.kernel, layer.stride, layer.padding)
-            if layer.batch_norm:
-                values = getattr(self, f"{layer.name}_bn")(values)
-            if after is not None:
-                values = activate(values, layer.activation, layer.slope)
-                values = nn.functional.dropout(values, layer.dropout, self.training)
-        return values
+        return nn.functional.dropout(values, self.architecture.input_dropout, self.training)
+
+    def _respond(self, values: torch.Tensor, layer: Layer) -> torch.Tensor:
+        """Features of the layer below, or the normalised image, to the layer's responses."""
+        if layer.has_weights:
+            values = getattr(self, layer.name)(values)
+        elif layer.kind == "max_pool":
+            values = nn.functional.max_pool2d(values, layer.kernel, layer.stride, layer.padding)
+        else:
+            values = nn.functional.avg_pool2d(values, layer.kernel, layer.stride, layer.padding)
+        return getattr(self, f"{layer.name}_bn")(values) if layer.batch_norm else values
 
     def _check(self, images: torch.Tensor, layer: str | None = None) -> None:
         channels = len(self.architecture.mean)

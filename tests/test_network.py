@@ -192,6 +192,47 @@ def test_receptive_field_is_what_a_response_depends_on(layers: tuple[Layer, ...]
         assert (int(rows.max() - rows.min()) + 1, int(columns.max() - columns.min()) + 1) == (side, side)
 
 
+EVEN = (Layer("a", 4, 4, stride=2, padding=1), Layer("b", 3, 2, stride=3), Layer("c", 2, 6, padding=3))
+
+
+@pytest.mark.parametrize("layers", [STRIDED, POOLED, AVERAGED, EVEN])
+def test_grid_is_where_receptive_fields_are_centred(layers: tuple[Layer, ...]) -> None:
+    """By the extent of the input gradient of one response, well inside the image; pixel i extends from i to i + 1."""
+    torch.manual_seed(0)
+    net = network(*layers)
+    for layer in net.layers:
+        grid = net.architecture.response_sizes((61, 61))[layer.name]
+        start, step = net.architecture.grid(layer.name)
+        for down, across in {(grid[0] // 2, grid[1] // 2), (grid[0] // 2, grid[1] // 2 - 1)}:
+            rows, columns = seen_by(net, layer.name, (61, 61), (down, across)).nonzero().T
+            assert float(rows.min() + rows.max() + 1) / 2 == start + step * down
+            assert float(columns.min() + columns.max() + 1) / 2 == start + step * across
+
+
+@pytest.mark.parametrize("layers", [STRIDED, POOLED, AVERAGED])
+def test_features_of_several_layers_are_those_of_each(layers: tuple[Layer, ...], generator: torch.Generator) -> None:
+    net = network(*layers)
+    images = torch.rand(2, 3, 37, 31, generator=generator, dtype=torch.float64)
+    for wanted in itertools.chain.from_iterable(itertools.combinations(net.layer_names, n) for n in (1, 2, 3)):
+        found = net.features_of(images, reversed(wanted))
+        assert list(found) == list(wanted)
+        for name in wanted:
+            assert torch.equal(found[name], net.features(images, name))
+
+
+def test_features_of_several_layers_are_refused_as_those_of_one() -> None:
+    net = network(*POOLED)
+    images = torch.rand(1, 3, 37, 37, dtype=torch.float64)
+    with pytest.raises(CallError, match="no layer 'r'"):
+        net.features_of(images, ["a", "r"])
+    with pytest.raises(CallError, match="no layer named; test has a, p, b, q, c"):
+        net.features_of(images, [])
+    with pytest.raises(CallError, match="smaller than the receptive field of p, 5 x 5"):
+        net.features_of(images[:, :, :4], ["p", "a"])
+    with pytest.raises(CallError, match="images are floating point"):
+        net.features_of((255 * images).byte(), ["a"])
+
+
 @pytest.mark.parametrize("size", list(itertools.product((30, 31, 32, 33, 34, 35), (36, 40))))
 @pytest.mark.parametrize("layers", [STRIDED, POOLED, AVERAGED])
 def test_covered_size_is_what_all_responses_depend_on(layers: tuple[Layer, ...], size: tuple[int, int]) -> None:
