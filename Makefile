@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint test-slow test-package test-ray test-browser test-gpu bench clean
+.PHONY: demo test lint test-slow test-package test-ray test-browser test-gpu bench paper clean
 
 demo: $(READY)
 	$(BIN)/reconstruct samples/chelsea.jpg --model crelu_conv1_4 --layer conv1,conv2,conv3,conv4 --output demo
@@ -47,6 +47,24 @@ bench: $(READY)
 	$(BIN)/python benchmarks/pooling.py samples/*.jpg --output docs/figures
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray]'
 	$(BIN)/python benchmarks/evaluation.py samples/*.jpg --output docs/figures
+
+# The commands of docs/paper.md. PHOTOGRAPHS: a folder of pictures for the invariance scores.
+PHOTOGRAPHS ?= samples
+PAPER := docs/figures/paper
+ANALYZE := $(BIN)/reconstruct analyze
+LARGE := --model crelu_conv1_4,all_cnn_b
+SMALL := --model convpool_cnn_c_crelu,convpool_cnn_c
+paper: $(READY)
+	$(ANALYZE) pairs $(LARGE) --output $(PAPER)/large
+	$(ANALYZE) pairs $(SMALL) --output $(PAPER)/small
+	$(ANALYZE) correlation $(LARGE) --output $(PAPER)/large
+	$(ANALYZE) correlation $(SMALL) --output $(PAPER)/small
+	$(ANALYZE) complexity $(LARGE) --output $(PAPER)/large
+	$(ANALYZE) invariance $(PHOTOGRAPHS) $(LARGE) --output $(PAPER)/large
+	$(ANALYZE) invariance $(PHOTOGRAPHS) $(SMALL) --layer conv1,conv2,conv3,pool1,conv4,conv5,conv6,pool2,conv7,conv8 --output $(PAPER)/small
+	$(ANALYZE) rectify samples/chelsea.jpg --model crelu_conv1_4 --layer conv1,conv3 --output $(PAPER)
+	$(ANALYZE) spectrum --output $(PAPER)
+	$(ANALYZE) spectrum samples/chelsea.jpg $(LARGE) --layer conv1,conv2,conv3,conv4 --output $(PAPER)
 
 $(READY): pyproject.toml constraints.txt hatch_build.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "reconstruct needs Python 3.11 or newer; make PYTHON=python3.x")'

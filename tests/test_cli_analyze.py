@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 from reconstruct import load_image, load_model
 from reconstruct.analysis.complexity import layer_complexity
 from reconstruct.analysis.correlation import outgoing_correlation
+from reconstruct.analysis.invariance import invariance
 from reconstruct.analysis.pairing import layer_pairs
 from reconstruct.analysis.rectify import rectify
 from tests.conftest import ROOT, Call
@@ -55,6 +57,31 @@ def test_correlation(call: Call, tmp_path: Path) -> None:
         expected = outgoing_correlation(net, each["layer"]).record()
         assert {key: each[key] for key in expected} == expected
     assert (tmp_path / "correlation.png").is_file()
+
+
+def test_invariance(call: Call, tmp_path: Path) -> None:
+    """A folder of pictures, one of them broken: what the library says of the others, models beside each other."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("coffee", "rocket"):
+        (folder / f"{name}.jpg").write_bytes((ROOT / "samples" / f"{name}.jpg").read_bytes())
+    (folder / "broken.jpg").write_bytes(SAMPLE.read_bytes()[:2000])
+    out = tmp_path / "out"
+    arguments = ("--model", BOTH, "--layer", "conv1,pool1", "--output", out, "--rate", 0.05)
+    status, printed, err = call("analyze", "invariance", folder, *arguments, "--json")
+    assert status == 0
+    assert "1 images left out" in err
+    assert "broken.jpg" in err
+    found = json.loads(printed)
+    assert [(each["model"], each["layer"], each["images"]) for each in found] == [
+        (model, layer, 2) for model in BOTH.split(",") for layer in ("conv1", "pool1")
+    ]
+    net = load_model("convpool_cnn_c")
+    pictures = torch.stack([load_image(folder / f"{name}.jpg", 32) for name in ("coffee", "rocket")])
+    expected = [each.record() for each in invariance(net, [pictures], ["conv1", "pool1"], rate=0.05)]
+    assert [{key: each[key] for key in expected[0]} for each in found[2:]] == expected
+    with Image.open(out / "invariance.png") as figure:
+        assert figure.width > 1000
 
 
 def test_complexity_needs_no_weights(call: Call, tmp_path: Path) -> None:
@@ -172,6 +199,8 @@ def test_the_table(call: Call, tmp_path: Path) -> None:
         (("pairs", "--model", ","), "names no model"),
         (("correlation", "--model", BOTH, "--layer", "conv8"), "no convolution with weights above conv8"),
         (("complexity", "--model", "cifar_vgg", "--layer", "pool1"), "poolings cost nothing"),
+        (("invariance", "nowhere", "--model", "convpool_cnn_c"), "nowhere does not exist"),
+        (("invariance", ROOT / "samples", "--model", "convpool_cnn_c", "--rate", "2"), "rate lies in (0, 1)"),
         (("spectrum", "--part", "series,bass"), "not 'bass'"),
         (("spectrum", SAMPLE), "add --model"),
         (("spectrum", "--model", "convpool_cnn_c"), "name at least one picture"),

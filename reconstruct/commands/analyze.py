@@ -6,7 +6,9 @@ Each analysis writes its figures and ``WHAT.json`` into the output folder.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -31,9 +33,11 @@ from reconstruct.commands.common import (
 from reconstruct.errors import CallError, ImageError
 
 if TYPE_CHECKING:
+    import torch
     from PIL.Image import Image
 
     from reconstruct.network import Network
+    from reconstruct.sources import Source
 
 analyze = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -127,6 +131,64 @@ def correlation(
         "pair, with sign": lambda r: f"{r['pair_signed_mean']:.3f}",
     }
     finish("correlation", [(records, columns, [drawn])], output, as_json, quiet)
+
+
+@analyze.command()
+def invariance(
+    images: Annotated[
+        str, typer.Argument(metavar="IMAGES", help="A folder, a list, a .tar file, CIFAR's folder; also s3://, gs://.")
+    ],
+    model: Models,
+    layer: LayerList = "all",
+    limit: Annotated[int | None, typer.Option(help="The first so many images.", min=1)] = None,
+    sample: Annotated[int | None, typer.Option(help="So many images at random, by --seed.", min=1)] = None,
+    split: Annotated[str, typer.Option(help="Of CIFAR's files: test or train.")] = "test",
+    rate: Annotated[float, typer.Option(help="Of firing on images as they are.")] = 0.01,
+    best: Annotated[float, typer.Option(help="Share of the units that the score is the mean of.")] = 0.2,
+    size: Size = None,
+    random_weights: RandomWeights = None,
+    device: Device = "auto",
+    output: Output = Path(),
+    as_json: AsJson = False,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Do units fire on when images move, turn, scale, flip: Figure 4.
+
+    Goodfellow's invariance scores of each layer, models beside each other. Writes invariance.png and invariance.json.
+    """
+    if limit is not None and sample is not None:
+        raise CallError("--limit takes the first images and --sample any: give one of them")
+    nets = load_nets(model, random_weights, device, quiet or as_json)
+    from reconstruct.analysis.invariance import invariance as scored
+    from reconstruct.network import layer_list
+    from reconstruct.report.invariance_figure import invariance_figure
+    from reconstruct.sources import open_source, select
+
+    chosen = [(net, layer_list(net, layer)) for net in nets]
+    source = open_source(images, split)
+    indices = select(len(source.names), limit, sample, seed)
+    failures: set[str] = set()
+    found = {}
+    with progress(2 * len(indices) * len(nets), quiet or as_json, "scoring") as advance:
+        for net, names in chosen:
+            side = net.input_size if size is None else size
+            readable = partial(_squares, source, indices, net, names, side, failures)
+            found[net.name] = scored(net, readable, names, rate=rate, best=best, advance=advance)
+    used = len(indices) - len(failures)
+    records = [{"model": name, "images": used, **each.record()} for name, layers in found.items() for each in layers]
+    kinds = records[0]["scores"]
+    columns: Columns = {
+        "units": lambda r: f"{r['units'] - r['silent']} of {r['units']}",
+        **{kind: lambda r, kind=kind: _score(r["scores"][kind]["best"]) for kind in kinds},  # type: ignore[misc]
+        "mean": lambda r: _score(r["best"]),
+        "on other images": lambda r: _score(r["held_out"]),
+        "all units": lambda r: _score(r["mean"]),
+    }
+    drawn = write(invariance_figure(found), output / "invariance.png")
+    finish("invariance", [(records, columns, [drawn])], output, as_json, quiet)
+    if failures and not quiet:
+        notes.print(f"reconstruct: {len(failures)} images left out: {min(failures)}", soft_wrap=True, markup=False)
 
 
 @analyze.command()
@@ -278,6 +340,37 @@ def _applicable(
             if not quiet:
                 notes.print(f"skipped: {reason}", soft_wrap=True, markup=False)
     return kept
+
+
+def _squares(
+    source: Source, indices: Sequence[int], net: Network, layers: Sequence[str], side: int, failures: set[str]
+) -> Iterator[torch.Tensor]:
+    """Batches of the images of a set as they go into a network; those that cannot be used are left out, and told."""
+    import torch
+
+    from reconstruct.evaluation import CPU_PIXELS
+    from reconstruct.images import model_input, quiet_pillow, to_tensor
+
+    batch: list[torch.Tensor] = []
+    for index in indices:
+        try:
+            with warnings.catch_warnings():
+                quiet_pillow()
+                picture = source.picture(index)
+            fitted = model_input(picture, source.names[index], net.architecture, layers, side, False)
+        except ImageError as error:
+            failures.add(str(error))
+            continue
+        batch.append(to_tensor(fitted))
+        if len(batch) * side**2 >= CPU_PIXELS:
+            yield torch.stack(batch)
+            batch = []
+    if batch:
+        yield torch.stack(batch)
+
+
+def _score(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
 
 
 def numbers_of(value: str | None, kind: type[Number], option: str, example: str) -> list[Number]:
