@@ -48,23 +48,31 @@ bench: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray]'
 	$(BIN)/python benchmarks/evaluation.py samples/*.jpg --output docs/figures
 
-# The commands of docs/paper.md. PHOTOGRAPHS: a folder of pictures for the invariance scores.
+# The commands of docs/paper.md, into paper/; the figures that it shows are copied to docs. PHOTOGRAPHS: pictures for the
+# invariance scores; those of docs are 46 that recipes/photographs.py holds out.
 PHOTOGRAPHS ?= samples
-PAPER := docs/figures/paper
 ANALYZE := $(BIN)/reconstruct analyze
-LARGE := --model crelu_conv1_4,all_cnn_b
-SMALL := --model convpool_cnn_c_crelu,convpool_cnn_c
+LARGE := --model crelu_conv1_4,all_cnn_b --output paper/large
+SMALL := --model convpool_cnn_c_crelu,convpool_cnn_c --output paper/small
+CIFAR_LAYERS := conv1,conv2,conv3,pool1,conv4,conv5,conv6,pool2,conv7,conv8
+SHOWN := large/crelu_conv1_4.conv1.pairs large/all_cnn_b.conv1.pairs large/crelu_conv1_4.conv3.pairs large/pairs small/pairs \
+	large/correlation small/correlation large/complexity large/invariance small/invariance \
+	chelsea.crelu_conv1_4.conv1.rectify chelsea.crelu_conv1_4.conv3.rectify chelsea.crelu_conv1_4.spectrum \
+	spectrum.series spectrum.example spectrum.networks spectrum.pulse.block1_relu3 spectrum.pulse.layers spectrum.training \
+	spectrum.dc
 paper: $(READY)
-	$(ANALYZE) pairs $(LARGE) --output $(PAPER)/large
-	$(ANALYZE) pairs $(SMALL) --output $(PAPER)/small
-	$(ANALYZE) correlation $(LARGE) --output $(PAPER)/large
-	$(ANALYZE) correlation $(SMALL) --output $(PAPER)/small
-	$(ANALYZE) complexity $(LARGE) --output $(PAPER)/large
-	$(ANALYZE) invariance $(PHOTOGRAPHS) $(LARGE) --output $(PAPER)/large
-	$(ANALYZE) invariance $(PHOTOGRAPHS) $(SMALL) --layer conv1,conv2,conv3,pool1,conv4,conv5,conv6,pool2,conv7,conv8 --output $(PAPER)/small
-	$(ANALYZE) rectify samples/chelsea.jpg --model crelu_conv1_4 --layer conv1,conv3 --output $(PAPER)
-	$(ANALYZE) spectrum --output $(PAPER)
-	$(ANALYZE) spectrum samples/chelsea.jpg $(LARGE) --layer conv1,conv2,conv3,conv4 --output $(PAPER)
+	$(ANALYZE) pairs $(LARGE)
+	$(ANALYZE) pairs $(SMALL)
+	$(ANALYZE) correlation $(LARGE)
+	$(ANALYZE) correlation $(SMALL)
+	$(ANALYZE) complexity $(LARGE)
+	$(ANALYZE) invariance $(PHOTOGRAPHS) $(LARGE)
+	$(ANALYZE) invariance $(PHOTOGRAPHS) $(SMALL) --layer $(CIFAR_LAYERS)
+	$(ANALYZE) rectify samples/chelsea.jpg --model crelu_conv1_4 --layer conv1,conv3 --output paper
+	$(ANALYZE) spectrum --output paper
+	$(ANALYZE) spectrum samples/chelsea.jpg --model crelu_conv1_4 --layer conv1,conv2,conv3,conv4 --output paper
+	mkdir -p docs/figures/paper
+	for name in $(SHOWN); do cp paper/$$name.png docs/figures/paper/$$(echo $$name | tr / .).png; done
 
 $(READY): pyproject.toml constraints.txt hatch_build.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "reconstruct needs Python 3.11 or newer; make PYTHON=python3.x")'
@@ -73,4 +81,4 @@ $(READY): pyproject.toml constraints.txt hatch_build.py
 	@touch $@
 
 clean:
-	rm -rf .venv demo dist
+	rm -rf .venv demo dist paper
