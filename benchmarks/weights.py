@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("docs/figures"))
     chosen = parser.parse_args()
     found: dict[str, dict[str, float]] = {}
-    cosines: dict[str, list[tuple[str, torch.Tensor, torch.Tensor]]] = {}
+    cosines: list[tuple[str, torch.Tensor, torch.Tensor]] = []
     starts: dict[tuple[int, ...], torch.Tensor] = {}
     for name in chosen.models:
         net = reconstruct.load_model(name)
@@ -43,9 +43,8 @@ def main() -> None:
         weight = net.convolution(first.name).weight
         size = (net.input_size, net.input_size)
         bounds = frame(Convolution(weight, first.stride, first.padding, size))
-        side = f"{first.kernel} x {first.kernel}"
         pairs = layer_pairs(net, first.name)
-        cosines[name] = [(f"{first.name}, {side}", pairs.cosines, pairs.random)]
+        cosines.append((name, pairs.cosines, pairs.random))
         # The share of a filter's energy in its mean: none in a band-pass filter.
         mean = weight.mean(dim=(2, 3)).square().sum(1) * first.kernel**2 / weight.square().sum((1, 2, 3))
         found[name] = {
@@ -65,7 +64,7 @@ def main() -> None:
             before = reconstruct.load_model(name, random_weights=0)
             initialise_by_ica(before, unlabelled(chosen.ica), 0)
             starts[shape] = before.convolution(first.name).weight
-            cosines["independent components"] = [(side, pairing(starts[shape])[1], random_pairing(shape, 0))]
+            cosines.append(("components", pairing(starts[shape])[1], random_pairing(shape, 0)))
             write_png(filter_grid(starts[shape]), chosen.output / "filters.independent_components.png")
         # Folding batch normalisation scales a filter, by a negative number too: only its direction counts.
         moved = cosine_similarity(weight.flatten(1), starts[shape].flatten(1)).abs()
@@ -74,7 +73,7 @@ def main() -> None:
             "cosine_to_component_median": float(moved.median()),
             "cosine_to_component_min": float(moved.min()),
         }
-    write_png(cosine_histograms(cosines), chosen.output / "pairing.png")
+    write_png(cosine_histograms({"first layers": cosines}), chosen.output / "pairing.png")
     if chosen.runs is not None:
         logs = {name: list(csv.DictReader((chosen.runs / name / "log.csv").open())) for name in chosen.models}
         write_png(training_curves(logs, agreement=True), chosen.output / "training.png")
