@@ -5,11 +5,13 @@ Sources: CReLU and AVR (absolute value rectification), Shang, Sohn, Almeida, Lee
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 
 from reconstruct.errors import CallError, FeatureError
 
-ACTIVATIONS = ("relu", "leaky_relu", "crelu", "leaky_crelu", "avr", "none")
+ACTIVATIONS = ("relu", "relu6", "leaky_relu", "crelu", "leaky_crelu", "avr", "none")
 
 
 def activate(responses: torch.Tensor, activation: str, slope: float = 0.0) -> torch.Tensor:
@@ -20,24 +22,26 @@ def activate(responses: torch.Tensor, activation: str, slope: float = 0.0) -> to
     responses : N x C x ... (channels on axis 1)
     activation : one of ``ACTIVATIONS``. With a = ``slope`` for the leaky ones and 0 for the others:
         ``relu`` max(z, a z); ``crelu`` that of z, then that of -z, concatenated on the channel axis (2C
-        channels, all positive phases first); ``avr`` |z|; ``none`` z.
+        channels, all positive phases first); ``relu6`` min(max(z, 0), 6); ``avr`` |z|; ``none`` z.
     slope : of the leaky variants, at least 0 and below 1; the others ignore it.
     """
     match activation:
-        case "relu":
-            return responses.relu()
-        case "leaky_relu":
-            return torch.nn.functional.leaky_relu(responses, slope)
-        case "crelu":
-            return torch.cat((responses.relu(), (-responses).relu()), dim=1)
-        case "leaky_crelu":
-            phases = torch.cat((responses, -responses), dim=1)
-            return torch.nn.functional.leaky_relu(phases, slope)
+        case "relu" | "crelu":
+            slope = 0.0
+        case "relu6":
+            return responses.clamp(0, 6)
         case "avr":
             return responses.abs()
         case "none":
             return responses
-    raise CallError(f"unknown activation '{activation}'; there are {', '.join(ACTIVATIONS)}")
+        case "leaky_relu" | "leaky_crelu":
+            pass
+        case _:
+            raise CallError(f"unknown activation '{activation}'; there are {', '.join(ACTIVATIONS)}")
+    rectify = torch.relu if slope == 0 else partial(torch.nn.functional.leaky_relu, negative_slope=slope)
+    if phases(activation) == 1:
+        return rectify(responses)
+    return torch.cat((rectify(responses), rectify(-responses)), dim=1)
 
 
 def derivative(responses: torch.Tensor, activation: str, slope: float = 0.0) -> torch.Tensor:
@@ -49,6 +53,8 @@ def derivative(responses: torch.Tensor, activation: str, slope: float = 0.0) -> 
     match activation:
         case "relu" | "leaky_relu":
             return torch.where(positive, 1.0, slope if activation == "leaky_relu" else 0.0)
+        case "relu6":
+            return torch.where(positive & (responses < 6), 1.0, 0.0)
         case "crelu" | "leaky_crelu":
             leak = slope if activation == "leaky_crelu" else 0.0
             return torch.cat((torch.where(positive, 1.0, leak), torch.where(positive, -leak, -1.0)), dim=1)
@@ -78,7 +84,9 @@ def linear_responses(features: torch.Tensor, activation: str, slope: float = 0.0
     CallError : the activation has lost the responses (ReLU keeps [z]+, AVR keeps |z|).
     """
     if not is_invertible(activation, slope):
-        kept = {"relu": "[z]+", "leaky_relu": "[z]+", "avr": "|z|"}.get(activation, "part of z")
+        kept = {"relu": "[z]+", "relu6": "[z]+ up to 6", "leaky_relu": "[z]+", "avr": "|z|"}.get(
+            activation, "part of z"
+        )
         raise CallError(f"{activation} keeps only {kept}: its linear responses cannot be computed back")
     match activation:
         case "crelu":
@@ -96,8 +104,9 @@ def check_features(features: torch.Tensor, activation: str, slope: float = 0.0, 
     """Refuse features that this activation cannot have produced, saying where the first such entry is.
 
     Finite everywhere; CReLU: no negative entry and at most one non-zero phase in a pair; leaky CReLU: the two
-    phases p, q of a pair satisfy min(p, q) = -slope max(p, q); ReLU and AVR: no negative entry. "Zero" is
-    within 4 units of rounding of the largest feature, in the features' own precision or float32 at best.
+    phases p, q of a pair satisfy min(p, q) = -slope max(p, q); ReLU and AVR: no negative entry; ReLU6: none above 6
+    either. "Zero" is within 4 units of rounding of the largest feature, in the features' own precision or float32 at
+    best.
 
     pooled : after a pooling both phases of a pair may be non-zero, from two positions of a window: only negative
         entries are refused, and those of leaky CReLU are not.
@@ -115,6 +124,8 @@ def check_features(features: torch.Tensor, activation: str, slope: float = 0.0, 
     if pooled or phases(activation) == 1:
         kind = f"pooled {activation}" if pooled else activation
         _refuse(features < -tolerance, features, f"is negative, which {kind} features never are")
+        if activation == "relu6":
+            _refuse(features > 6 + tolerance, features, f"is above 6, which {kind} features never are")
         return
     positive, negative = features.chunk(2, dim=1)
     if activation == "crelu":

@@ -25,9 +25,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from reconstruct.activations import activate, phases
+from reconstruct.autodiff import AutodiffChain
 from reconstruct.jacobian import Chain
 from reconstruct.network import Network
 from reconstruct.prior import AXES, EXPONENT, MARGIN, SLOWEST, SPREAD, VARIANCE, Prior
+from reconstruct.torch_network import TorchNetwork
 
 SIDE = 96
 """Of the torus, in pixels, at least; for small models twice their images' side, at a fifth of the time."""
@@ -45,11 +47,55 @@ def response_covariance(net: Network, layer: str, *, seed: int = 0) -> tuple[tor
     the user's cache folder (RECONSTRUCT_CACHE names another); costs 0 where it was there.
     """
 
+    if isinstance(net, TorchNetwork):
+        return _module_covariance(net, layer, seed)
+
     def sample(chain: Chain, prior: Prior, generator: torch.Generator) -> torch.Tensor:
         at = chain.linearise(prior.image(prior.draw(BATCH, generator)))
         return chain.product(at, prior.field(prior.draw(BATCH, generator)))
 
     return _lags_of(net, layer, "response_covariance", seed, sample)
+
+
+def _module_covariance(net: TorchNetwork, layer: str, seed: int) -> tuple[torch.Tensor, float]:
+    """The same of a module, which pads its images itself: on images of its own size, borders and all, and no torus.
+
+    Sums over the pairs of positions that there are, divided by all positions: positive semi-definite, as a sum of
+    products, and a taper already. Kept with the network, since nothing tells whether its code has changed.
+    """
+    key, cost = (layer, "response_covariance", seed), 0.0
+    if key not in net.estimates:
+        size = (net.input_size, net.input_size)
+        chain = AutodiffChain(net, layer, size)
+        prior = Prior(size, len(net.architecture.mean), device=net.mean.device)
+        generator = torch.Generator().manual_seed(seed)
+        reach = REACH["response_covariance"]
+        total = torch.zeros(2 * reach + 1, 2 * reach + 1, chain.filters, chain.filters, device=net.mean.device)
+        for _ in range(IMAGES // BATCH):
+            at = chain.linearise(prior.image(prior.draw(BATCH, generator)))
+            values = chain.product(at, prior.crop(prior.field(prior.draw(BATCH, generator))))
+            total += _lag_products(values, reach)
+        lags = total / (IMAGES * math.prod(chain.grid))
+        distances = torch.arange(-reach, reach + 1, device=lags.device)
+        window = 1 - distances.abs() / (reach + 1)
+        net.estimates[key] = lags * (window[:, None] * window[None, :])[:, :, None, None]
+        cost = 3.0 * IMAGES
+    return net.estimates[key], cost
+
+
+def _lag_products(values: torch.Tensor, reach: int) -> torch.Tensor:
+    """Sums of z(p) z(p - lag)^T over images and positions p: N x K x h x w to (2r + 1) x (2r + 1) x K x K."""
+    _, channels, height, width = values.shape
+    found = values.new_zeros(2 * reach + 1, 2 * reach + 1, channels, channels)
+    for down in range(-reach, reach + 1):
+        for right in range(-reach, reach + 1):
+            if abs(down) >= height or abs(right) >= width:
+                continue
+            rows, columns = slice(max(0, down), height + min(0, down)), slice(max(0, right), width + min(0, right))
+            earlier = slice(max(0, -down), height + min(0, -down)), slice(max(0, -right), width + min(0, -right))
+            here, there = values[:, :, rows, columns], values[:, :, earlier[0], earlier[1]]
+            found[reach + down, reach + right] = torch.einsum("nkhw,nlhw->kl", here, there)
+    return found
 
 
 def image_gram(net: Network, layer: str, *, seed: int = 0) -> tuple[torch.Tensor, float]:

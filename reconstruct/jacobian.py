@@ -17,6 +17,7 @@ from reconstruct.convolution import Convolution, PeriodicConvolution
 from reconstruct.errors import CallError
 from reconstruct.network import Layer, Network, Size
 from reconstruct.pooling import AvgPool, MaxPool
+from reconstruct.torch_network import TorchNetwork
 
 
 @dataclass(frozen=True)
@@ -155,8 +156,12 @@ class Chain:
 def multiplications(net: Network, layer: str, size: Size) -> dict[str, int]:
     """Multiplications of a forward pass on one image, for every layer up to ``layer``.
 
-    An average pooling counts as the convolution that it is, a max-pooling as 0.
+    An average pooling counts as the convolution that it is, a max-pooling as 0. Of a module, all up to the layer are
+    one.
     """
+    if isinstance(net, TorchNetwork):
+        net.chain(layer)
+        return {layer: max(1, net.calls(size)[layer].multiplications)}
     sizes = net.architecture.response_sizes(size)
     weights = {
         each.name: each.filters * each.kernel**2 if each.kind == "avg_pool" else net.architecture.parameters(each.name)

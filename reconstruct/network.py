@@ -21,7 +21,7 @@ from reconstruct.errors import CallError
 Size = tuple[int, int]
 """Height and width, in pixels or in positions of a layer's grid."""
 
-KINDS = {"conv": "convolution", "max_pool": "max-pooling", "avg_pool": "average pooling"}
+KINDS = {"conv": "convolution", "max_pool": "max-pooling", "avg_pool": "average pooling", "module": "module"}
 """Of layers, as specifications name them and as messages do."""
 
 
@@ -47,8 +47,13 @@ class Layer:
 
     @property
     def has_weights(self) -> bool:
-        """A convolution has weights, a pooling none."""
-        return self.kind == "conv"
+        """A convolution has weights, a pooling none; a part of a torch module (``torch_network``) counts as having."""
+        return self.kind in ("conv", "module")
+
+    @property
+    def part(self) -> str:
+        """What a network's own parts are called: no name of torch's has a dot."""
+        return self.name.replace(".", "_")
 
     @property
     def channels(self) -> int:
@@ -220,9 +225,9 @@ class Network(nn.Module):
         for layer in self.layers_with_weights:
             channels = architecture.in_channels(layer.name)
             convolution = nn.Conv2d(channels, layer.filters, layer.kernel, layer.stride, layer.padding)
-            self.add_module(layer.name, convolution)
+            self.add_module(layer.part, convolution)
             if layer.batch_norm:
-                self.add_module(f"{layer.name}_bn", nn.BatchNorm2d(layer.filters))
+                self.add_module(f"{layer.part}_bn", nn.BatchNorm2d(layer.filters))
         statistics = torch.tensor([architecture.mean, architecture.std]).view(2, 1, -1, 1, 1)
         self.register_buffer("mean", statistics[0], persistent=False)
         self.register_buffer("std", statistics[1], persistent=False)
@@ -272,7 +277,7 @@ class Network(nn.Module):
             raise CallError(f"the {KINDS[self.layer(layer).kind]} {layer} has no weights")
         if self.layer(layer).batch_norm:
             raise CallError(f"{layer} still has its batch normalisation; call fold_batch_norm(net) first")
-        convolution = getattr(self, layer)
+        convolution = getattr(self, self.layer(layer).part)
         assert isinstance(convolution, nn.Conv2d)
         return convolution
 
@@ -365,12 +370,12 @@ class Network(nn.Module):
     def _respond(self, values: torch.Tensor, layer: Layer) -> torch.Tensor:
         """Features of the layer below, or the normalised image, to the layer's responses."""
         if layer.has_weights:
-            values = getattr(self, layer.name)(values)
+            values = getattr(self, layer.part)(values)
         elif layer.kind == "max_pool":
             values = nn.functional.max_pool2d(values, layer.kernel, layer.stride, layer.padding)
         else:
             values = nn.functional.avg_pool2d(values, layer.kernel, layer.stride, layer.padding)
-        return getattr(self, f"{layer.name}_bn")(values) if layer.batch_norm else values
+        return getattr(self, f"{layer.part}_bn")(values) if layer.batch_norm else values
 
     def _check(self, images: torch.Tensor, layer: str | None = None) -> None:
         channels = len(self.architecture.mean)
@@ -393,11 +398,11 @@ def fold_batch_norm(net: Network) -> Network:
     layers = tuple(replace(layer, batch_norm=False) for layer in net.architecture.layers)
     folded = Network(replace(net.architecture, layers=layers), len(net.layers)).eval()
     for layer in net.layers_with_weights:
-        source, target = getattr(net, layer.name), getattr(folded, layer.name)
+        source, target = getattr(net, layer.part), getattr(folded, layer.part)
         gain = torch.ones(layer.filters)
         offset = source.bias
         if layer.batch_norm:
-            norm = getattr(net, f"{layer.name}_bn")
+            norm = getattr(net, f"{layer.part}_bn")
             gain = norm.weight / (norm.running_var + norm.eps).sqrt()
             offset = (source.bias - norm.running_mean) * gain + norm.bias
         target.weight.copy_(source.weight * gain.to(source.weight).view(-1, 1, 1, 1))
@@ -410,7 +415,7 @@ def randomise(net: Network, seed: int) -> Network:
     """Fill a network with random weights, the same for the same seed: He et al. 2015, biases 0."""
     generator = torch.Generator().manual_seed(seed)
     for layer in net.layers_with_weights:
-        convolution = getattr(net, layer.name)
+        convolution = getattr(net, layer.part)
         fan_in = math.prod(convolution.weight.shape[1:])
         weights = torch.randn(convolution.weight.shape, generator=generator) * math.sqrt(2 / fan_in)
         convolution.weight.copy_(weights)
@@ -452,7 +457,7 @@ def with_pool(net: Network, layer: str, kernel: int, stride: int) -> Network:
     pooled = Network(replace(net.architecture, layers=(*chain, pool))).to(net.mean.device)
     for each in chain:
         if each.has_weights:
-            pooled.add_module(each.name, net.convolution(each.name))
+            pooled.add_module(each.part, net.convolution(each.name))
     pooled.training = net.training
     return pooled
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -16,7 +17,9 @@ from safetensors import SafetensorError, safe_open
 from reconstruct.activations import ACTIVATIONS
 from reconstruct.convolution import Convolution, frame
 from reconstruct.errors import CallError, ModelError
+from reconstruct.external import is_external, load_external
 from reconstruct.network import KINDS, Architecture, Layer, Network, fold_batch_norm, randomise, with_classes
+from reconstruct.torch_network import TorchNetwork, is_function, load_torch
 
 _PACKAGED = Path(__file__).parent / "models"  # in a wheel
 MODELS = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parent.parent / "models"  # in a checkout
@@ -52,7 +55,8 @@ def load_model(name: str, *, random_weights: int | None = None, device: str | to
 
     Parameters
     ----------
-    name : a name in the zoo, or the path of a TOML specification.
+    name : a name in the zoo; the path of a TOML specification; ``efficientnet_lite0`` or ``torchvision:resnet18``
+        (``external``); or ``package.module:function``, which gives a torch module (``torch_network``).
     random_weights : a seed: every layer gets random weights (He et al. 2015), in place of a weights file.
     device : where the network is put.
 
@@ -61,6 +65,12 @@ def load_model(name: str, *, random_weights: int | None = None, device: str | to
     ModelError : an unknown name (with the nearest ones), a faulty specification, no weights, or a weights file that
         does not fit; the file is checked against the specification before a number is read from it.
     """
+    if is_external(name):
+        return load_external(name, random_weights).to(device)
+    if is_function(name):
+        if random_weights is not None:
+            raise ModelError(f"{name} makes its own weights: leave out random weights")
+        return load_torch(name, device)
     architecture = read_architecture(name)
     if random_weights is not None:
         net = randomise(Network(architecture), random_weights)
@@ -107,6 +117,10 @@ def describe(name: str, *, random_weights: int | None = None) -> dict[str, Any]:
     ``condition_number`` and ``dimensions_lost`` of its operator from the symbol (``convolution.Frame``). Filters and
     activation of a pooling are None.
     """
+    if is_external(name) or is_function(name):
+        module = load_model(name, random_weights=random_weights)
+        assert isinstance(module, TorchNetwork)
+        return _describe_module(module)
     architecture = read_architecture(name)
     net = None
     if architecture.weights is not None or random_weights is not None:
@@ -148,6 +162,47 @@ def describe(name: str, *, random_weights: int | None = None) -> dict[str, Any]:
         "input_size": architecture.input_size,
         "weights": architecture.weights,
         "parameters": architecture.parameters(),
+        "layers": layers,
+    }
+
+
+def _describe_module(net: TorchNetwork) -> dict[str, Any]:
+    """``describe`` of a torch module: frame bounds and the like only where a layer's way from the image is a chain."""
+    size = (net.input_size, net.input_size)
+    layers = []
+    for name, call in net.calls(size).items():
+        chain = net.operators(name)
+        last = None if chain is None else chain.layers[-1]
+        bounds = None
+        if chain is not None and last is not None and last.has_weights and len(chain.layers) == 1:
+            bounds = frame(Convolution(chain.convolution(name).weight, last.stride, last.padding, size))
+        layers.append(
+            {
+                "name": name,
+                "kind": "module",
+                "filters": call.layer.filters,
+                "kernel": None if last is None else last.kernel,
+                "stride": None if last is None else last.stride,
+                "padding": None if last is None else last.padding,
+                "activation": call.layer.activation,
+                "output_shape": [call.layer.channels, *call.size],
+                "receptive_field": net.architecture.receptive_field(name),
+                "parameters": net.architecture.parameters(name),
+                "unknowns": None,
+                "equations": call.layer.filters * math.prod(call.size),
+                "frame_bounds": None if bounds is None else [bounds.lower, bounds.upper],
+                "condition_number": None if bounds is None else bounds.condition_number,
+                "dimensions_lost": None if bounds is None else bounds.lost,
+                "chain": chain is not None,
+            }
+        )
+    return {
+        "name": net.name,
+        "base": None,
+        "source": f"torch module {type(net.module).__name__}",
+        "input_size": net.input_size,
+        "weights": None,
+        "parameters": net.architecture.parameters(),
         "layers": layers,
     }
 

@@ -19,6 +19,7 @@ from reconstruct.inversion.linear import Damping, Form, damping_factors, invert_
 from reconstruct.inversion.posterior import invert_map
 from reconstruct.inversion.wiener import invert_wiener
 from reconstruct.network import Layer, Network, Size
+from reconstruct.torch_network import TorchNetwork
 
 METHODS: dict[str, Callable[..., Inverted]] = {
     "map": invert_map,
@@ -101,9 +102,12 @@ def invert(
     check_method(method)
     if reason := applicable(net, layer, method):
         raise CallError(reason)
+    if isinstance(net, TorchNetwork):
+        net = net.operators(layer) or net
     if linear_form not in ("global", "patch"):
         raise CallError(f"linear_form is 'global' or 'patch', not '{linear_form}'")
-    damping_factors(net, layer, damping)  # refuses a wrong one before any method has worked
+    if not isinstance(net, TorchNetwork):
+        damping_factors(net, layer, damping)  # refuses a wrong one before any method has worked
     check_limits(tolerance, budget)
     if not 0 <= noise < 1:
         raise CallError(f"noise is a share of the features' norm, at least 0 and below 1, not {noise:g}")
@@ -193,6 +197,14 @@ def check_method(method: str) -> None:
 
 def applicable(net: Network, layer: str, method: str) -> str | None:
     """None if the method can invert this layer, otherwise why not."""
+    if isinstance(net, TorchNetwork):
+        chain = net.operators(layer)
+        if chain is None and method in ("linear", "wiener"):
+            return (
+                f"method {method} solves with a chain of convolutions, and {net.name} is none up to {layer}: "
+                "map and gradient differentiate through it"
+            )
+        net = chain or net
     if method in ("linear", "wiener"):
         for each in net.chain(layer):
             if each.kind == "max_pool":

@@ -25,11 +25,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import torch
 
 from reconstruct import arrays
 from reconstruct.activations import is_invertible, linear_responses
+from reconstruct.autodiff import AutodiffChain
 from reconstruct.covariance import (
     exact_image_gram,
     image_gram,
@@ -41,12 +43,13 @@ from reconstruct.covariance import (
 )
 from reconstruct.inversion.inverted import Inverted, Watch
 from reconstruct.inversion.step_over import step_over, steps_over
-from reconstruct.jacobian import Chain, Linearised, multiplications
+from reconstruct.jacobian import Chain, multiplications
 from reconstruct.network import Layer, Network, Size
 from reconstruct.optimise import conjugate_gradients, lbfgs
 from reconstruct.pooling import Box
 from reconstruct.prior import Prior
 from reconstruct.solvers import cgls
+from reconstruct.torch_network import TorchNetwork
 
 BUDGET = 450.0
 TOLERANCE = 1e-5
@@ -203,6 +206,11 @@ def _known(features: torch.Tensor, last: Layer) -> Known:
     rectified = features.clamp_min(0)
     if last.activation == "avr":
         return _Modulus(rectified)
+    if last.activation == "relu6":
+        return Box(
+            torch.where(rectified > 0, rectified.clamp_max(6), -torch.inf),
+            torch.where(rectified < 6, rectified, torch.inf),
+        )
     return Box(torch.where(rectified > 0, rectified, -torch.inf), rectified)
 
 
@@ -211,10 +219,26 @@ def _open(state: _Images) -> list[int]:
     return [image for image, status in enumerate(state.status) if status == "budget"]
 
 
+class _Chain(Protocol):
+    """What a solve asks of ``jacobian.Chain`` or ``AutodiffChain``; ``at`` is what its ``linearise`` has given."""
+
+    layers: tuple[Layer, ...]
+    grid: Size
+
+    @property
+    def filters(self) -> int: ...
+
+    def linearise(self, images: torch.Tensor) -> Any: ...
+
+    def product(self, at: Any, images: torch.Tensor) -> torch.Tensor: ...
+
+    def transposed(self, at: Any, responses: torch.Tensor) -> torch.Tensor: ...
+
+
 class _Field:
     """J of fields on the prior's torus, for the solver: the same J for every image of the batch."""
 
-    def __init__(self, problem: _Problem, at: Linearised) -> None:
+    def __init__(self, problem: _Problem, at: Any) -> None:
         self.problem, self.at = problem, at
 
     def apply(self, inputs: arrays.Array, /) -> arrays.Array:
@@ -232,17 +256,20 @@ class _Problem:
     def __init__(self, net: Network, layer: str, size: Size, known: Known, noise: float) -> None:
         self.net, self.layer = net, layer
         self.known, self.noise = known, noise
-        self.chain = Chain(net, layer, size)
-        self.step = net.layers[0].stride
+        module = isinstance(net, TorchNetwork)
+        self.chain: _Chain = (
+            AutodiffChain(net, layer, size) if isinstance(net, TorchNetwork) else Chain(net, layer, size)
+        )
+        self.step = 1 if module else net.layers[0].stride
         self.prior = Prior(size, len(net.architecture.mean), step=self.step, device=net.mean.device)
         self.scale = known.norm()
         self.scale = torch.where(self.scale > 0, self.scale, 1)
         # Mean squared response, of which the noise is a share.
         numbers = self.chain.filters * self.chain.grid[0] * self.chain.grid[1]
         self.power = (self.scale.square() / numbers).view(-1, 1, 1, 1)
-        # Every convolution below is one, by its activation, and a max-pooling is one itself.
+        # Every convolution below is one, by its activation, and a max-pooling is one itself; in a module nobody knows.
         *below, last = (each.kind for each in self.chain.layers)
-        bends = sum(kind != "avg_pool" for kind in below) + (last == "max_pool")
+        bends = SHALLOW + 1 if module else sum(kind != "avg_pool" for kind in below) + (last == "max_pool")
         self.linear = bends == 0 and isinstance(known, Box) and known.exact
         self.shallow = bends <= SHALLOW
         self.multiplications = sum(multiplications(net, layer, size).values())
@@ -433,7 +460,7 @@ class _Problem:
         self,
         ridge: torch.Tensor | None,
         field: torch.Tensor,
-        at: Linearised,
+        at: Any,
         residual: torch.Tensor,
         active: torch.Tensor | None,
         steps: int,

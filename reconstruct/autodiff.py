@@ -1,0 +1,63 @@
+"""The Jacobian of any module up to a layer, by automatic differentiation: what ``jacobian.Chain`` is for chains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from reconstruct.network import Size
+from reconstruct.torch_network import TorchNetwork
+
+
+@dataclass(frozen=True)
+class Differentiated:
+    """The responses at some images, N x K x h x w, and the graph that they came by.
+
+    ``rows`` : which of the graph's images these are.
+    """
+
+    responses: torch.Tensor
+    images: torch.Tensor
+    graph: torch.Tensor
+    rows: torch.Tensor
+
+    def __getitem__(self, chosen: torch.Tensor) -> Differentiated:
+        """Of some images of the batch."""
+        return Differentiated(self.responses[chosen], self.images, self.graph, self.rows[chosen])
+
+
+class AutodiffChain:
+    """A module up to the responses of ``layer``, for images of one size; products with its Jacobian."""
+
+    def __init__(self, net: TorchNetwork, layer: str, size: Size) -> None:
+        self.net, self.layer = net, layer
+        self.layers = net.chain(layer)
+        self.grid = net.architecture.response_sizes(size, layer)[layer]
+
+    @property
+    def filters(self) -> int:
+        return self.layers[-1].filters
+
+    def linearise(self, images: torch.Tensor) -> Differentiated:
+        """Responses at images N x C x H x W in [0, 1]: one forward pass."""
+        with torch.enable_grad():
+            leaf = images.detach().requires_grad_(True)
+            graph = self.net.responses(leaf, self.layer)
+        return Differentiated(graph.detach(), leaf, graph, torch.arange(len(images), device=images.device))
+
+    def product(self, at: Differentiated, images: torch.Tensor) -> torch.Tensor:
+        """J v: N x C x H x W to N x K x h x w, by forward differentiation: about two forward passes."""
+
+        def responses(points: torch.Tensor) -> torch.Tensor:
+            return self.net.responses(points, self.layer)
+
+        changed: torch.Tensor = torch.func.jvp(responses, (at.images.detach()[at.rows],), (images,))[1]
+        return changed
+
+    def transposed(self, at: Differentiated, responses: torch.Tensor) -> torch.Tensor:
+        """J^T u: N x K x h x w to N x C x H x W, by the graph that ``linearise`` has kept."""
+        whole = torch.zeros_like(at.graph)
+        whole[at.rows] = responses
+        (pulled,) = torch.autograd.grad(at.graph, at.images, whole, retain_graph=True)
+        return pulled[at.rows]
