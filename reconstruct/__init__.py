@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from reconstruct.inversion import Result, disturb, invert
     from reconstruct.metrics import Quality, quality
     from reconstruct.network import Architecture, Network, fold_batch_norm
+    from reconstruct.torch_network import from_torch
     from reconstruct.zoo import describe, load_model, model_names
 
 __version__ = "0.1.0"
@@ -28,6 +29,7 @@ _HOMES = {
     "inversion": ["Result", "disturb", "invert"],
     "metrics": ["Quality", "quality"],
     "network": ["Architecture", "Network", "fold_batch_norm"],
+    "torch_network": ["from_torch"],
     "zoo": ["describe", "load_model", "model_names"],
 }
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}
@@ -48,6 +50,7 @@ __all__ = [
     "disturb",
     "fold_batch_norm",
     "frame",
+    "from_torch",
     "invert",
     "linear_responses",
     "load_image",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from reconstruct.network import Size
 from reconstruct.torch_network import TorchNetwork
@@ -47,13 +48,18 @@ class AutodiffChain:
         return Differentiated(graph.detach(), leaf, graph, torch.arange(len(images), device=images.device))
 
     def product(self, at: Differentiated, images: torch.Tensor) -> torch.Tensor:
-        """J v: N x C x H x W to N x K x h x w, by forward differentiation: about two forward passes."""
+        """J v: N x C x H x W to N x K x h x w, as the derivative of u -> J^T u: a forward pass and two backward.
 
-        def responses(points: torch.Tensor) -> torch.Tensor:
-            return self.net.responses(points, self.layer)
-
-        changed: torch.Tensor = torch.func.jvp(responses, (at.images.detach()[at.rows],), (images,))[1]
-        return changed
+        Forward differentiation would do as well; more parts have two derivatives than that.
+        """
+        # The plain attention: fused ones have one derivative only.
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+            leaf = at.images.detach()[at.rows].requires_grad_(True)
+            reached = self.net.responses(leaf, self.layer)
+            weights = torch.zeros_like(reached, requires_grad=True)
+            (pulled,) = torch.autograd.grad(reached, leaf, weights, create_graph=True)
+            (changed,) = torch.autograd.grad(pulled, weights, images)
+        return changed.detach()
 
     def transposed(self, at: Differentiated, responses: torch.Tensor) -> torch.Tensor:
         """J^T u: N x K x h x w to N x C x H x W, by the graph that ``linearise`` has kept."""

@@ -386,7 +386,7 @@ def _side_of(energy: torch.Tensor, share: float) -> int:
     if total == 0:
         return max(energy.shape)
     centres = [
-        float((energy.sum(1 - axis) * torch.arange(energy.shape[axis], device=energy.device)).sum()) / total
+        round(float((energy.sum(1 - axis) * torch.arange(energy.shape[axis], device=energy.device)).sum()) / total)
         for axis in (0, 1)
     ]
     rows, columns = (
@@ -396,4 +396,4 @@ def _side_of(energy: torch.Tensor, share: float) -> int:
     reach = torch.maximum(rows[:, None], columns[None, :]).flatten()
     order = reach.argsort()
     within = energy.flatten()[order].cumsum(0) >= share * total
-    return min(max(energy.shape), 2 * math.ceil(float(reach[order][int(within.int().argmax())])) + 1)
+    return min(max(energy.shape), 2 * int(reach[order][int(within.int().argmax())]) + 1)

@@ -202,6 +202,7 @@ def _describe_module(net: TorchNetwork) -> dict[str, Any]:
         "source": f"torch module {type(net.module).__name__}",
         "input_size": net.input_size,
         "weights": None,
+        "own_weights": "the module's own",
         "parameters": net.architecture.parameters(),
         "layers": layers,
     }
@@ -293,7 +294,8 @@ def _layer(path: Path, entry: object) -> Layer:
         fits = isinstance(value, int | float) if wanted is float else type(value) is wanted
         _expect(fits, path, f"layer {name}: {key} is {value!r}, not a {wanted.__name__}")
     kind = entry.get("kind", "conv")
-    _expect(kind in KINDS, path, f"layer {name}: kind is one of {', '.join(KINDS)}, not '{kind}'")
+    kinds = [known for known in KINDS if known != "module"]
+    _expect(kind in kinds, path, f"layer {name}: kind is one of {', '.join(kinds)}, not '{kind}'")
     pool = kind != "conv"
     for key in entry if pool else ():
         _expect(key in _POOL_KEYS, path, f"layer {name}: {kind} has no {key}; it has {', '.join(_POOL_KEYS)}")

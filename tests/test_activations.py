@@ -5,7 +5,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconstruct.activations import ACTIVATIONS, activate, check_features, is_invertible, linear_responses, phases
+from reconstruct.activations import (
+    ACTIVATIONS,
+    activate,
+    check_features,
+    derivative,
+    is_invertible,
+    linear_responses,
+    phases,
+)
 from reconstruct.errors import CallError, FeatureError
 
 FINITE = st.floats(-1e6, 1e6, width=32)
@@ -51,12 +59,12 @@ def test_what_is_lost_is_refused(activation: str) -> None:
 
 
 def test_unknown_activation_names_those_there_are() -> None:
-    with pytest.raises(CallError, match="relu, leaky_relu, crelu"):
+    with pytest.raises(CallError, match="relu, relu6, leaky_relu, crelu"):
         activate(torch.ones(1), "swish")
 
 
 def test_phases() -> None:
-    assert [phases(name) for name in ACTIVATIONS] == [1, 1, 2, 2, 1, 1]
+    assert [phases(name) for name in ACTIVATIONS] == [1, 1, 1, 2, 2, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -101,3 +109,17 @@ def test_pooled_features_may_have_both_phases_of_a_pair() -> None:
 def test_relu_features_below_zero_are_refused() -> None:
     with pytest.raises(FeatureError, match="relu features never are"):
         check_features(torch.tensor([[[[1.0, -0.5]]]]), "relu")
+
+
+def test_relu6(generator: torch.Generator) -> None:
+    """min(max(z, 0), 6), its slope, and features that it cannot have given."""
+    z = 5 * torch.randn(2, 3, 8, 8, generator=generator)
+    features = activate(z, "relu6")
+    assert torch.equal(features, torch.nn.functional.relu6(z))
+    inside = (z > 0) & (z < 6)
+    assert torch.equal(derivative(z, "relu6"), inside.float())
+    check_features(features, "relu6")
+    with pytest.raises(FeatureError, match="is above 6"):
+        check_features(features + 1, "relu6")
+    with pytest.raises(FeatureError, match="negative"):
+        check_features(features - 1, "relu6")

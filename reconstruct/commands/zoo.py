@@ -92,7 +92,7 @@ def _layer_table(described: dict[str, Any]) -> None:
 
     size = described["input_size"]
     printed.print(f"{described['name']}: {described['source']}", soft_wrap=True, markup=False)
-    weights = Path(described["weights"]).name if described["weights"] else "none"
+    weights = Path(described["weights"]).name if described["weights"] else described.get("own_weights", "none")
     printed.print(f"input {size} x {size}, {described['parameters']:,} parameters without biases, weights: {weights}")
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in ("layer", "kernel", "activation"):
@@ -103,12 +103,12 @@ def _layer_table(described: dict[str, Any]) -> None:
         bounds = layer["frame_bounds"]
         table.add_row(
             layer["name"],
-            f"{layer['kernel']}x{layer['kernel']}/{layer['stride']}",
+            "" if layer["kernel"] is None else f"{layer['kernel']}x{layer['kernel']}/{layer['stride']}",
             layer["activation"] or KINDS[layer["kind"]],
             "x".join(map(str, layer["output_shape"])),
             f"{layer['receptive_field']}",
             f"{layer['parameters']:,}",
-            f"{layer['unknowns']:,}",
+            "" if layer["unknowns"] is None else f"{layer['unknowns']:,}",
             f"{layer['equations']:,}",
             "" if bounds is None else f"{bounds[0]:.1e} {bounds[1]:.1f}",
             "" if bounds is None else f"{layer['condition_number']:,.0f}",

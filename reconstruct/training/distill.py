@@ -47,8 +47,8 @@ def load_teacher(name: str = "efficientnet_lite0", device: str | torch.device = 
     """
     if name != "efficientnet_lite0":
         raise CallError(f"unknown teacher '{name}'; there is efficientnet_lite0")
-    net = efficientnet_lite0()
-    net = net.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
+    net: Any = efficientnet_lite0().eval().requires_grad_(False)
+    net = net.to(device, memory_format=torch.channels_last)
 
     def scores(images: torch.Tensor) -> torch.Tensor:
         # The Lite networks were trained on (pixel - 127) / 128.
