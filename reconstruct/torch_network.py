@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import copy
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -135,6 +137,21 @@ class TorchNetwork(Network):
             self.chain(layer)
             self._chains[layer] = chain_of_operators(self, layer)
         return self._chains[layer]
+
+    def longest_chain(self) -> Network:
+        """The chain of the last layer that has one: what analyses and bounds look into.
+
+        Its layers go by the names of their convolutions and poolings, the last by its own.
+
+        Raises
+        ------
+        CallError : not even the first layer is a convolution of the zoo's kind.
+        """
+        for name in reversed(self.layer_names):
+            chain = self.operators(name)
+            if chain is not None and chain.layers_with_weights:
+                return chain
+        raise CallError(f"{self.name} does not begin with a chain of convolutions: there are no filters to look into")
 
     def calls(self, size: Size, new: tuple[tuple[float, ...], str] | None = None) -> dict[str, Call]:
         """The parts' calls for images of this size, by the layers' names; ``new`` before there is an architecture."""
@@ -266,17 +283,20 @@ def is_function(name: str) -> bool:
 
 
 def load_function(path: str) -> Callable[..., Any]:
-    """The function or class that ``package.module:function`` names.
+    """The function or class that ``package.module:function`` names; the working folder is searched first.
 
     Raises
     ------
     CallError : the module cannot be imported, has no such name, or that is nothing that can be called.
     """
     where, _, name = path.partition(":")
+    sys.path.insert(0, str(Path.cwd()))
     try:
         found = import_module(where)
     except ImportError as error:
         raise CallError(f"{path}: {where} cannot be imported: {error}") from error
+    finally:
+        sys.path.pop(0)
     for part in name.split("."):
         if not hasattr(found, part):
             raise CallError(f"{path}: {where} has no {name}")

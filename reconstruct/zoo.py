@@ -86,6 +86,11 @@ def load_model(name: str, *, random_weights: int | None = None, device: str | to
     return net.eval().requires_grad_(False).to(device)
 
 
+def is_module(name: str) -> bool:
+    """Whether a model's name is of a torch module, and of no specification."""
+    return is_external(name) or is_function(name)
+
+
 def read_architecture(name: str) -> Architecture:
     """The architecture that a specification describes; arguments and errors as in ``load_model``."""
     return _read(specification_path(name), ())
@@ -117,7 +122,7 @@ def describe(name: str, *, random_weights: int | None = None) -> dict[str, Any]:
     ``condition_number`` and ``dimensions_lost`` of its operator from the symbol (``convolution.Frame``). Filters and
     activation of a pooling are None.
     """
-    if is_external(name) or is_function(name):
+    if is_module(name):
         module = load_model(name, random_weights=random_weights)
         assert isinstance(module, TorchNetwork)
         return _describe_module(module)

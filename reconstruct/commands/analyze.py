@@ -25,6 +25,7 @@ from reconstruct.commands.common import (
     batches,
     busy,
     device_of,
+    load_chain,
     notes,
     printed,
     progress,
@@ -211,14 +212,18 @@ def complexity(
         from reconstruct.analysis.complexity import layer_complexity, sample_estimates
         from reconstruct.network import Network, layer_list
         from reconstruct.report.analysis_figures import complexity_figure
-        from reconstruct.zoo import load_model, read_architecture
+        from reconstruct.zoo import is_module, load_model, read_architecture
 
         found = {}
         for name in _names(model):
-            architecture = read_architecture(name)
             net = None
-            if architecture.weights is not None or random_weights is not None:
-                net = load_model(name, random_weights=random_weights)
+            if is_module(name):
+                net = load_chain(name, random_weights, "cpu")
+                architecture = net.architecture
+            else:
+                architecture = read_architecture(name)
+                if architecture.weights is not None or random_weights is not None:
+                    net = load_model(name, random_weights=random_weights)
             wanted = layer_list(Network(architecture) if net is None else net, layer) if layer != "all" else None
             layers = layer_complexity(architecture, net)
             found[architecture.name] = [each for each in layers if wanted is None or each.layer in wanted]
@@ -314,10 +319,8 @@ def _names(model: str) -> list[str]:
 
 def load_nets(model: str, random_weights: int | None, device: str, silent: bool) -> list[Network]:
     with busy("loading", silent):
-        from reconstruct.zoo import load_model
-
         where = device_of(device, needs_cupy=False)
-        nets = [load_model(name, random_weights=random_weights, device=where) for name in _names(model)]
+        nets = [load_chain(name, random_weights, where) for name in _names(model)]
     if len({net.name for net in nets}) < len(nets):
         raise CallError("two of the models have one name: their files would overwrite each other")
     return nets

@@ -108,6 +108,15 @@ def device_of(wanted: str, needs_cupy: bool = True) -> str:
     return "cuda"
 
 
+def load_chain(name: str, random_weights: int | None, device: str) -> Network:
+    """A model as a chain of convolutions; of a torch module the longest that it begins with."""
+    from reconstruct.torch_network import TorchNetwork
+    from reconstruct.zoo import load_model
+
+    net = load_model(name, random_weights=random_weights, device=device)
+    return net.longest_chain() if isinstance(net, TorchNetwork) else net
+
+
 def check_disturbance(noise: float, quantise: str | None) -> None:
     if not 0 <= noise < 1:
         raise CallError(f"--noise is a share of the features' norm, at least 0 and below 1, not {noise:g}")

@@ -21,6 +21,7 @@ from reconstruct.commands.common import (
     busy,
     check_size,
     device_of,
+    load_chain,
     notes,
     printed,
     progress,
@@ -57,10 +58,9 @@ def bounds(
     with busy("loading", quiet or as_json):
         from reconstruct.inversion.inverted import check_limits
         from reconstruct.network import pooled_layer, with_pool
-        from reconstruct.zoo import load_model
 
         check_limits(None, budget)
-        net = load_model(model, random_weights=random_weights, device=device_of(device, needs_cupy=False))
+        net = load_chain(model, random_weights, device_of(device, needs_cupy=False))
         if pool is not None:
             kernel, stride = _pooling(pool)
             net = with_pool(net, layer, kernel, stride)
