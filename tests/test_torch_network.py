@@ -8,6 +8,7 @@ from torch import nn
 import reconstruct
 from reconstruct import CallError, FeatureError, from_torch, invert, load_image, load_model, quality
 from reconstruct.activations import activate
+from reconstruct.analysis.pairing import layer_pairs
 from reconstruct.autodiff import AutodiffChain
 from reconstruct.jacobian import multiplications
 from reconstruct.network import Network
@@ -258,6 +259,23 @@ def test_the_command_line(call: Call, tmp_path: Path) -> None:
     status, _, err = call(SAMPLE, "--model", "tests.modules:resnet", "--layer", "layer9")
     assert status == 2
     assert "layer1.0" in err
+
+
+def test_analyses_look_into_the_chain_that_a_module_begins_with(call: Call, tmp_path: Path) -> None:
+    """Names, shapes and numbers of its convolutions; a module that begins with none says so."""
+    chain = modules.resnet().longest_chain()
+    assert [each.name for each in chain.layers] == ["stem.0", "layer1.0.relu"]
+    arguments = ("--model", "tests.modules:resnet", "--output", tmp_path, "--json")
+    status, out, err = call("analyze", "pairs", *arguments)
+    assert status == 0, err
+    expected = [layer_pairs(chain, name).record() for name in chain.layer_names]
+    assert [{key: each[key] for key in expected[0]} for each in json.loads(out)] == expected
+    for analysis in (("complexity",), ("rectify", SAMPLE, "--layer", "stem.0"), ("spectrum", SAMPLE)):
+        status, _, err = call("analyze", *analysis, *arguments)
+        assert status == 0, err
+    made = from_torch(drawn(nn.Sequential(nn.Conv2d(3, 3, 3, groups=3), nn.Conv2d(3, 4, 3))), IMAGENET, input_size=32)
+    with pytest.raises(CallError, match="does not begin with a chain"):
+        made.longest_chain()
 
 
 def test_efficientnet_by_name(photograph: torch.Tensor) -> None:
