@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -100,9 +101,7 @@ def device_of(wanted: str, needs_cupy: bool = True) -> str:
         return "cpu"
     if not needs_cupy:
         return "cuda"
-    try:
-        import cupy  # noqa: F401
-    except ImportError:
+    if find_spec("cupy") is None:
         notes.print("a GPU is there but CuPy is not (pip install 'reconstruct[gpu]'): using the CPU", soft_wrap=True)
         return "cpu"
     return "cuda"
