@@ -18,7 +18,6 @@ import os
 import resource
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean
@@ -28,18 +27,9 @@ import torch
 
 import reconstruct
 from reconstruct.inversion import applicable
-from reconstruct.network import Network
+from reconstruct.network import with_tap
 
 ITERATIVE = ("map", "gradient")
-
-
-def tapped(net: Network, layer: str) -> Network:
-    """The same network with CReLU after one layer, so that its features are its linear responses."""
-    layers = tuple(replace(each, activation="crelu") if each.name == layer else each for each in net.layers)
-    copy = Network(replace(net.architecture, layers=layers), net.architecture.index(layer) + 1)
-    weights = {key: value for key, value in net.state_dict().items() if key in copy.state_dict()}
-    copy.load_state_dict(weights)
-    return copy.eval().requires_grad_(False)
 
 
 def run(paths: list[str], model: str, named: str, method: str, budgets: list[float | None]) -> list[dict[str, Any]]:
@@ -47,7 +37,7 @@ def run(paths: list[str], model: str, named: str, method: str, budgets: list[flo
     layer = named.rstrip("*")
     net = reconstruct.load_model(model)
     if named != layer:
-        net = tapped(net, layer)
+        net = with_tap(net, layer, "crelu")
     if applicable(net, layer, method):
         return []
     images = torch.stack([reconstruct.load_image(path, net.input_size) for path in paths])

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The default weights from nothing: photographs from Debian packages, a teacher's answers, and four trained networks.
+# The default weights from nothing: photographs from Debian packages, a teacher's answers, and five trained networks.
 #
 #     recipes/default_weights.sh FOLDER
 #
@@ -29,6 +29,7 @@ train all_cnn_b "${large[@]}"
 small=(--side 32 --resize 36 --epochs 4 --first-layer 20 --no-dropout)
 train convpool_cnn_c_crelu "${small[@]}"
 train convpool_cnn_c "${small[@]}"
+train cifar_split "${small[@]}"
 
 publish() { "$python" recipes/publish.py "$folder/$1/$1.toml" "$folder/photographs" "$folder/crops" "${@:2}"; }
 
@@ -37,3 +38,5 @@ publish all_cnn_b --side 112
 # Their conv9 has the teacher's thousand classes, not CIFAR's ten.
 publish convpool_cnn_c_crelu --side 32 --resize 36 --stop conv8
 publish convpool_cnn_c --side 32 --resize 36 --stop conv8
+# Its layer of classes is not the published network's.
+publish cifar_split --side 32 --resize 36 --stop conv32

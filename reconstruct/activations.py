@@ -13,6 +13,10 @@ from reconstruct.errors import CallError, FeatureError
 
 ACTIVATIONS = ("relu", "relu6", "leaky_relu", "crelu", "leaky_crelu", "avr", "none")
 
+TAPS = {"responses": "none", "relu": "relu", "crelu": "crelu", "avr": "avr"}
+"""What can be read of a layer, whatever its own activation, and the activation that gives it. The leaky ones are not
+here: which they are depends on a slope."""
+
 
 def activate(responses: torch.Tensor, activation: str, slope: float = 0.0) -> torch.Tensor:
     """Linear responses to features.

@@ -30,6 +30,7 @@ from reconstruct.inversion import Result, disturb, invert
 from reconstruct.metrics import quality
 from reconstruct.network import Architecture, Network
 from reconstruct.sources import Source
+from reconstruct.taps import Point, point
 
 FAILURES = (ReconstructError, MemoryError, RuntimeError, ArithmeticError, numpy.linalg.LinAlgError)
 """What the inversion of one image may end in (torch says RuntimeError for want of memory); anything else is a fault."""
@@ -69,12 +70,13 @@ class Job:
 
     Attributes
     ----------
-    methods : those that are run at each layer.
+    methods : those that are run at each layer or split point, by name (``taps.point``).
     size, native : see ``images.model_input``.
     options : of ``inversion.invert``.
     disturbance : of the features, ``inversion.disturb``'s arguments.
     pixels : of the images inverted together, at most.
     thumbnails : small pictures go with the rows: ``original`` and ``reconstruction``, WebP files.
+    tap : what is read of every layer; None: what its own activation gives.
     """
 
     methods: Mapping[str, Sequence[str]]
@@ -84,6 +86,7 @@ class Job:
     disturbance: Mapping[str, Any] = field(default_factory=dict)
     pixels: int = CPU_PIXELS
     thumbnails: bool = False
+    tap: str | None = None
 
 
 def read(source: Source, indices: Sequence[int], architecture: Architecture, job: Job) -> list[Item]:
@@ -116,25 +119,28 @@ def evaluate_batch(net: Network, items: Sequence[Item], job: Job) -> Rows:
 
 
 def measure(
-    net: Network, names: Sequence[str], images: torch.Tensor, features: torch.Tensor, layer: str, method: str,
+    at: Point, names: Sequence[str], images: torch.Tensor, features: torch.Tensor, method: str,
     *, noise: float = 0.0, **options: Any,
 ) -> tuple[Result, Rows]:  # fmt: skip
     """Invert a batch, and the record of each image: its quality, and what it cost.
 
     Parameters
     ----------
+    at : where the features were read; its name is the record's ``layer``.
     names : of the images.
     images : N x 3 x H x W in [0, 1], on the network's device.
     features : of theirs, as they are to be inverted.
     noise, options : of ``inversion.invert``.
     """
-    result = invert(net, features, layer, method, size=(images.shape[2], images.shape[3]), noise=noise, **options)
+    size = (images.shape[2], images.shape[3])
+    result = invert(at.net, features, at.layer, method, size=size, noise=noise, **options)
     judged = quality(images, result.image)
     return result, [
         {
             "image": name,
-            "model": net.name,
-            "layer": layer,
+            "model": at.net.name,
+            "layer": at.name,
+            "tap": at.tap,
             "method": method,
             "psnr": judged.psnr[i],
             "ssim": judged.ssim[i],
@@ -290,11 +296,12 @@ def batch_size(net: Network, job: Job, workers: int = 1) -> int:
 def _attempt(net: Network, items: Sequence[Item], layer: str, methods: Sequence[str], job: Job) -> Rows:
     try:
         images = _tensor(items).to(net.mean.device)
-        features, noise = disturb(net.features(images, layer), **job.disturbance)
+        at = point(net, layer, job.tap)
+        features, noise = disturb(at.features(images), **job.disturbance)
         names = [item.name for item in items]
         rows: Rows = []
         for method in methods:
-            result, records = measure(net, names, images, features, layer, method, noise=noise, **job.options)
+            result, records = measure(at, names, images, features, method, noise=noise, **job.options)
             for i, (item, record) in enumerate(zip(items, records, strict=True)):
                 row = {"index": item.index, **record, "output": None, "error": None}
                 if job.thumbnails:

@@ -15,7 +15,7 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from reconstruct.activations import activate, phases
+from reconstruct.activations import TAPS, activate, phases
 from reconstruct.errors import CallError
 
 Size = tuple[int, int]
@@ -67,6 +67,15 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class Split:
+    """A point where a published network is split in two, by its authors' name: a convolution and what is read of it."""
+
+    layer: str
+    tap: str
+    """One of ``activations.TAPS``."""
+
+
+@dataclass(frozen=True)
 class Architecture:
     """What a specification file says: layers, input, and where it comes from."""
 
@@ -84,6 +93,9 @@ class Architecture:
     """In training, of the normalised image's entries."""
     torchvision: dict[str, str] = field(default_factory=dict)
     """Where a published checkpoint of torchvision has each layer: its keys without ``.weight`` and ``.bias``."""
+    splits: dict[str, Split] = field(default_factory=dict)
+    """Split points by name (``taps.point``). One that bears a layer's name is of that layer, so that sizes, which no
+    tap changes, can be asked for by either kind of name."""
 
     def __post_init__(self) -> None:
         channels, layers = len(self.mean), []
@@ -94,13 +106,16 @@ class Architecture:
         object.__setattr__(self, "layers", tuple(layers))
 
     def index(self, layer: str) -> int:
-        """Position of a layer, or a ``CallError`` that names the layers there are."""
+        """Position of a layer, or of a split point's, or a ``CallError`` that names those there are."""
         names = [known.name for known in self.layers]
         if layer in names:
             return names.index(layer)
-        near = get_close_matches(layer, names, n=1)
+        if layer in self.splits:
+            return names.index(self.splits[layer].layer)
+        near = get_close_matches(layer, [*names, *self.splits], n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise CallError(f"{self.name} has no layer '{layer}'{hint} Its layers: {', '.join(names)}")
+        points = f"; its split points: {', '.join(self.splits)}" if self.splits else ""
+        raise CallError(f"{self.name} has no layer '{layer}'{hint} Its layers: {', '.join(names)}{points}")
 
     def in_channels(self, layer: str) -> int:
         """Channels of the layer's input."""
@@ -259,9 +274,12 @@ class Network(nn.Module):
 
         Raises
         ------
-        CallError : no such layer, or one past the last with weights; says which layers there are.
+        CallError : no such layer, or one past the last with weights; says which layers there are. A split point, which
+            is read off another network (``taps.point``).
         """
         index = self.architecture.index(layer)
+        if layer != self.architecture.layers[index].name:
+            raise CallError(f"{layer} of {self.name} is a split point and no layer: reconstruct.taps.point reads it")
         if index >= len(self.layers):
             lacking = layer if self.architecture.layers[index].has_weights else f"the layers below {layer}"
             known = ", ".join(each.name for each in self.layers_with_weights)
@@ -454,22 +472,59 @@ def with_pool(net: Network, layer: str, kernel: int, stride: int) -> Network:
     if kernel > min(height, width):
         raise CallError(f"windows of {kernel} do not fit the {height} x {width} positions of {layer}")
     pool = Layer(f"{layer}_pool", kernel=kernel, stride=stride, kind="max_pool")
-    pooled = Network(replace(net.architecture, layers=(*chain, pool))).to(net.mean.device)
-    for each in chain:
-        if each.has_weights:
-            pooled.add_module(each.part, net.convolution(each.name))
-    pooled.training = net.training
-    return pooled
+    return _sharing(net, (*chain, pool))
+
+
+def with_tap(net: Network, layer: str, tap: str) -> Network:
+    """The network up to a convolution, with that layer's activation replaced; weights are shared.
+
+    What the layer would give if another activation followed its responses: a ReLU network's layer read through CReLU
+    keeps both phases, and through ``responses`` keeps them as they are.
+
+    Parameters
+    ----------
+    tap : one of ``activations.TAPS``: ``responses`` (before any activation), ``relu``, ``crelu``, ``avr``.
+
+    Raises
+    ------
+    CallError : an unknown tap, a layer without weights for it, or a pooling, which has no activation.
+    """
+    if tap not in TAPS:
+        raise CallError(f"unknown tap '{tap}'; there are {', '.join(TAPS)}")
+    *below, last = net.chain(layer)
+    if not last.has_weights:
+        raise CallError(f"the {KINDS[last.kind]} {layer} has no activation to replace: a tap is of a convolution")
+    return _sharing(net, (*below, replace(last, activation=TAPS[tap], slope=0.0)))
+
+
+def _sharing(net: Network, layers: tuple[Layer, ...]) -> Network:
+    """A network of these layers with the weights of another's; it has no split points."""
+    with torch.device("meta"):  # no numbers are drawn for weights that are not kept
+        shared = Network(replace(net.architecture, layers=layers, splits={}))
+    shared.mean, shared.std = net.mean, net.std
+    for each in shared.layers_with_weights:
+        shared.add_module(each.part, net.convolution(each.name))
+    shared.training = net.training
+    return shared
 
 
 def layer_list(net: Network, wanted: str | Iterable[str]) -> list[str]:
-    """``all`` (every layer that has weights), names with commas, or names, as a list of layers the network can run."""
+    """``all`` (every layer that has weights), names with commas, or names, as a list of layers the network can run.
+
+    A split point's name stands for its layer.
+    """
+    layers = [net.architecture.layers[net.architecture.index(name)].name for name in name_list(net, wanted)]
+    for layer in layers:
+        net.chain(layer)
+    return list(dict.fromkeys(layers))
+
+
+def name_list(net: Network, wanted: str | Iterable[str]) -> list[str]:
+    """The names in ``layer_list``'s argument, each once, before anybody has looked what they are names of."""
     names = wanted.split(",") if isinstance(wanted, str) else list(wanted)
     names = [name.strip() for name in names if name.strip()]
     if names == ["all"]:
         return [layer.name for layer in net.layers_with_weights]
     if not names:
         raise CallError(f"no layer named; {net.name} has {', '.join(net.layer_names)}")
-    for name in names:
-        net.chain(name)
     return list(dict.fromkeys(names))

@@ -50,6 +50,7 @@ def describe_run(
                 "weights": weights if random_weights is not None or weights is None else Path(weights).name,
                 "digest": fingerprint(net),
             },
+            "tap": job.tap,
             "methods": {layer: list(methods) for layer, methods in job.methods.items()},
             "size": None if job.native else job.size or net.input_size,
             "options": {**job.options, **job.disturbance},
@@ -81,8 +82,10 @@ def begin_session(engine: str, workers: int, batch_size: int, device: str) -> di
 
 
 def fingerprint(net: Network) -> str:
-    """Of a network's layers, normalisation and weights."""
+    """Of a network's layers, normalisation and weights, and of what its split points are."""
     found = hashlib.sha256(repr((net.layers, net.architecture.mean, net.architecture.std)).encode())
+    if net.architecture.splits:
+        found.update(repr(sorted(net.architecture.splits.items())).encode())
     for name, values in sorted(net.state_dict().items()):
         found.update(name.encode())
         found.update(values.detach().cpu().contiguous().numpy().tobytes())

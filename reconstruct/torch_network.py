@@ -13,7 +13,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from reconstruct.activations import activate
+from reconstruct.activations import TAPS, activate
 from reconstruct.errors import CallError
-from reconstruct.network import Architecture, Layer, Network, Size
+from reconstruct.network import Architecture, Layer, Network, Size, with_tap
 from reconstruct.torch_chain import chain_of_operators
 
 FIELD_ENERGY = 0.999
@@ -137,6 +137,31 @@ class TorchNetwork(Network):
             self.chain(layer)
             self._chains[layer] = chain_of_operators(self, layer)
         return self._chains[layer]
+
+    def tapped(self, layer: str, tap: str) -> Network:
+        """The same with another activation at a layer (``network.with_tap``): of what goes into the layer's own, or of
+        what the part gives if it ends in none.
+
+        Raises
+        ------
+        CallError : an unknown tap or layer.
+        """
+        if tap not in TAPS:
+            raise CallError(f"unknown tap '{tap}'; there are {', '.join(TAPS)}")
+        chain = self.operators(layer)
+        if chain is not None and chain.layers[-1].has_weights:
+            return with_tap(chain, layer, tap)
+        made = copy.copy(self)
+        made.layers = tuple(
+            replace(each, activation=TAPS[tap], slope=0.0) if each.name == layer else each for each in self.layers
+        )
+        own = self.architecture
+        architecture = TorchArchitecture(own.name, made.layers, own.input_size, own.mean, own.std)
+        architecture.attach(made)
+        made.architecture = architecture
+        made._chains = dict.fromkeys(self.layer_names)
+        made.estimates = {}
+        return made
 
     def longest_chain(self) -> Network:
         """The chain of the last layer that has one: what analyses and bounds look into.

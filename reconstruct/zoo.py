@@ -14,18 +14,19 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from reconstruct.activations import ACTIVATIONS
+from reconstruct.activations import ACTIVATIONS, TAPS
 from reconstruct.convolution import Convolution, frame
 from reconstruct.errors import CallError, ModelError
 from reconstruct.external import is_external, load_external
-from reconstruct.network import KINDS, Architecture, Layer, Network, fold_batch_norm, randomise, with_classes
+from reconstruct.network import KINDS, Architecture, Layer, Network, Split, fold_batch_norm, randomise, with_classes
 from reconstruct.torch_network import TorchNetwork, is_function, load_torch
 
 _PACKAGED = Path(__file__).parent / "models"  # in a wheel
 MODELS = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parent.parent / "models"  # in a checkout
 
-_BASE_KEYS = {"source", "input_size", "mean", "std", "layers", "weights", "damping", "input_dropout", "torchvision"}
-_VARIANT_KEYS = {"base", "source", "weights", "damping", "slope", "halve_filters", "double_filters", "classes"}
+_COMMON_KEYS = {"source", "weights", "damping", "splits"}
+_BASE_KEYS = _COMMON_KEYS | {"input_size", "mean", "std", "layers", "input_dropout", "torchvision"}
+_VARIANT_KEYS = _COMMON_KEYS | {"base", "slope", "halve_filters", "double_filters", "classes"}
 _SWAPS = tuple(name for name in ACTIVATIONS if name != "none")
 _LAYER_KEYS = {
     "name": str,
@@ -168,6 +169,7 @@ def describe(name: str, *, random_weights: int | None = None) -> dict[str, Any]:
         "weights": architecture.weights,
         "parameters": architecture.parameters(),
         "layers": layers,
+        "splits": {name: {"layer": split.layer, "tap": split.tap} for name, split in architecture.splits.items()},
     }
 
 
@@ -208,6 +210,7 @@ def _describe_module(net: TorchNetwork) -> dict[str, Any]:
         "input_size": net.input_size,
         "weights": None,
         "own_weights": "the module's own",
+        "splits": {},
         "parameters": net.architecture.parameters(),
         "layers": layers,
     }
@@ -244,6 +247,7 @@ def _read(path: Path, above: tuple[Path, ...]) -> Architecture:
         source=str(spec.get("source", "")),
         weights=None if weights is None else str(_beside(path, weights)),
         damping=_damping(path, spec.get("damping", {}), architecture),
+        splits=architecture.splits | _splits(path, spec.get("splits", {}), architecture),
     )
 
 
@@ -367,6 +371,24 @@ def _damping(path: Path, recorded: object, architecture: Architecture) -> dict[s
         chain = {each.name for each in architecture.layers[: architecture.index(layer) + 1]}
         _expect(factors.keys() == chain, path, f"damping of {layer} must name {', '.join(sorted(chain))}")
     return {layer: {name: float(value) for name, value in table.items()} for layer, table in recorded.items()}
+
+
+def _splits(path: Path, table: object, architecture: Architecture) -> dict[str, Split]:
+    """``[splits]``: for each point a convolution and a tap."""
+    complaint = 'splits is a table, name = { layer = "a convolution", tap = "..." }'
+    _expect(isinstance(table, dict), path, complaint)
+    assert isinstance(table, dict)
+    layers = {layer.name: layer for layer in architecture.layers}
+    for name, entry in table.items():
+        plain = isinstance(entry, dict) and all(isinstance(value, str) for value in entry.values())
+        _expect(plain and entry.keys() == {"layer", "tap"}, path, complaint)
+        _expect(name.isidentifier() and name != "all", path, f"the split point's name {name!r} is not a plain word")
+        layer, tap = entry["layer"], entry["tap"]
+        _expect(layer in layers, path, f"split point {name}: there is no layer '{layer}'{_hint(layer, layers)}")
+        _expect(layers[layer].has_weights, path, f"split point {name}: {layer} is a pooling and has no tap")
+        _expect(tap in TAPS, path, f"split point {name}: tap is one of {', '.join(TAPS)}, not '{tap}'")
+        _expect(name == layer or name not in layers, path, f"split point {name} is of {layer}, and {name} is a layer")
+    return {name: Split(**entry) for name, entry in table.items()}
 
 
 def _load_weights(architecture: Architecture, path: Path) -> Network:

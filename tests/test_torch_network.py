@@ -12,6 +12,7 @@ from reconstruct.analysis.pairing import layer_pairs
 from reconstruct.autodiff import AutodiffChain
 from reconstruct.jacobian import multiplications
 from reconstruct.network import Network
+from reconstruct.taps import point
 from reconstruct.torch_network import TorchNetwork, load_torch
 from tests import modules
 from tests.conftest import ROOT, Call
@@ -195,6 +196,23 @@ def test_methods_that_need_a_chain_say_so(net: TorchNetwork, image: torch.Tensor
         net.convolution("down")
     with pytest.raises(FeatureError, match="is negative"):
         invert(net, features - 1, "layer1")
+
+
+@pytest.mark.parametrize("layer", ["layer1.0.relu", "layer1.1.relu:2", "down"])
+def test_taps(net: TorchNetwork, image: torch.Tensor, layer: str) -> None:
+    """CReLU at a ReLU layer's responses: features of both phases, from which more comes back than from one."""
+    at = point(net, layer, "crelu")
+    features = at.features(image)
+    assert torch.allclose(features, activate(net.responses(image, layer), "crelu"), atol=1e-4)
+    assert torch.allclose(point(net, layer, "responses").features(image), net.responses(image, layer), atol=1e-4)
+    psnr = [
+        quality(image, invert(each.net, each.features(image), layer, budget=60).image).psnr[0]
+        for each in (at, point(net, layer))
+    ]
+    assert psnr[0] > psnr[1] - 0.1
+    assert net.layer(layer).activation in ("relu", "none")
+    with pytest.raises(CallError, match="unknown tap"):
+        point(net, layer, "swish")
 
 
 def test_the_receptive_field_is_measured() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib.util import find_spec
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import torch
 
     from reconstruct.network import Network
+    from reconstruct.taps import Point
 
 COMMANDS = ("invert", "models", "bounds", "evaluate", "report", "analyze", "train", "classify")
 
@@ -30,7 +31,10 @@ printed = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 # Options of several commands.
 Model = Annotated[str, typer.Option(help="A name in the zoo, or the path of a TOML specification.")]
-Layers = Annotated[str, typer.Option("--layer", help="A layer, several with commas, or 'all'.")]
+Layers = Annotated[str, typer.Option("--layer", help="A layer or split point, several with commas, or 'all'.")]
+Tap = Annotated[
+    str | None, typer.Option(help="Read each layer as responses, relu, crelu or avr; default its own activation.")
+]
 Methods = Annotated[str, typer.Option("--method", help="A method, several with commas, or 'all'.")]
 LinearForm = Annotated[str, typer.Option(help="Pseudoinverse of linear: global or patch.")]
 Damping = Annotated[
@@ -57,16 +61,17 @@ class Item(NamedTuple):
     picture: torch.Tensor
 
 
-def methods_of(net: Network, wanted: str, layers: list[str], alone: bool, quiet: bool) -> dict[str, list[str]]:
-    """For each layer with any the methods that apply; asked for alone, one that does not is an error."""
+def methods_of(wanted: str, points: Sequence[Point], alone: bool, quiet: bool) -> dict[str, list[str]]:
+    """For each point with any, by name, the methods that apply; asked for alone, one that does not is an error."""
     from reconstruct.inversion import METHODS, applicable, check_method
 
     names = list(METHODS) if wanted == "all" else [name.strip() for name in wanted.split(",") if name.strip()]
     for name in names:
         check_method(name)
     chosen: dict[str, list[str]] = {}
-    for layer in layers:
-        reasons = {name: applicable(net, layer, name) for name in dict.fromkeys(names)}
+    for at in points:
+        layer = at.name
+        reasons = {name: applicable(at.net, at.layer, name) for name in dict.fromkeys(names)}
         chosen[layer] = [name for name, reason in reasons.items() if reason is None]
         for name, reason in reasons.items():
             if reason is not None and alone:
@@ -75,7 +80,8 @@ def methods_of(net: Network, wanted: str, layers: list[str], alone: bool, quiet:
                 notes.print(f"skipped {name} at {layer}: {reason}", soft_wrap=True, markup=False)
     chosen = {layer: names for layer, names in chosen.items() if names}
     if not chosen:
-        raise CallError(f"no method of {', '.join(names)} applies to {', '.join(layers)} of {net.name}")
+        where = ", ".join(at.name for at in points)
+        raise CallError(f"no method of {', '.join(names)} applies to {where} of {points[0].net.name}")
     return chosen
 
 

@@ -29,6 +29,7 @@ from reconstruct.commands.common import (
     RandomWeights,
     Seed,
     Size,
+    Tap,
     Tolerance,
     busy,
     check_disturbance,
@@ -55,6 +56,7 @@ def evaluate(
     model: Model,
     layer: Layers,
     output: Annotated[Path, typer.Option(metavar="RESULTS", help="Folder of the results; a run in it goes on.")],
+    tap: Tap = None,
     method: Methods = "map",
     limit: Annotated[int | None, typer.Option(help="The first so many images.", min=1)] = None,
     sample: Annotated[int | None, typer.Option(help="So many images at random, by --seed.", min=1)] = None,
@@ -106,17 +108,17 @@ def evaluate(
 
         from reconstruct import evaluation, results
         from reconstruct.inversion.inverted import check_limits
-        from reconstruct.network import layer_list
         from reconstruct.provenance import begin_session, describe_run
         from reconstruct.report.page import write_report
         from reconstruct.sources import open_source, select
+        from reconstruct.taps import points
         from reconstruct.zoo import load_model
 
         check_limits(tolerance, budget)
         torch.manual_seed(seed)
         net = load_model(model, random_weights=random_weights, device=device_of(device))
         alone = "," not in method and method != "all" and layer != "all"
-        methods = methods_of(net, method, layer_list(net, layer), alone, silent)
+        methods = methods_of(method, points(net, layer, tap), alone, silent)
         source = open_source(images, split)
         chosen = select(len(source.names), limit, sample, seed)
         job = evaluation.Job(
@@ -126,6 +128,7 @@ def evaluate(
                 "seed": seed,
             },
             disturbance={"noise": noise, "quantise": quantise, "seed": seed},
+            tap=tap,
         )  # fmt: skip
         rows_of, workers = _engine(engine, workers, address, cpus_per_worker, gpus_per_worker)
         together = _batch_size(batch_size) or evaluation.batch_size(net, job, 1 if engine == "local" else workers)

@@ -26,6 +26,7 @@ from reconstruct.commands.common import (
     RandomWeights,
     Seed,
     Size,
+    Tap,
     Tolerance,
     batches,
     busy,
@@ -50,6 +51,7 @@ def invert(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures to reconstruct.")],
     model: Model,
     layer: Layers,
+    tap: Tap = None,
     method: Methods = "map",
     linear_form: LinearForm = "global",
     damping: Damping = "auto",
@@ -75,14 +77,13 @@ def invert(
     with busy("loading", quiet or as_json):
         import torch
 
-        from reconstruct.network import layer_list
+        from reconstruct.taps import points
         from reconstruct.zoo import load_model
 
         torch.manual_seed(seed)
         net = load_model(model, random_weights=random_weights, device=device_of(device))
-        layers = layer_list(net, layer)
         alone = "," not in method and method != "all" and layer != "all"
-        methods = methods_of(net, method, layers, alone, quiet)
+        methods = methods_of(method, points(net, layer, tap), alone, quiet)
     options = {
         "linear_form": linear_form,
         "damping": damping_of(damping),
@@ -99,7 +100,7 @@ def invert(
                 failures += 1
                 notes.print(f"reconstruct: {batch}", soft_wrap=True, markup=False)
             else:
-                records += _reconstruct(net, batch, methods, options, sent, output, advance)
+                records += _reconstruct(net, batch, methods, tap, options, sent, output, advance)
     if as_json:
         print(json.dumps([strict(record) for record in records], indent=2, allow_nan=False))
     elif not quiet and records:
@@ -114,6 +115,7 @@ def _reconstruct(
     net: Network,
     items: list[Item],
     methods: dict[str, list[str]],
+    tap: str | None,
     options: dict[str, Any],
     sent: dict[str, Any],
     output: Path,
@@ -126,6 +128,7 @@ def _reconstruct(
     from reconstruct.images import save_image, write_png
     from reconstruct.inversion import applicable, disturb
     from reconstruct.report.figures import Panel, comparison
+    from reconstruct.taps import point
 
     batch = torch.stack([item.picture for item in items]).to(net.mean.device)
     names = [item.name for item in items]
@@ -133,12 +136,13 @@ def _reconstruct(
     records: list[list[dict[str, Any]]] = [[] for _ in items]
     rows: list[dict[str, list[Panel]]] = [{} for _ in items]
     for layer, chosen in methods.items():
-        features, level = disturb(net.features(batch, layer), **sent)
+        at = point(net, layer, tap)
+        features, level = disturb(at.features(batch), **sent)
         # The reader wants the reference: linear is in every figure where it applies, asked for or not.
-        silent = [] if "linear" in chosen or applicable(net, layer, "linear") else ["linear"]
+        silent = [] if "linear" in chosen or applicable(at.net, at.layer, "linear") else ["linear"]
         for method in (*chosen, *silent):
             own = options | ({"budget": None, "tolerance": None} if method in silent else {})
-            result, measured = measure(net, names, batch, features, layer, method, noise=level, **own)
+            result, measured = measure(at, names, batch, features, method, noise=level, **own)
             for i, (item, record) in enumerate(zip(items, measured, strict=True)):
                 detail = f"{record['psnr']:.1f} dB, SSIM {record['ssim']:.3f}"
                 rows[i].setdefault(method, []).append(Panel(result.image[i], f"{layer}, {method}", detail))

@@ -61,6 +61,8 @@ def bounds(
 
         check_limits(None, budget)
         net = load_chain(model, random_weights, device_of(device, needs_cupy=False))
+        # Bounds are of what a layer gives, whatever a split point reads of it.
+        layer = net.architecture.layers[net.architecture.index(layer)].name
         if pool is not None:
             kernel, stride = _pooling(pool)
             net = with_pool(net, layer, kernel, stride)

@@ -115,6 +115,9 @@ def _layer_table(described: dict[str, Any]) -> None:
             "" if bounds is None else f"{layer['dimensions_lost']:.0%}",
         )
     printed.print(table)
+    if described["splits"]:
+        points = ", ".join(f"{name} ({of['layer']}, {of['tap']})" for name, of in described["splits"].items())
+        printed.print(f"split points: {points}", soft_wrap=True, markup=False)
     if any(layer["frame_bounds"] for layer in described["layers"]):
         printed.print(
             "field: receptive field, pixels; frame bounds: smallest non-zero and largest squared singular value, on a "

@@ -30,19 +30,23 @@ class Panel:
 
 
 def comparison(original: Panel, rows: Sequence[Sequence[Panel]]) -> Image.Image:
-    """The original beside its reconstructions, one row a method, as in Figure 5 of Shang et al. 2016.
+    """The original beside its reconstructions, one row a method, as in Figure 5 of Shang et al. 2016."""
+    return panels([[None if down else original, *row] for down, row in enumerate(rows)])
+
+
+def panels(rows: Sequence[Sequence[Panel | None]]) -> Image.Image:
+    """Rows of pictures of one size with their captions; None leaves a place free.
 
     Every picture is drawn pixel for pixel, or magnified by a whole factor where it is small.
     """
-    height, width = original.image.shape[1:]
+    height, width = next(panel.image.shape[1:] for row in rows for panel in row if panel is not None)
     scale = max(1, -(-NARROWEST_PIXELS // width))
     cell_width, cell_height = width * scale + GAP_PIXELS, height * scale + CAPTION_PIXELS + GAP_PIXELS
-    columns = 1 + max(len(row) for row in rows)
+    columns = max(len(row) for row in rows)
     full_width, full_height = columns * cell_width + GAP_PIXELS, len(rows) * cell_height + GAP_PIXELS
     figure = Figure(figsize=(full_width / DPI, full_height / DPI), dpi=DPI, facecolor="white")
     for down, row in enumerate(rows):
-        shown = [original if down == 0 else None, *row]
-        for right, panel in enumerate(shown):
+        for right, panel in enumerate(row):
             if panel is None:
                 continue
             left, top = right * cell_width + GAP_PIXELS, down * cell_height + GAP_PIXELS

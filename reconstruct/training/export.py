@@ -45,7 +45,11 @@ def specification(architecture: Architecture, weights: str) -> str:
     ]
     if architecture.input_dropout:
         lines.append(f"input_dropout = {architecture.input_dropout}")
-    return "\n".join([*lines, "", "layers = [", *(f"    {_layer(layer)}," for layer in architecture.layers), "]", ""])
+    lines += ["", "layers = [", *(f"    {_layer(layer)}," for layer in architecture.layers), "]", ""]
+    if architecture.splits:
+        points = architecture.splits.items()
+        lines += ["[splits]", *(f'{name} = {{ layer = "{at.layer}", tap = "{at.tap}" }}' for name, at in points), ""]
+    return "\n".join(lines)
 
 
 _ALWAYS = ("name", "kernel")
