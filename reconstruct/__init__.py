@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from reconstruct.inversion import Result, disturb, invert
     from reconstruct.metrics import Quality, quality
     from reconstruct.network import Architecture, Network, fold_batch_norm
+    from reconstruct.pretrained import save_pretrained
     from reconstruct.zoo import describe, load_model, model_names
 
 __version__ = "0.1.0"
@@ -28,6 +29,7 @@ _HOMES = {
     "inversion": ["Result", "disturb", "invert"],
     "metrics": ["Quality", "quality"],
     "network": ["Architecture", "Network", "fold_batch_norm"],
+    "pretrained": ["save_pretrained"],
     "zoo": ["describe", "load_model", "model_names"],
 }
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}
@@ -55,6 +57,7 @@ __all__ = [
     "model_names",
     "quality",
     "save_image",
+    "save_pretrained",
 ]
 
 
