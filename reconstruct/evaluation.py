@@ -28,7 +28,7 @@ from reconstruct.files import write_atomically
 from reconstruct.images import model_input, quiet_pillow, to_pixels, webp
 from reconstruct.inversion import Result, disturb, invert
 from reconstruct.metrics import quality
-from reconstruct.network import Architecture, Network
+from reconstruct.network import Architecture, Network, Size
 from reconstruct.sources import Source
 
 FAILURES = (ReconstructError, MemoryError, RuntimeError, ArithmeticError, numpy.linalg.LinAlgError)
@@ -116,29 +116,32 @@ def evaluate_batch(net: Network, items: Sequence[Item], job: Job) -> Rows:
 
 
 def measure(
-    net: Network, names: Sequence[str], images: torch.Tensor, features: torch.Tensor, layer: str, method: str,
-    *, noise: float = 0.0, **options: Any,
+    net: Network, names: Sequence[str], images: torch.Tensor | None, features: torch.Tensor, layer: str, method: str,
+    *, size: Size | None = None, noise: float = 0.0, **options: Any,
 ) -> tuple[Result, Rows]:  # fmt: skip
     """Invert a batch, and the record of each image: its quality, and what it cost.
 
     Parameters
     ----------
     names : of the images.
-    images : N x 3 x H x W in [0, 1], on the network's device.
+    images : N x 3 x H x W in [0, 1], on the network's device; None where nobody has them, and the records' quality is
+        None.
     features : of theirs, as they are to be inverted.
+    size : of the images, where there are none.
     noise, options : of ``inversion.invert``.
     """
-    result = invert(net, features, layer, method, size=(images.shape[2], images.shape[3]), noise=noise, **options)
-    judged = quality(images, result.image)
+    area = size if images is None else (images.shape[2], images.shape[3])
+    result = invert(net, features, layer, method, size=area, noise=noise, **options)
+    judged = None if images is None else quality(images, result.image)
     return result, [
         {
             "image": name,
             "model": net.name,
             "layer": layer,
             "method": method,
-            "psnr": judged.psnr[i],
-            "ssim": judged.ssim[i],
-            "relative_error": judged.relative_error[i],
+            "psnr": None if judged is None else judged.psnr[i],
+            "ssim": None if judged is None else judged.ssim[i],
+            "relative_error": None if judged is None else judged.relative_error[i],
             "feature_residual": result.feature_residual[i],
             "status": result.status[i],
             "seconds": result.seconds / len(names),
@@ -147,7 +150,7 @@ def measure(
             "prepare_seconds": 0.0 if i else result.prepare_seconds,
             "prepare_passes": 0.0 if i else result.prepare_passes,
             "noise": noise,
-            "device": str(images.device),
+            "device": str(features.device),
         }
         for i, name in enumerate(names)
     ]

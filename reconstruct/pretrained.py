@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import save
 
 import reconstruct
@@ -92,15 +93,20 @@ def save_pretrained(
 
 
 def export_model(
-    name: str, folder: str | Path, *, dtype: Precision = "float32", licence: str | None = None
+    name: str, folder: str | Path, *, dtype: Precision | None = None, licence: str | None = None
 ) -> Path:
     """``save_pretrained`` of a model by name or path, with its card and its classes where they are known.
 
+    dtype : None is float16 where the model's own weights file has nothing else, and float32 otherwise: both are exact.
     The card is NAME.md beside the weights. The zoo's own weights are under the project's licence, as their cards say.
     """
     net = load_model(name)
     assert net.architecture.weights is not None
     path = Path(net.architecture.weights)
+    if dtype is None:
+        with safe_open(path, "pt") as file:
+            kinds = {file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118
+        dtype = "float16" if kinds == {"F16"} else "float32"
     beside = path.with_name(CARD) if path.name == PRETRAINED else path.with_suffix(".md")
     card = _body(beside.read_text(encoding="utf-8")) if beside.is_file() else None
     if licence is None and specification_path(name).parent == MODELS:

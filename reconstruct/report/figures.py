@@ -29,19 +29,20 @@ class Panel:
     detail: str = ""
 
 
-def comparison(original: Panel, rows: Sequence[Sequence[Panel]]) -> Image.Image:
+def comparison(original: Panel | None, rows: Sequence[Sequence[Panel]]) -> Image.Image:
     """The original beside its reconstructions, one row a method, as in Figure 5 of Shang et al. 2016.
 
-    Every picture is drawn pixel for pixel, or magnified by a whole factor where it is small.
+    Without an original, where nobody has it, the reconstructions alone, in one column fewer. Every picture is drawn pixel for pixel, or magnified by a whole factor where it is small.
     """
-    height, width = original.image.shape[1:]
+    beside = [] if original is None else [original]
+    height, width = (*beside, *rows[0])[0].image.shape[1:]
     scale = max(1, -(-NARROWEST_PIXELS // width))
     cell_width, cell_height = width * scale + GAP_PIXELS, height * scale + CAPTION_PIXELS + GAP_PIXELS
-    columns = 1 + max(len(row) for row in rows)
+    columns = len(beside) + max(len(row) for row in rows)
     full_width, full_height = columns * cell_width + GAP_PIXELS, len(rows) * cell_height + GAP_PIXELS
     figure = Figure(figsize=(full_width / DPI, full_height / DPI), dpi=DPI, facecolor="white")
     for down, row in enumerate(rows):
-        shown = [original if down == 0 else None, *row]
+        shown = [*(beside if down == 0 else [None for _ in beside]), *row]
         for right, panel in enumerate(shown):
             if panel is None:
                 continue
