@@ -39,7 +39,11 @@ app = typer.Typer(
 for command in (invert, features, bounds, evaluate, report, train, classify):
     app.command()(command)
 app.add_typer(analyze, name="analyze", help="The papers' figures and tables, on any model.")
-app.add_typer(models, name="models", help="The zoo; 'models NAME' shows one model, 'models import' reads weights.")
+app.add_typer(
+    models,
+    name="models",
+    help="The zoo; 'models NAME' shows one model, 'models import' reads weights, 'models export' writes them.",
+)
 
 
 def main() -> None:

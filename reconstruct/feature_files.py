@@ -88,7 +88,7 @@ def rounding(values: torch.Tensor) -> float:
     """How far float16 features may be from what was rounded to them, as a share of their norm; 0 for other types.
 
     The error of rounding is uniform within half a unit in the last place, u, of either side: u^2 / 12 is its mean
-    square. Zeros were zeros: where activations cut off, nothing is rounded. The mean over images of the root of the sum.
+    square. Zeros were zeros: where activations cut off, nothing is rounded. The mean over images.
     """
     if values.dtype != torch.float16:
         return 0.0

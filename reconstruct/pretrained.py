@@ -92,9 +92,7 @@ def save_pretrained(
     return folder
 
 
-def export_model(
-    name: str, folder: str | Path, *, dtype: Precision | None = None, licence: str | None = None
-) -> Path:
+def export_model(name: str, folder: str | Path, *, dtype: Precision | None = None, licence: str | None = None) -> Path:
     """``save_pretrained`` of a model by name or path, with its card and its classes where they are known.
 
     dtype : None is float16 where the model's own weights file has nothing else, and float32 otherwise: both are exact.
@@ -215,6 +213,6 @@ def _card(net: Network, dtype: Precision, card: str | None, licence: str | None)
 
 
 def _body(card: str) -> str:
-    """A card without front matter, its heading and what comes before "Weights"; links into the repository become text."""
+    """A card without front matter, its heading and what comes before "Weights"; relative links become text."""
     text = card.partition("\n## Weights\n")[2] or re.sub(r"\A#[^\n]*\n", "", card)
     return re.sub(r"\[([^\]]*)\]\((?![a-z]+:)[^)]*\)", r"\1", text).strip()

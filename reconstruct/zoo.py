@@ -105,8 +105,8 @@ def read_architecture(name: str) -> Architecture:
 def class_names(name: str) -> list[str] | None:
     """Names of a model's classes in the order of its outputs, None where nothing tells them.
 
-    They are in ``NAME.classes.json``, beside the specification or in its folder ``weights``; of a folder in ``id2label``
-    of its ``config.json``.
+    They are in ``NAME.classes.json``, beside the specification or in its folder ``weights``; those of a folder in
+    ``id2label`` of its ``config.json``.
     """
     model = specification_path(name)
     if model.name == CONFIG:
@@ -213,6 +213,11 @@ def _read(path: Path, above: tuple[Path, ...]) -> Architecture:
         weights=None if weights is None else str(_beside(path, weights)),
         damping=_damping(path, spec.get("damping", {}), architecture),
     )
+
+
+def plain_architecture(path: Path, text: str) -> Architecture:
+    """What a specification without base would describe, not yet written to its path; errors as of ``load_model``."""
+    return _base(path, tomllib.loads(text))
 
 
 def _parsed(path: Path) -> dict[str, Any]:

@@ -18,7 +18,8 @@ from reconstruct.errors import CallError, ImageError
 if TYPE_CHECKING:
     import torch
 
-    from reconstruct.network import Network, Size as Area
+    from reconstruct.network import Network
+    from reconstruct.network import Size as Area
 
 COMMANDS = ("invert", "features", "models", "bounds", "evaluate", "report", "analyze", "train", "classify")
 

@@ -80,7 +80,9 @@ def features(
                 notes.print(f"reconstruct: {batch}", soft_wrap=True, markup=False)
                 continue
             for item in batch:
-                records += _extract(net, item, layers, {"noise": noise, "quantise": quantise, "seed": seed}, output, form)
+                records += _extract(
+                    net, item, layers, {"noise": noise, "quantise": quantise, "seed": seed}, output, form
+                )
             advance(len(batch))
     if as_json:
         print(json.dumps([strict(record) for record in records], indent=2, allow_nan=False))

@@ -19,7 +19,6 @@ from reconstruct.commands.common import (
     Methods,
     Model,
     Native,
-    Noise,
     Output,
     Quantise,
     RandomWeights,
@@ -58,7 +57,7 @@ def invert(
         typer.Option(
             metavar="FILE",
             help="In place of pictures: somebody's features of one layer, FILE.npy, FILE.safetensors or "
-            "FILE.safetensors:TENSOR. --size is then that of the images, where it is not the model's own or the file's.",
+            "FILE.safetensors:TENSOR. --size is then that of the images, where the model's own does not fit.",
         ),
     ] = None,
     method: Methods = "map",
@@ -149,7 +148,9 @@ def _check_source(images: list[Path], features: str | None, layer: str, native: 
     if native:
         raise CallError("--native is for pictures; the size of what --features come from is --size HxW")
     if quantise is not None:
-        raise CallError("--quantise rounds features of pictures; those of a file stay as they are (--noise says how noisy)")
+        raise CallError(
+            "--quantise rounds features of pictures; those of a file stay as they are (--noise says how noisy)"
+        )
 
 
 def _sent(

@@ -32,7 +32,8 @@ class Panel:
 def comparison(original: Panel | None, rows: Sequence[Sequence[Panel]]) -> Image.Image:
     """The original beside its reconstructions, one row a method, as in Figure 5 of Shang et al. 2016.
 
-    Without an original, where nobody has it, the reconstructions alone, in one column fewer. Every picture is drawn pixel for pixel, or magnified by a whole factor where it is small.
+    Without an original, where nobody has it, the reconstructions alone, in one column fewer. Every picture is drawn
+    pixel for pixel, or magnified by a whole factor where it is small.
     """
     beside = [] if original is None else [original]
     height, width = (*beside, *rows[0])[0].image.shape[1:]
