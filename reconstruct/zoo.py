@@ -416,7 +416,7 @@ def _load_weights(architecture: Architecture, path: Path) -> Network:
                 raise ModelError(f"{path} has no weights for {architecture.layers[0].name}")
             with torch.device("meta"):
                 expected = {key: tuple(value.shape) for key, value in Network(architecture, depth).state_dict().items()}
-            for key in shapes.keys() | expected.keys():
+            for key in sorted(shapes.keys() | expected.keys()):
                 if key not in expected:
                     raise ModelError(f"{path} holds {key}, which {architecture.name} has no place for")
                 if key not in shapes:
