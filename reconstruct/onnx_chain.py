@@ -117,7 +117,8 @@ def import_onnx(
     convolutions = [layer.name for layer in architecture.layers if layer.has_weights]
     for layer, (weight, bias) in zip(convolutions, chain.weights, strict=True):
         for key, value in ((f"{layer}.weight", weight), (f"{layer}.bias", bias)):
-            state[key] = torch.from_numpy(value.astype(numpy.float32))
+            with numpy.errstate(over="ignore"):  # refused below
+                state[key] = torch.from_numpy(value.astype(numpy.float32))
             if not state[key].isfinite().all():
                 raise ModelError(f"{file}: {key} holds a number that is not finite in float32")
     write_atomically(folder / weights, save(state))
@@ -415,7 +416,8 @@ def _normalisation(
 
 def _short(values: Array) -> tuple[float, ...]:
     """The shortest decimals that are the same numbers in float32, in which a network has them."""
-    return tuple(float(str(value)) for value in values.astype(numpy.float32))
+    with numpy.errstate(over="ignore"):  # what a specification refuses
+        return tuple(float(str(value)) for value in values.astype(numpy.float32))
 
 
 def _side(graph: Graph, size: int | None) -> int:
