@@ -15,6 +15,7 @@ import reconstruct
 from reconstruct.commands.analyze import analyze
 from reconstruct.commands.common import COMMANDS
 from reconstruct.commands.evaluate import evaluate, report
+from reconstruct.commands.features import features
 from reconstruct.commands.invert import invert
 from reconstruct.commands.pooling import bounds
 from reconstruct.commands.spectrum import spectrum  # noqa: F401 - joins analyze
@@ -35,10 +36,14 @@ class MainJobFirst(TyperGroup):
 app = typer.Typer(
     cls=MainJobFirst, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
 )
-for command in (invert, bounds, evaluate, report, train, classify):
+for command in (invert, features, bounds, evaluate, report, train, classify):
     app.command()(command)
 app.add_typer(analyze, name="analyze", help="The papers' figures and tables, on any model.")
-app.add_typer(models, name="models", help="The zoo; 'models NAME' shows one model, 'models import' reads weights.")
+app.add_typer(
+    models,
+    name="models",
+    help="The zoo; 'models NAME' shows one model, 'models import' reads weights, 'models export' writes them.",
+)
 
 
 def main() -> None:

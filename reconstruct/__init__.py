@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from reconstruct.inversion import Result, disturb, invert
     from reconstruct.metrics import Quality, quality
     from reconstruct.network import Architecture, Network, fold_batch_norm
+    from reconstruct.pretrained import save_pretrained
     from reconstruct.torch_network import from_torch
     from reconstruct.zoo import describe, load_model, model_names
 
@@ -29,6 +30,7 @@ _HOMES = {
     "inversion": ["Result", "disturb", "invert"],
     "metrics": ["Quality", "quality"],
     "network": ["Architecture", "Network", "fold_batch_norm"],
+    "pretrained": ["save_pretrained"],
     "torch_network": ["from_torch"],
     "zoo": ["describe", "load_model", "model_names"],
 }
@@ -58,6 +60,7 @@ __all__ = [
     "model_names",
     "quality",
     "save_image",
+    "save_pretrained",
 ]
 
 

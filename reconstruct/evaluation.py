@@ -28,7 +28,7 @@ from reconstruct.files import write_atomically
 from reconstruct.images import model_input, quiet_pillow, to_pixels, webp
 from reconstruct.inversion import Result, disturb, invert
 from reconstruct.metrics import quality
-from reconstruct.network import Architecture, Network
+from reconstruct.network import Architecture, Network, Size
 from reconstruct.sources import Source
 from reconstruct.taps import Point, point
 
@@ -119,8 +119,8 @@ def evaluate_batch(net: Network, items: Sequence[Item], job: Job) -> Rows:
 
 
 def measure(
-    at: Point, names: Sequence[str], images: torch.Tensor, features: torch.Tensor, method: str,
-    *, noise: float = 0.0, **options: Any,
+    at: Point, names: Sequence[str], images: torch.Tensor | None, features: torch.Tensor, method: str,
+    *, size: Size | None = None, noise: float = 0.0, **options: Any,
 ) -> tuple[Result, Rows]:  # fmt: skip
     """Invert a batch, and the record of each image: its quality, and what it cost.
 
@@ -128,13 +128,15 @@ def measure(
     ----------
     at : where the features were read; its name is the record's ``layer``.
     names : of the images.
-    images : N x 3 x H x W in [0, 1], on the network's device.
+    images : N x 3 x H x W in [0, 1], on the network's device; None where nobody has them, and the records' quality is
+        None.
     features : of theirs, as they are to be inverted.
+    size : of the images, where there are none.
     noise, options : of ``inversion.invert``.
     """
-    size = (images.shape[2], images.shape[3])
-    result = invert(at.net, features, at.layer, method, size=size, noise=noise, **options)
-    judged = quality(images, result.image)
+    area = size if images is None else (images.shape[2], images.shape[3])
+    result = invert(at.net, features, at.layer, method, size=area, noise=noise, **options)
+    judged = None if images is None else quality(images, result.image)
     return result, [
         {
             "image": name,
@@ -142,9 +144,9 @@ def measure(
             "layer": at.name,
             "tap": at.tap,
             "method": method,
-            "psnr": judged.psnr[i],
-            "ssim": judged.ssim[i],
-            "relative_error": judged.relative_error[i],
+            "psnr": None if judged is None else judged.psnr[i],
+            "ssim": None if judged is None else judged.ssim[i],
+            "relative_error": None if judged is None else judged.relative_error[i],
             "feature_residual": result.feature_residual[i],
             "status": result.status[i],
             "seconds": result.seconds / len(names),
@@ -153,7 +155,7 @@ def measure(
             "prepare_seconds": 0.0 if i else result.prepare_seconds,
             "prepare_passes": 0.0 if i else result.prepare_passes,
             "noise": noise,
-            "device": str(images.device),
+            "device": str(features.device),
         }
         for i, name in enumerate(names)
     ]

@@ -116,14 +116,19 @@ def fit(image: Image.Image, size: Size | int) -> Image.Image:
 
 
 def model_input(
-    picture: Image.Image, name: str, architecture: Architecture, layers: Sequence[str], size: int | None, native: bool
+    picture: Image.Image,
+    name: str,
+    architecture: Architecture,
+    layers: Sequence[str],
+    size: Size | int | None,
+    native: bool,
 ) -> Image.Image:
     """The part of a picture that goes into a network, resized as asked.
 
     Parameters
     ----------
     layers : what is asked of it; the deepest decides how small a picture may be.
-    size : side of the centred square; default the model's own.
+    size : side of the centred square, or height and width of the centred part; default the model's own.
     native : never resized, trimmed on the right and below to what the strides cover.
 
     Raises

@@ -188,6 +188,12 @@ class Architecture:
         return seen
 
 
+def is_layer_name(name: str) -> bool:
+    """Whether a layer can be called so: a plain word that ``Network`` and the command line have not taken already."""
+    taken = ("layers", "architecture", "training", "mean", "std", "all")
+    return name.isidentifier() and not name.startswith("_") and name not in taken and not hasattr(Network, name)
+
+
 def with_classes(architecture: Architecture, classes: int) -> Architecture:
     """The architecture with this many outputs: of its last layer, whose filters are half of them after CReLU.
 

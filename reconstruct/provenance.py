@@ -20,6 +20,7 @@ from reconstruct import arrays
 from reconstruct.evaluation import Job
 from reconstruct.network import Network
 from reconstruct.sources import Source, digest
+from reconstruct.zoo import PRETRAINED
 
 PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "pillow", "pyarrow", "cupy-cuda13x", "ray")
 
@@ -96,7 +97,8 @@ def trained_on(net: Network) -> str | None:
     """What the card beside the weights file says that they were trained on, and what they are not."""
     if net.architecture.weights is None:
         return None
-    card = Path(net.architecture.weights).with_suffix(".md")
+    weights = Path(net.architecture.weights)
+    card = weights.with_name("README.md") if weights.name == PRETRAINED else weights.with_suffix(".md")
     if not card.is_file():
         return None
     parts = card.read_text().split("\n- **")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -18,7 +19,17 @@ from reconstruct.activations import ACTIVATIONS, TAPS
 from reconstruct.convolution import Convolution, frame
 from reconstruct.errors import CallError, ModelError
 from reconstruct.external import is_external, load_external
-from reconstruct.network import KINDS, Architecture, Layer, Network, Split, fold_batch_norm, randomise, with_classes
+from reconstruct.network import (
+    KINDS,
+    Architecture,
+    Layer,
+    Network,
+    Split,
+    fold_batch_norm,
+    is_layer_name,
+    randomise,
+    with_classes,
+)
 from reconstruct.torch_network import TorchNetwork, is_function, load_torch
 
 _PACKAGED = Path(__file__).parent / "models"  # in a wheel
@@ -27,6 +38,15 @@ MODELS = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parent.parent / "mo
 _COMMON_KEYS = {"source", "weights", "damping", "splits"}
 _BASE_KEYS = _COMMON_KEYS | {"input_size", "mean", "std", "layers", "input_dropout", "torchvision"}
 _VARIANT_KEYS = _COMMON_KEYS | {"base", "slope", "halve_filters", "double_filters", "classes"}
+CONFIG = "config.json"
+"""What describes a model in a folder of the Hugging Face layout, beside ``PRETRAINED``."""
+PRETRAINED = "model.safetensors"
+CONFIG_FORMAT = 1
+CRELU_ORDER = "positive phases first"
+"""Of the channels of CReLU features, as a config says it: there is no other here."""
+_CONFIG_KEYS = {"library_name", "library_version", "format", "dtype", "name", "base", "crelu_order", "id2label"}
+_MOST_CONFIG_BYTES = 10**6
+_FLOATS = ("F16", "BF16", "F32", "F64")
 _SWAPS = tuple(name for name in ACTIVATIONS if name != "none")
 _LAYER_KEYS = {
     "name": str,
@@ -49,15 +69,17 @@ def model_names() -> list[str]:
     return sorted(names, key=lambda name: (read_architecture(name).base is not None, name))
 
 
-def load_model(name: str, *, random_weights: int | None = None, device: str | torch.device = "cpu") -> Network:
-    """A network of the zoo, or of a TOML file, in evaluation mode and without gradients for its parameters.
+def load_model(name: str | Path, *, random_weights: int | None = None, device: str | torch.device = "cpu") -> Network:
+    """A network of the zoo, of a TOML file or of a folder, in evaluation mode and without gradients.
 
     Batch normalisation is folded into the convolutions (``fold_batch_norm``).
 
     Parameters
     ----------
-    name : a name in the zoo; the path of a TOML specification; ``efficientnet_lite0`` or ``torchvision:resnet18``
-        (``external``); or ``package.module:function``, which gives a torch module (``torch_network``).
+    name : a name in the zoo; the path of a TOML specification; a folder that ``save_pretrained`` wrote, with
+        ``config.json`` and ``model.safetensors`` (a name of the zoo goes first); ``efficientnet_lite0`` or
+        ``torchvision:resnet18`` (``external``); or ``package.module:function``, which gives a torch module
+        (``torch_network``).
     random_weights : a seed: every layer gets random weights (He et al. 2015), in place of a weights file.
     device : where the network is put.
 
@@ -66,6 +88,7 @@ def load_model(name: str, *, random_weights: int | None = None, device: str | to
     ModelError : an unknown name (with the nearest ones), a faulty specification, no weights, or a weights file that
         does not fit; the file is checked against the specification before a number is read from it.
     """
+    name = str(name)
     if is_external(name):
         return load_external(name, random_weights).to(device)
     if is_function(name):
@@ -100,9 +123,13 @@ def read_architecture(name: str) -> Architecture:
 def class_names(name: str) -> list[str] | None:
     """Names of a model's classes in the order of its outputs, None where nothing tells them.
 
-    They are in ``NAME.classes.json``, beside the specification or in its folder ``weights``.
+    They are in ``NAME.classes.json``, beside the specification or in its folder ``weights``; those of a folder in
+    ``id2label`` of its ``config.json``.
     """
     model = specification_path(name)
+    if model.name == CONFIG:
+        labels = _parsed(model).get("id2label")
+        return None if labels is None else _labels(model, labels)
     path = _beside(model, f"{model.stem}.classes.json")
     if not path.is_file():
         return None
@@ -226,18 +253,22 @@ def specification_path(name: str) -> Path:
     known = {path.stem: path for path in MODELS.glob("*.toml")}
     if name in known:
         return known[name]
+    if Path(name).is_dir():
+        config = Path(name) / CONFIG
+        if not config.is_file():
+            raise ModelError(f"the folder {name} holds no {CONFIG}; name the .toml file of a model in it")
+        return config
     near = get_close_matches(name, known, n=3)
     hint = f"; did you mean {', '.join(near)}?" if near else ""
     raise ModelError(
-        f"there is no model '{name}'{hint} Models: {', '.join(sorted(known))}, or the path of a .toml file"
+        f"there is no model '{name}'{hint} Models: {', '.join(sorted(known))}, the path of a .toml file, or a folder"
     )
 
 
 def _read(path: Path, above: tuple[Path, ...]) -> Architecture:
-    try:
-        spec = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ModelError(f"{path} cannot be read as TOML: {error}") from error
+    spec = _parsed(path)
+    if path.name == CONFIG:
+        return _configured(path, spec)
     weights = spec.get("weights")
     _expect(isinstance(weights, str | None), path, f"weights is a file name, not {weights!r}")
     architecture = _variant(path, spec, above) if "base" in spec else _base(path, spec)
@@ -251,12 +282,74 @@ def _read(path: Path, above: tuple[Path, ...]) -> Architecture:
     )
 
 
+def plain_architecture(path: Path, text: str) -> Architecture:
+    """What a specification without base would describe, not yet written to its path; errors as of ``load_model``."""
+    return _base(path, tomllib.loads(text))
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    what = "JSON" if path.name == CONFIG else "TOML"
+    try:
+        if what == "TOML":
+            return tomllib.loads(path.read_text(encoding="utf-8"))
+        _expect(path.stat().st_size <= _MOST_CONFIG_BYTES, path, f"a config is smaller than {_MOST_CONFIG_BYTES} bytes")
+        spec = json.loads(path.read_text(encoding="utf-8"))
+    except ModelError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:  # the parsers' own errors are values, too
+        raise ModelError(f"{path} cannot be read as {what}: {error}") from error
+    _expect(isinstance(spec, dict), path, "a config is one JSON object")
+    return spec
+
+
+def _configured(path: Path, spec: dict[str, Any]) -> Architecture:
+    """The architecture of a ``config.json``, which states everything: it has no base to differ from."""
+    library = spec.get("library_name")
+    _expect(library == "reconstruct", path, f"library_name is {library!r}: no model of reconstruct's")
+    written = spec.get("format")
+    _expect(written == CONFIG_FORMAT, path, f"format is {written!r}, and this version reads {CONFIG_FORMAT}")
+    order = spec.get("crelu_order", CRELU_ORDER)
+    _expect(order == CRELU_ORDER, path, f"crelu_order is '{CRELU_ORDER}', not {order!r}")
+    name, base = spec.get("name"), spec.get("base")
+    _expect(isinstance(name, str) and is_model_name(name), path, f"name is a plain word, not {name!r}")
+    _expect(isinstance(base, str | None), path, f"base is a model's name or null, not {base!r}")
+    if "id2label" in spec:
+        _labels(path, spec["id2label"])
+    plain = {key: value for key, value in spec.items() if key not in _CONFIG_KEYS}
+    _expect("weights" not in plain, path, f"weights are in {PRETRAINED}: a config names no file")
+    architecture = _base(path, plain)
+    return replace(
+        architecture,
+        name=str(name),
+        base=base,
+        source=str(spec.get("source", "")),
+        weights=str(path.parent / PRETRAINED),
+        splits=_splits(path, spec.get("splits", {}), architecture),
+        damping=_damping(path, spec.get("damping", {}), architecture),
+    )
+
+
+def is_model_name(name: str) -> bool:
+    """Whether it serves in file names: letters, digits, ``_``, ``.`` and ``-``, the first a letter or digit."""
+    return re.fullmatch(r"[^\W_][\w.-]*", name) is not None
+
+
+def _labels(path: Path, labels: object) -> list[str]:
+    """``id2label``: a class's number, as a string, and its name; every number from 0 on."""
+    complaint = 'id2label has a name for every class, {"0": ..., "1": ...}'
+    _expect(isinstance(labels, dict), path, complaint)
+    assert isinstance(labels, dict)
+    _expect(labels.keys() == {str(number) for number in range(len(labels))}, path, complaint)
+    _expect(all(isinstance(each, str) for each in labels.values()), path, complaint)
+    return [labels[str(number)] for number in range(len(labels))]
+
+
 def _base(path: Path, spec: Mapping[str, Any]) -> Architecture:
     _known_keys(path, spec, _BASE_KEYS)
     for key in ("input_size", "mean", "std", "layers"):
         _expect(key in spec, path, f"a specification without base needs {key}")
     mean, std = spec["mean"], spec["std"]
-    _expect(isinstance(mean, list) and _numbers(mean) and len(mean) > 0, path, "mean is a list of numbers")
+    _expect(isinstance(mean, list) and _finite(mean) and len(mean) > 0, path, "mean is a list of numbers")
     _expect(isinstance(std, list) and _positive(std), path, "std is a list of numbers above 0")
     _expect(len(mean) == len(std), path, "mean and std are one number a channel")
     _expect(_whole(spec["input_size"], 1), path, "input_size is a whole number of pixels")
@@ -265,7 +358,8 @@ def _base(path: Path, spec: Mapping[str, Any]) -> Architecture:
     _expect(isinstance(spec["layers"], list) and len(spec["layers"]) > 0, path, "layers is a list of tables")
     layers = tuple(_layer(path, entry) for entry in spec["layers"])
     names = [layer.name for layer in layers]
-    _expect(len(set(names)) == len(names), path, "two layers have the same name")
+    taken = [*names, *(f"{layer.name}_bn" for layer in layers if layer.batch_norm)]
+    _expect(len(set(taken)) == len(taken), path, "two layers have the same name")
     _expect(layers[0].has_weights, path, f"the first layer is a convolution, and {names[0]} is {layers[0].kind}")
     architecture = Architecture(
         path.stem,
@@ -312,6 +406,7 @@ def _layer(path: Path, entry: object) -> Layer:
         _expect(key in entry, path, f"layer {name} has no {key}")
     layer = Layer(**entry)
     _expect(layer.name.isidentifier(), path, f"layer name {layer.name!r} is not a plain word")
+    _expect(is_layer_name(layer.name), path, f"no layer can be called {layer.name!r}: the word has a meaning already")
     sizes = (layer.kernel, layer.stride) if pool else (layer.filters, layer.kernel, layer.stride)
     _expect(min(sizes) >= 1, path, f"layer {name}: sizes are at least 1")
     _expect(layer.padding >= 0, path, f"layer {name}: padding is at least 0")
@@ -408,13 +503,16 @@ def _load_weights(architecture: Architecture, path: Path) -> Network:
                 raise ModelError(f"{path} has no weights for {architecture.layers[0].name}")
             with torch.device("meta"):
                 expected = {key: tuple(value.shape) for key, value in Network(architecture, depth).state_dict().items()}
-            for key in shapes.keys() | expected.keys():
+            for key in sorted(shapes.keys() | expected.keys()):
                 if key not in expected:
                     raise ModelError(f"{path} holds {key}, which {architecture.name} has no place for")
                 if key not in shapes:
                     raise ModelError(f"{path} lacks {key}")
                 if shapes[key] != expected[key]:
                     raise ModelError(f"{path}: {key} is {shapes[key]}, {architecture.name} needs {expected[key]}")
+                kind = file.get_slice(key).get_dtype()
+                if kind not in _FLOATS and not key.endswith("num_batches_tracked"):
+                    raise ModelError(f"{path}: {key} is {kind}, and weights are {', '.join(_FLOATS)}")
             state = {key: file.get_tensor(key) for key in expected}
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path} cannot be read as safetensors: {error}") from error
@@ -455,6 +553,11 @@ def _expect(condition: bool, path: Path, complaint: str) -> None:
 
 def _numbers(values: Iterable[object]) -> bool:
     return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+
+
+def _finite(values: Iterable[Any]) -> bool:
+    values = list(values)
+    return _numbers(values) and all(math.isfinite(value) for value in values)
 
 
 def _positive(values: Iterable[Any], zero: bool = False) -> bool:

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     import torch
 
     from reconstruct.network import Network
+    from reconstruct.network import Size as Area
     from reconstruct.taps import Point
 
-COMMANDS = ("invert", "models", "bounds", "evaluate", "report", "analyze", "train", "classify")
+COMMANDS = ("invert", "features", "models", "bounds", "evaluate", "report", "analyze", "train", "classify")
 
 notes = Console(stderr=True, highlight=False)
 # Into a file or a pipe a table keeps its lines whole.
@@ -30,7 +31,12 @@ printed = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 
 # Options of several commands.
-Model = Annotated[str, typer.Option(help="A name in the zoo, or the path of a TOML specification.")]
+Model = Annotated[
+    str,
+    typer.Option(
+        help="A name in the zoo, a TOML specification, a folder with config.json, or package.module:function."
+    ),
+]
 Layers = Annotated[str, typer.Option("--layer", help="A layer or split point, several with commas, or 'all'.")]
 Tap = Annotated[
     str | None, typer.Option(help="Read each layer as responses, relu, crelu or avr; default its own activation.")
@@ -46,6 +52,10 @@ Noise = Annotated[float, typer.Option(help="Gaussian noise on the features, as a
 Quantise = Annotated[str | None, typer.Option(help="Round the features: float16 or int8.")]
 Seed = Annotated[int, typer.Option(help="Seed of whatever is random.")]
 Size = Annotated[int | None, typer.Option(help="Side of the centred square, in pixels.", min=1)]
+SideOrArea = Annotated[
+    str | None,
+    typer.Option("--size", metavar="SIDE|HxW", help="Side of the centred square in pixels, or height x width."),
+]
 Native = Annotated[bool, typer.Option("--native", help="Never resize; trim to what the strides cover.")]
 RandomWeights = Annotated[int | None, typer.Option(metavar="SEED", help="Random weights instead of a file.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
@@ -129,13 +139,23 @@ def check_disturbance(noise: float, quantise: str | None) -> None:
         raise CallError(f"--quantise is float16 or int8, not '{quantise}'")
 
 
-def check_size(size: int | None, native: bool) -> None:
+def area_of(value: str | None) -> Area | int | None:
+    """``227`` or ``227x180``, rows first, as a side or a height and width."""
+    if value is None:
+        return None
+    sides = value.lower().split("x")
+    if len(sides) > 2 or not all(side.isascii() and side.isdigit() and int(side) > 0 for side in sides):
+        raise CallError(f"--size is a side or HxW in pixels, 227 or 227x180, not '{value}'")
+    return (int(sides[0]), int(sides[1])) if len(sides) == 2 else int(sides[0])
+
+
+def check_size(size: Area | int | None, native: bool) -> None:
     if size is not None and native:
         raise CallError("--size resizes and --native never does: give one of them")
 
 
 def batches(
-    images: list[Path], net: Network, layers: list[str], size: int | None, native: bool, quiet: bool
+    images: list[Path], net: Network, layers: list[str], size: Area | int | None, native: bool, quiet: bool
 ) -> Iterator[list[Item] | ImageError]:
     """The images in batches of one size, as many as fit; and an error for each that cannot be used."""
     from reconstruct.evaluation import CPU_PIXELS
@@ -163,13 +183,15 @@ def batches(
         yield batch
 
 
-def _picture(path: Path, net: Network, layers: list[str], size: int | None, native: bool, quiet: bool) -> torch.Tensor:
+def _picture(
+    path: Path, net: Network, layers: list[str], size: Area | int | None, native: bool, quiet: bool
+) -> torch.Tensor:
     """The image that goes in, 3 x H x W, cropped and resized as asked."""
     from reconstruct.images import model_input, read_image, to_tensor
 
     picture = read_image(path)
     fitted = model_input(picture, str(path), net.architecture, layers, size, native)
-    if not quiet and not native and min(picture.size) < fitted.width:
+    if not quiet and not native and (picture.width < fitted.width or picture.height < fitted.height):
         notes.print(
             f"{path} is {picture.height} x {picture.width} pixels, enlarged to {fitted.height} x {fitted.width}",
             soft_wrap=True, markup=False,

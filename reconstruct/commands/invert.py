@@ -1,9 +1,9 @@
-"""``reconstruct IMAGE...``: the image back from a layer's features."""
+"""``reconstruct IMAGE...`` and ``reconstruct --features FILE``: the image back from a layer's features."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,20 +14,19 @@ from reconstruct.commands.common import (
     Budget,
     Damping,
     Device,
-    Item,
     Layers,
     LinearForm,
     Methods,
     Model,
     Native,
-    Noise,
     Output,
     Quantise,
     RandomWeights,
     Seed,
-    Size,
+    SideOrArea,
     Tap,
     Tolerance,
+    area_of,
     batches,
     busy,
     check_disturbance,
@@ -36,30 +35,47 @@ from reconstruct.commands.common import (
     device_of,
     methods_of,
     notes,
+    number,
     printed,
     progress,
     strict,
 )
-from reconstruct.errors import ImageError
+from reconstruct.errors import CallError, ImageError
 
 if TYPE_CHECKING:
-    from reconstruct.network import Network
+    import torch
+
+    from reconstruct.network import Network, Size
     from reconstruct.report.figures import Panel
 
 
 def invert(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures to reconstruct.")],
     model: Model,
     layer: Layers,
+    images: Annotated[list[Path] | None, typer.Argument(metavar="IMAGE...", help="Pictures to reconstruct.")] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="In place of pictures: somebody's features of one layer, FILE.npy, FILE.safetensors or "
+            "FILE.safetensors:TENSOR. --size is then that of the images, where the model's own does not fit.",
+        ),
+    ] = None,
     tap: Tap = None,
     method: Methods = "map",
     linear_form: LinearForm = "global",
     damping: Damping = "auto",
-    size: Size = None,
+    size: SideOrArea = None,
     native: Native = False,
     budget: Budget = None,
     tolerance: Tolerance = None,
-    noise: Noise = 0.0,
+    noise: Annotated[
+        float,
+        typer.Option(
+            help="Gaussian noise on the pictures' features, as a share of their norm. With --features none is added: "
+            "it says how noisy they are."
+        ),
+    ] = 0.0,
     quantise: Quantise = None,
     random_weights: RandomWeights = None,
     device: Device = "auto",
@@ -72,8 +88,11 @@ def invert(
 
     Writes, for each image, STEM.MODEL.LAYER.METHOD.png and STEM.MODEL.comparison.png.
     """
+    images = images or []
+    area = area_of(size)
     check_disturbance(noise, quantise)
-    check_size(size, native)
+    check_size(area, native)
+    _check_source(images, features, layer, native, quantise)
     with busy("loading", quiet or as_json):
         import torch
 
@@ -94,66 +113,153 @@ def invert(
     sent = {"noise": noise, "quantise": quantise, "seed": seed}
     records: list[dict[str, Any]] = []
     failures = 0
-    with progress(len(images) * sum(map(len, methods.values())), quiet or as_json) as advance:
-        for batch in batches(images, net, list(methods), size, native, quiet):
-            if isinstance(batch, ImageError):
-                failures += 1
-                notes.print(f"reconstruct: {batch}", soft_wrap=True, markup=False)
-            else:
-                records += _reconstruct(net, batch, methods, tap, options, sent, output, advance)
+    if features is None:
+        with progress(len(images) * sum(map(len, methods.values())), quiet or as_json) as advance:
+            for batch in batches(images, net, list(methods), area, native, quiet):
+                if isinstance(batch, ImageError):
+                    failures += 1
+                    notes.print(f"reconstruct: {batch}", soft_wrap=True, markup=False)
+                    continue
+                pictures = torch.stack([item.picture for item in batch]).to(net.mean.device)
+                names, stems = [item.name for item in batch], [item.stem for item in batch]
+                received = _sent(net, pictures, list(methods), tap, sent)
+                records += _reconstruct(net, names, stems, pictures, received, methods, tap, options, output, advance)
+    else:
+        records = _from_file(net, features, methods, tap, area, noise, options, output, quiet, as_json)
     if as_json:
         print(json.dumps([strict(record) for record in records], indent=2, allow_nan=False))
     elif not quiet and records:
         _table(records)
-        written = sorted({record["comparison"] for record in records})
+        written = list(dict.fromkeys(record["comparison"] for record in records))
         printed.print(f"comparison: {', '.join(written)}", soft_wrap=True, markup=False)
     if failures:
         raise typer.Exit(1)
 
 
+def _check_source(images: list[Path], features: str | None, layer: str, native: bool, quantise: str | None) -> None:
+    """Pictures, or features of one layer as somebody else has left them."""
+    if not images and features is None:
+        raise CallError("name at least one picture, or features that somebody extracted: --features FILE")
+    if features is None:
+        return
+    if images:
+        raise CallError("--features stands in place of pictures: give one or the other")
+    if "," in layer or layer == "all":
+        raise CallError(f"--features are of one layer, and --layer is '{layer}'")
+    if native:
+        raise CallError("--native is for pictures; the size of what --features come from is --size HxW")
+    if quantise is not None:
+        raise CallError(
+            "--quantise rounds features of pictures; those of a file stay as they are (--noise says how noisy)"
+        )
+
+
+def _sent(
+    net: Network, pictures: torch.Tensor, layers: list[str], tap: str | None, disturbance: dict[str, Any]
+) -> Iterator[tuple[str, torch.Tensor, float]]:
+    """Features of every layer, as a sender would disturb them, and by how much."""
+    from reconstruct.inversion import disturb
+    from reconstruct.taps import point
+
+    for layer in layers:
+        yield layer, *disturb(point(net, layer, tap).features(pictures), **disturbance)
+
+
+def _from_file(
+    net: Network,
+    file: str,
+    methods: dict[str, list[str]],
+    tap: str | None,
+    size: Size | int | None,
+    noise: float,
+    options: dict[str, Any],
+    output: Path,
+    quiet: bool,
+    as_json: bool,
+) -> list[dict[str, Any]]:
+    """The main job without pictures: records, and the pictures written, of every entry of a file of features."""
+    from reconstruct.evaluation import CPU_PIXELS
+    from reconstruct.feature_files import read_features, recorded_noise
+    from reconstruct.inversion import checked, image_size
+    from reconstruct.taps import point
+
+    ((layer, chosen),) = methods.items()
+    at = point(net, layer, tap)
+    stored = read_features(file)
+    for key, here in (("model", net.name), ("layer", layer), ("tap", at.tap)):
+        if stored.said.get(key, here) != here and not quiet:
+            notes.print(f"{file} says that its {key} is {stored.said[key]}", soft_wrap=True, markup=False)
+    level = noise or recorded_noise(stored)
+    values = stored.values.to(net.mean.device)
+    # Of all at once, before any work. What only rounding has disturbed is still the activation's.
+    last = at.net.layer(at.layer)
+    checked(at.net, values, last, level if noise or "noise" in stored.said else 0.0)
+    area = image_size(at.net, values, last, size if size is not None else area_of(stored.said.get("size")))
+    name, _, tensor = Path(file).name.partition(".safetensors:")
+    stem = (name if tensor else Path(file).stem).removesuffix(f".{net.name}.{layer}")
+    count = len(values)
+    stems = [stem] if count == 1 else [f"{stem}-{number}" for number in range(1, count + 1)]
+    names = [file] if count == 1 else [f"{file}[{index}]" for index in range(count)]
+    together = max(1, CPU_PIXELS // (area[0] * area[1]))
+    records = []
+    with progress(count * len(chosen), quiet or as_json) as advance:
+        for start in range(0, count, together):
+            part = slice(start, start + together)
+            received = [(layer, values[part], level)]
+            own = options | {"size": area}
+            records += _reconstruct(net, names[part], stems[part], None, received, methods, tap, own, output, advance)
+    return records
+
+
 def _reconstruct(
     net: Network,
-    items: list[Item],
+    names: list[str],
+    stems: list[str],
+    pictures: torch.Tensor | None,
+    received: Iterable[tuple[str, torch.Tensor, float]],
     methods: dict[str, list[str]],
     tap: str | None,
     options: dict[str, Any],
-    sent: dict[str, Any],
     output: Path,
     advance: Callable[[int], None],
 ) -> list[dict[str, Any]]:
-    """Every layer and method of a batch: records, image by image, and the pictures written."""
-    import torch
+    """Every layer and method of a batch: records, image by image, and the pictures written.
 
+    ``received``: layers, features as they have come, N of them, and how noisy they are.
+    """
     from reconstruct.evaluation import measure
     from reconstruct.images import save_image, write_png
-    from reconstruct.inversion import applicable, disturb
+    from reconstruct.inversion import applicable
     from reconstruct.report.figures import Panel, comparison
     from reconstruct.taps import point
 
-    batch = torch.stack([item.picture for item in items]).to(net.mean.device)
-    names = [item.name for item in items]
-    shown = [output / f"{item.stem}.{net.name}.comparison.png" for item in items]
-    records: list[list[dict[str, Any]]] = [[] for _ in items]
-    rows: list[dict[str, list[Panel]]] = [{} for _ in items]
-    for layer, chosen in methods.items():
+    shown = [output / f"{stem}.{net.name}.comparison.png" for stem in stems]
+    records: list[list[dict[str, Any]]] = [[] for _ in names]
+    rows: list[dict[str, list[Panel]]] = [{} for _ in names]
+    for layer, features, level in received:
+        chosen = methods[layer]
         at = point(net, layer, tap)
-        features, level = disturb(at.features(batch), **sent)
         # The reader wants the reference: linear is in every figure where it applies, asked for or not.
         silent = [] if "linear" in chosen or applicable(at.net, at.layer, "linear") else ["linear"]
         for method in (*chosen, *silent):
             own = options | ({"budget": None, "tolerance": None} if method in silent else {})
-            result, measured = measure(at, names, batch, features, method, noise=level, **own)
-            for i, (item, record) in enumerate(zip(items, measured, strict=True)):
-                detail = f"{record['psnr']:.1f} dB, SSIM {record['ssim']:.3f}"
+            result, measured = measure(at, names, pictures, features, method, noise=level, **own)
+            for i, (stem, record) in enumerate(zip(stems, measured, strict=True)):
+                detail = (
+                    f"feature residual {record['feature_residual']:.2g}"
+                    if pictures is None
+                    else f"{record['psnr']:.1f} dB, SSIM {record['ssim']:.3f}"
+                )
                 rows[i].setdefault(method, []).append(Panel(result.image[i], f"{layer}, {method}", detail))
                 if method not in silent:
-                    target = output / f"{item.stem}.{net.name}.{layer}.{method}.png"
+                    target = output / f"{stem}.{net.name}.{layer}.{method}.png"
                     save_image(result.image[i], target)
                     records[i].append({**record, "output": str(target), "comparison": str(shown[i])})
             if method not in silent:
-                advance(len(items))
-    for item, panels, path in zip(items, rows, shown, strict=True):
-        write_png(comparison(Panel(item.picture, "original", item.stem), list(panels.values())), path)
+                advance(len(names))
+    for i, (stem, panels, path) in enumerate(zip(stems, rows, shown, strict=True)):
+        original = None if pictures is None else Panel(pictures[i], "original", stem)
+        write_png(comparison(original, list(panels.values())), path)
     return [record for own in records for record in own]
 
 
@@ -171,8 +277,8 @@ def _table(records: list[dict[str, Any]]) -> None:
             Path(record["image"]).name,
             record["layer"],
             record["method"],
-            f"{record['psnr']:.1f}",
-            f"{record['ssim']:.3f}",
+            number(record["psnr"], ".1f"),
+            number(record["ssim"], ".3f"),
             f"{record['feature_residual']:.2g}",
             f"{record['forward_passes']:.0f}",
             f"{record['seconds'] + record['prepare_seconds']:.1f}",

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from reconstruct.commands.common import Output, RandomWeights, busy, printed
+from reconstruct.commands.common import Output, RandomWeights, busy, notes, printed
+from reconstruct.errors import CallError
+
+if TYPE_CHECKING:
+    from reconstruct.pretrained import Precision
 
 
 class ShowFirst(TyperGroup):
     """``reconstruct models NAME`` is ``reconstruct models show NAME``, and so it is without a name."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if not args or args[0] not in ("show", "import", "--help"):
+        if not args or args[0] not in ("show", "import", "export", "--help"):
             args = ["show", *args]
         return super().parse_args(ctx, args)
 
@@ -58,19 +62,95 @@ def show(
 
 @models.command("import")
 def import_weights(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A state dict: .pth, or .safetensors.")],
-    model: Annotated[str, typer.Option("--as", help="The model that it is of: alexnet or vgg16.")],
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="A state dict, .pth or .safetensors; or .onnx, a chain of convolutions."),
+    ],
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--as", help="The model that a state dict is of: alexnet or vgg16. Of .onnx: what it is to be called."
+        ),
+    ] = None,
+    mean: Annotated[
+        str | None,
+        typer.Option(
+            help=".onnx: what is taken from an image in [0, 1] before it goes in, 0.485,0.456,0.406 or one number."
+        ),
+    ] = None,
+    std: Annotated[str | None, typer.Option(help=".onnx: what it is then divided by.")] = None,
+    size: Annotated[
+        int | None, typer.Option(help=".onnx: side of the model's images, where the file does not say.", min=1)
+    ] = None,
     output: Output = Path(),
 ) -> None:
-    """Weights that torchvision publishes, as a model that every command takes: NAME.toml and NAME.safetensors.
+    """Weights from elsewhere as a model that every command takes: NAME.toml and NAME.safetensors.
 
-    Nothing in FILE is run: it is read as a state dict and nothing else.
+    Nothing in FILE is run: it is read as numbers and nothing else.
     """
+    if file.suffix == ".onnx":
+        _import_onnx(file, name, _numbers("--mean", mean), _numbers("--std", std), size, output)
+        return
+    if name is None:
+        raise CallError("a state dict does not say which model it is of: --as alexnet or --as vgg16")
+    if (mean, std, size) != (None, None, None):
+        raise CallError("--mean, --std and --size are for .onnx files; the model of --as has its own")
     with busy("importing", False):
         from reconstruct.checkpoints import import_checkpoint
 
-        written = import_checkpoint(file, model, output)
+        written = import_checkpoint(file, name, output)
     printed.print(f"model: {written}", soft_wrap=True, markup=False)
+
+
+def _import_onnx(
+    file: Path, name: str | None, mean: list[float] | None, std: list[float] | None, size: int | None, output: Path
+) -> None:
+    with busy("importing", False):
+        from reconstruct.onnx_chain import import_onnx
+
+        done = import_onnx(file, output, name=name, mean=mean, std=std, size=size)
+    for note in done.notes:
+        notes.print(f"note: {note}", soft_wrap=True, markup=False)
+    for layer, node in done.layers.items():
+        printed.print(f"{layer}: {node}", soft_wrap=True, markup=False)
+    if done.left_out is not None:
+        printed.print(f"the chain ends there: {done.left_out}", soft_wrap=True, markup=False)
+    printed.print(f"model: {done.path}", soft_wrap=True, markup=False)
+
+
+def _numbers(option: str, value: str | None) -> list[float] | None:
+    if value is None:
+        return None
+    try:
+        return [float(part) for part in value.split(",")]
+    except ValueError:
+        raise CallError(f"{option} is numbers with commas, not '{value}'") from None
+
+
+@models.command()
+def export(
+    name: Annotated[str, typer.Argument(help="A model with weights, as --model takes it.")],
+    output: Annotated[Path, typer.Option(help="Folder for config.json, model.safetensors and README.md.")],
+    dtype: Annotated[
+        str | None, typer.Option(help="float32 or float16; default what the model's own file has.")
+    ] = None,
+    licence: Annotated[
+        str | None, typer.Option(help="Of the weights, as the Hub calls it: bsd-3-clause. Left out where nobody says.")
+    ] = None,
+) -> None:
+    """A model as a folder in the Hugging Face layout, which --model takes, and others can pass on."""
+    with busy("exporting", False):
+        from reconstruct.pretrained import export_model
+
+        folder = export_model(name, output, dtype=_precision(dtype), licence=licence)
+    printed.print(f"model: {folder}", soft_wrap=True, markup=False)
+
+
+def _precision(value: str | None) -> Precision | None:
+    match value:
+        case None | "float32" | "float16":
+            return value
+    raise CallError(f"--dtype is float32 or float16, not '{value}'")
 
 
 def _model_table(listed: list[dict[str, Any]]) -> None:

@@ -112,8 +112,8 @@ def invert(
     if not 0 <= noise < 1:
         raise CallError(f"noise is a share of the features' norm, at least 0 and below 1, not {noise:g}")
     chosen = net.layer(layer)
-    values = _checked(net, arrays.as_tensor(features), chosen, noise)
-    area = _image_size(net, values, chosen, size)
+    values = checked(net, arrays.as_tensor(features), chosen, noise)
+    area = image_size(net, values, chosen, size)
     options: dict[str, Any] = {"tolerance": tolerance, "budget": budget}
     if method == "linear":
         options |= {"linear_form": linear_form, "damping": damping}
@@ -217,7 +217,8 @@ def applicable(net: Network, layer: str, method: str) -> str | None:
     return None
 
 
-def _checked(net: Network, features: torch.Tensor, layer: Layer, noise: float) -> torch.Tensor:
+def checked(net: Network, features: torch.Tensor, layer: Layer, noise: float) -> torch.Tensor:
+    """Features as methods take them, float32 or float64; refused as ``invert`` says where they are not the layer's."""
     if features.ndim != 4 or features.shape[1] != layer.channels:
         shape = " x ".join(map(str, features.shape))
         raise FeatureError(f"{layer.name} of {net.name} gives N x {layer.channels} x h x w features, not {shape}")
@@ -233,7 +234,7 @@ def _checked(net: Network, features: torch.Tensor, layer: Layer, noise: float) -
     return features if features.dtype == torch.float64 else features.float()
 
 
-def _image_size(net: Network, features: torch.Tensor, layer: Layer, size: Size | int | None) -> Size:
+def image_size(net: Network, features: torch.Tensor, layer: Layer, size: Size | int | None) -> Size:
     """The size asked for, or the model's own, if features of this grid come from it."""
     asked: Size
     if size is None:
@@ -247,7 +248,7 @@ def _image_size(net: Network, features: torch.Tensor, layer: Layer, size: Size |
     if size is None:
         raise FeatureError(
             f"features of {here} do not come from the model's own {asked[0]} x {asked[1]} images: "
-            "give the image's size=(H, W)"
+            "give the image's size=(H, W), or --size HxW"
         )
     raise FeatureError(
         f"{asked[0]} x {asked[1]} images give {layer.name} features of {grid[0]} x {grid[1]}, not {here}"

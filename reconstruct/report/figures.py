@@ -29,15 +29,18 @@ class Panel:
     detail: str = ""
 
 
-def comparison(original: Panel, rows: Sequence[Sequence[Panel]]) -> Image.Image:
-    """The original beside its reconstructions, one row a method, as in Figure 5 of Shang et al. 2016."""
+def comparison(original: Panel | None, rows: Sequence[Sequence[Panel]]) -> Image.Image:
+    """The original, if there is one, beside its reconstructions, a row a method: Figure 5 of Shang et al. 2016."""
+    if original is None:
+        return panels(rows)
     return panels([[None if down else original, *row] for down, row in enumerate(rows)])
 
 
 def panels(rows: Sequence[Sequence[Panel | None]]) -> Image.Image:
     """Rows of pictures of one size with their captions; None leaves a place free.
 
-    Every picture is drawn pixel for pixel, or magnified by a whole factor where it is small.
+    Without an original, where nobody has it, the reconstructions alone, in one column fewer. Every picture is drawn
+    pixel for pixel, or magnified by a whole factor where it is small.
     """
     height, width = next(panel.image.shape[1:] for row in rows for panel in row if panel is not None)
     scale = max(1, -(-NARROWEST_PIXELS // width))

@@ -18,7 +18,7 @@ from reconstruct.training.data import Arrays, Augmentation, Pictures, folds, spl
 from reconstruct.training.export import export
 from reconstruct.training.ica import initialise_by_ica
 from reconstruct.training.loop import SAVE_SECONDS, Progress, Recipe, Trained, fit, processes
-from reconstruct.zoo import model_names
+from reconstruct.zoo import CONFIG, model_names
 
 FOLDS = "folds.json"
 
@@ -231,6 +231,8 @@ def trained_models(name: str) -> list[str]:
 
 
 def _only_model(folder: Path) -> str:
+    if (folder / CONFIG).is_file():
+        return str(folder)
     found = sorted(folder.glob("*.toml"))
     if len(found) == 1:
         return str(found[0])

@@ -1,0 +1,128 @@
+"""``reconstruct features``: the sender's half, a layer's features of pictures as files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from reconstruct.commands.common import (
+    AsJson,
+    Device,
+    Item,
+    Layers,
+    Model,
+    Native,
+    Noise,
+    Output,
+    Quantise,
+    RandomWeights,
+    Seed,
+    SideOrArea,
+    Tap,
+    area_of,
+    batches,
+    busy,
+    check_disturbance,
+    check_size,
+    device_of,
+    notes,
+    printed,
+    progress,
+    strict,
+)
+from reconstruct.errors import CallError, ImageError
+
+if TYPE_CHECKING:
+    from reconstruct.taps import Point
+
+
+def features(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures whose features are written.")],
+    model: Model,
+    layer: Layers,
+    tap: Tap = None,
+    form: Annotated[str, typer.Option("--format", help="safetensors, which also says what they are of, or npy.")] = (
+        "safetensors"
+    ),
+    size: SideOrArea = None,
+    native: Native = False,
+    noise: Noise = 0.0,
+    quantise: Quantise = None,
+    random_weights: RandomWeights = None,
+    device: Device = "auto",
+    output: Output = Path(),
+    as_json: AsJson = False,
+    seed: Seed = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No table, no progress.")] = False,
+) -> None:
+    """A layer's features of pictures, 1 x C x h x w, as a sender would send them: STEM.MODEL.LAYER.safetensors.
+
+    'reconstruct --features FILE' inverts them. They are float32, and float16 with --quantise float16.
+    """
+    area = area_of(size)
+    check_disturbance(noise, quantise)
+    check_size(area, native)
+    if form not in ("safetensors", "npy"):
+        raise CallError(f"--format is safetensors or npy, not '{form}'")
+    with busy("loading", quiet or as_json):
+        from reconstruct.taps import points
+        from reconstruct.zoo import load_model
+
+        net = load_model(model, random_weights=random_weights, device=device_of(device, needs_cupy=False))
+        chosen = points(net, layer, tap)
+    records: list[dict[str, Any]] = []
+    failures = 0
+    with progress(len(images), quiet or as_json, "extracting") as advance:
+        for batch in batches(images, net, [at.name for at in chosen], area, native, quiet):
+            if isinstance(batch, ImageError):
+                failures += 1
+                notes.print(f"reconstruct: {batch}", soft_wrap=True, markup=False)
+                continue
+            for item in batch:
+                records += _extract(item, chosen, {"noise": noise, "quantise": quantise, "seed": seed}, output, form)
+            advance(len(batch))
+    if as_json:
+        print(json.dumps([strict(record) for record in records], indent=2, allow_nan=False))
+    elif not quiet:
+        for record in records:
+            shape = " x ".join(map(str, record["shape"]))
+            printed.print(f"{record['output']}: {shape}, {record['dtype']}", soft_wrap=True, markup=False)
+    if failures:
+        raise typer.Exit(1)
+
+
+def _extract(
+    item: Item, chosen: list[Point], disturbance: dict[str, Any], output: Path, form: str
+) -> list[dict[str, Any]]:
+    """One picture's features of every layer, written, and a record of each."""
+    from reconstruct.feature_files import write_features
+    from reconstruct.inversion import disturb
+
+    height, width = item.picture.shape[1:]
+    records = []
+    for at in chosen:
+        layer, net = at.name, at.net
+        values, level = disturb(at.features(item.picture[None].to(net.mean.device)), **disturbance)
+        if disturbance["quantise"] == "float16":
+            values = values.half()  # the same numbers, in half the room
+        path = output / f"{item.stem}.{net.name}.{layer}.{form}"
+        said = {"model": net.name, "layer": layer, "size": f"{height}x{width}", "noise": repr(level)}
+        said |= {} if at.tap is None else {"tap": at.tap}
+        write_features(values, path, said)
+        records.append(
+            {
+                "image": item.name,
+                "model": net.name,
+                "layer": layer,
+                "tap": at.tap,
+                "shape": list(values.shape),
+                "dtype": str(values.dtype).removeprefix("torch."),
+                "size": [height, width],
+                "noise": level,
+                "output": str(path),
+            }
+        )
+    return records

@@ -1,0 +1,169 @@
+"""ONNX files, read as data: their graph and its constants, after everything that could do harm has been refused."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy
+
+from reconstruct.errors import CallError, ModelError
+
+MOST_BYTES = 2**31 - 1
+"""Of a file: what Protocol Buffers can hold. Larger models have their weights in files beside them."""
+
+OLDEST_OPSET = 7
+"""Before it, the arithmetic nodes broadcast by other rules."""
+
+Array = numpy.ndarray
+Node = Any
+"""``onnx.NodeProto``: without the package there is nothing to name."""
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A file's graph with one input, ready to be followed.
+
+    Attributes
+    ----------
+    input, channels, sides : name of the image, its channels, height and width; None where the file leaves them open.
+    readers : the nodes that take a value, by its name.
+    constants : tensors as the file has them, since a classifier's may be large and are never read; or numbers.
+    """
+
+    file: Path
+    input: str
+    channels: int | None
+    sides: tuple[int | None, int | None]
+    nodes: Sequence[Node]
+    readers: dict[str, list[Node]]
+    constants: dict[str, Any]
+
+
+def read_graph(file: Path) -> Graph:
+    """The graph of an ``.onnx`` file.
+
+    Raises
+    ------
+    CallError : the package ``onnx`` is missing.
+    ModelError : no such file, not an ONNX model as its checker defines it, weights in another file, an opset before
+        ``OLDEST_OPSET``, or another input than one N x C x H x W.
+    """
+    model = _load(file)
+    tensors = _tensors(file, model)
+    _check(file, model)
+    inputs = [each for each in model.graph.input if each.name not in tensors]
+    if len(inputs) != 1:
+        raise ModelError(f"{file} has {len(inputs)} inputs, and a chain has one, the image")
+    shape = [each.dim_value if each.dim_value > 0 else None for each in inputs[0].type.tensor_type.shape.dim]
+    if inputs[0].type.tensor_type.HasField("shape") and len(shape) != 4:
+        raise ModelError(f"{file}: its input {inputs[0].name} has {len(shape)} axes, and images are N x C x H x W")
+    _, channels, height, width = shape or [None] * 4
+    readers: dict[str, list[Node]] = {}
+    nodes = list(model.graph.node)
+    for node in nodes:
+        for source in dict.fromkeys(node.input):
+            readers.setdefault(source, []).append(node)
+    return Graph(file, inputs[0].name, channels, (height, width), nodes, readers, _with_numbers(nodes, tensors))
+
+
+def numbers(graph: Graph, name: str) -> Array | None:
+    """A constant in float64, after its size has been compared with what is there; None for whatever is no such thing.
+
+    In float64, so that folding rounds once.
+    """
+    from onnx import TensorProto, numpy_helper
+
+    tensor = graph.constants.get(name)
+    if tensor is None or isinstance(tensor, numpy.ndarray):
+        return tensor
+    sizes = {TensorProto.FLOAT: 4, TensorProto.FLOAT16: 2, TensorProto.DOUBLE: 8}
+    if tensor.data_type not in sizes:
+        return None
+    # The checker compares these as well, since a version that is newer than the oldest one allowed.
+    count = math.prod(tensor.dims)
+    if tensor.HasField("raw_data"):
+        fits = len(tensor.raw_data) == count * sizes[tensor.data_type]
+    else:
+        # float16 is kept as whole numbers.
+        fits = count in (len(tensor.float_data), len(tensor.double_data), len(tensor.int32_data))
+    if min(tensor.dims, default=1) < 0 or not fits:
+        shape = " x ".join(map(str, tensor.dims))
+        raise ModelError(f"{graph.file}: {name} claims to be {shape}, and holds another number of entries")
+    found: Array = numpy_helper.to_array(tensor).astype(numpy.float64)
+    return found
+
+
+def attributes(node: Node) -> dict[str, Any]:
+    """Of a node, by name; texts are bytes."""
+    from onnx import helper
+
+    return {each.name: helper.get_attribute_value(each) for each in node.attribute}
+
+
+def called(node: Node) -> str:
+    """``Conv 'conv1'``; by its output where it has no name."""
+    return f"{node.op_type} '{node.name or (node.output[0] if node.output else '')}'"
+
+
+def _load(file: Path) -> Any:
+    try:
+        import onnx
+    except ImportError:
+        raise CallError("reading ONNX files needs the package onnx: pip install 'reconstruct[onnx]'") from None
+    if not file.is_file():
+        raise ModelError(f"there is no ONNX file {file}")
+    if file.stat().st_size > MOST_BYTES:
+        raise ModelError(f"{file} is larger than {MOST_BYTES} bytes, and no ONNX file is")
+    try:
+        return onnx.load(str(file), format="protobuf", load_external_data=False)
+    except OSError as error:
+        raise ModelError(f"{file} cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # a damaged file can raise nearly any
+        raise ModelError(f"{file} is damaged, or no ONNX file") from error
+
+
+def _tensors(file: Path, model: Any) -> dict[str, Any]:
+    """Initializers, and the values of Constant nodes; refused where other files have them: the checker would look."""
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Constant" and node.output:
+            for each in node.attribute:
+                if each.name == "value":
+                    tensors[node.output[0]] = each.t
+    for name, tensor in tensors.items():
+        if tensor.data_location == tensor.EXTERNAL or tensor.external_data:
+            raise ModelError(
+                f"{file}: {name} is in an external data file, which is not read; save the model with its weights inside"
+            )
+    return tensors
+
+
+def _check(file: Path, model: Any) -> None:
+    from onnx import checker
+
+    try:
+        checker.check_model(model)
+    except Exception as error:  # of several kinds
+        reason = " ".join(str(error).split())
+        raise ModelError(f"{file} is no valid ONNX model: {reason[:200]}") from error
+    opset = max((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), default=0)
+    if opset < OLDEST_OPSET:
+        raise ModelError(f"{file} is of opset {opset}; from {OLDEST_OPSET} on they can be read")
+
+
+def _with_numbers(nodes: Sequence[Node], tensors: dict[str, Any]) -> dict[str, Any]:
+    """Tensors, numbers that are attributes, and the copies that exporters make of what two layers share."""
+    held = dict(tensors)
+    for node in nodes:
+        if node.op_type == "Constant" and node.output[0] not in held:
+            given = attributes(node)
+            number = given.get("value_float", given.get("value_floats"))
+            if number is not None:
+                held[node.output[0]] = numpy.asarray(number, dtype=numpy.float64)
+        elif node.op_type == "Identity" and node.input[0] in held:
+            held[node.output[0]] = held[node.input[0]]
+    return held
