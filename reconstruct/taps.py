@@ -53,14 +53,14 @@ def point(net: Network, name: str, tap: str | None = None) -> Point:
     CallError : no such name, no weights for it, an unknown tap, a pooling with one, or a split point, which has one of
         its own.
     """
-    layers = [layer.name for layer in net.architecture.layers]
-    split = net.architecture.splits.get(name)
-    if tap is not None and split is not None and name not in layers:
-        raise CallError(f"{name} of {net.name} reads {split.tap} of {split.layer}: name the layer to read its {tap}")
+    layer, split = name, net.architecture.splits.get(name)
     if tap is None and split is None:
         net.chain(name)
         return Point(name, net, name, None)
-    layer, tap = (name, tap) if tap is not None or split is None else (split.layer, split.tap)
+    if tap is None and split is not None:
+        layer, tap = split.layer, split.tap
+    elif split is not None and split.layer != name:
+        raise CallError(f"{name} of {net.name} reads {split.tap} of {split.layer}: name the layer to read its {tap}")
     assert tap is not None
     made = _made.setdefault(net, {})
     key = (layer, tap, net.mean.device)

@@ -201,7 +201,7 @@ def test_the_main_job_at_split_points_and_with_a_tap(call: Call, tmp_path: Path)
     stem = f"{SAMPLES[0].stem}.cifar_split"
     names = {f"{stem}.{name}.map.png" for name in ("conv11", "ReLU11", "pool1")} | {f"{stem}.comparison.png"}
     assert {path.name for path in tmp_path.iterdir()} == names
-    # From 64 responses a pixel of three numbers, with no rectification in between: exact but for rounding.
+    # 64 responses a pixel of three numbers and no rectification: exact, but for so few passes and rounding.
     assert found[0]["psnr"] > 50
     (row,) = records(call, tmp_path, "--layer", "conv11", "--tap", "crelu", "--method", "linear")
     assert (row["layer"], row["tap"], row["method"]) == ("conv11", "crelu", "linear")

@@ -230,6 +230,7 @@ def test_shipped_weights_load_whole_and_have_a_card() -> None:
         "crelu_conv1_4": "conv12",
         "convpool_cnn_c": "conv8",
         "convpool_cnn_c_crelu": "conv8",
+        "cifar_split": "pool3",
     }
     assert {path.stem for path in (MODELS / "weights").glob("*.safetensors")} == set(shipped)
     for name, last in shipped.items():
