@@ -16,6 +16,7 @@ from torch.nn import functional
 from reconstruct import CallError, ModelError, load_model
 from reconstruct.network import Network
 from reconstruct.onnx_chain import import_onnx
+from reconstruct.onnx_file import Graph, numbers
 from tests.conftest import Call
 
 extras = pytest.mark.extras
@@ -255,7 +256,9 @@ def test_graphs_give_what_their_reference_gives(name: str, tmp_path: Path) -> No
     found, expected = net.features(images(), last), evaluated(file, images())
     assert found.shape == expected.shape
     # Either side rounds, and neither is exact.
-    assert ((found - expected).abs() <= 2 * rounding(net, images(), last)).all()
+    bound = 2 * rounding(net, images(), last)
+    assert ((found - expected).abs() <= bound).all()
+    assert float(bound.max()) < 1e-3 * float(expected.abs().max())
     assert any("rectifies after MaxPool" in note for note in done.notes) == ("maximum" in name)
     assert any("does not normalise" in note for note in done.notes) != ("normalised" in name)
 
@@ -422,6 +425,23 @@ def test_files_that_could_do_harm_are_refused(change: Callable[[Any], object], m
     with pytest.raises(ModelError, match=message):
         import_onnx(tmp_path / "g.onnx", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@extras
+def test_sizes_are_compared_without_the_checker(tmp_path: Path) -> None:
+    import onnx
+
+    tensor = onnx.load(build(tmp_path / "g.onnx", conv(), ONE)).graph.initializer[0]
+    graph = Graph(tmp_path, "x", 3, (None, None), [], {}, {"w": tensor})
+    found = numbers(graph, "w")
+    assert found is not None
+    assert found.dtype == numpy.float64
+    assert numpy.array_equal(found, ONE["a.weight"].numpy())
+    for dims in ([10**6, 10**6, 10**6], [4, 3, 3], [-4, 3, -3, 3]):
+        del tensor.dims[:]
+        tensor.dims.extend(dims)
+        with pytest.raises(ModelError, match="w claims to be"):
+            numbers(graph, "w")
 
 
 @extras
