@@ -1,6 +1,9 @@
 """Chains of convolutions from ONNX files, beside the files' own forward pass."""
 
+import re
+import shlex
 import sys
+import textwrap
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +20,7 @@ from reconstruct import CallError, ModelError, load_model
 from reconstruct.network import Network
 from reconstruct.onnx_chain import import_onnx
 from reconstruct.onnx_file import Graph, numbers
-from tests.conftest import Call
+from tests.conftest import ROOT, Call
 
 extras = pytest.mark.extras
 
@@ -478,6 +481,29 @@ def test_names_of_layers(names: tuple[str, str], expected: list[str], tmp_path: 
 
 
 @extras
+@pytest.mark.parametrize(
+    ("node", "expected"),
+    [
+        ("stem", "stem"),
+        ("/stem/Conv", "stem"),
+        ("/stem/0/Conv", "conv1"),
+        ("Conv_3", "conv1"),
+        ("node_conv2d", "conv1"),
+    ],
+)
+def test_names_by_nodes(node: str, expected: str, tmp_path: Path) -> None:
+    """Where the weights' names serve for nothing; those that exporters make up do not either."""
+    import onnx
+
+    model = onnx.load(
+        build(tmp_path / "g.onnx", [("Conv", "x onnx::Conv_7", "y")], {"onnx::Conv_7": randn(4, 3, 3, 3)})
+    )
+    model.graph.node[0].name = node
+    onnx.save(model, tmp_path / "g.onnx")
+    assert list(import_onnx(tmp_path / "g.onnx", tmp_path).layers) == [expected]
+
+
+@extras
 def test_the_command(call: Call, tmp_path: Path) -> None:
     nodes: Nodes = [*RELU, ("GlobalAveragePool", "r", "y")]
     file = build(tmp_path / "my net.onnx", nodes, ONE, shape=["N", 3, "H", "W"])
@@ -515,3 +541,28 @@ def test_what_belongs_to_one_kind_of_file_only(call: Call, tmp_path: Path) -> No
     assert (status, "--as alexnet" in err) == (2, True)
     status, _, err = call("models", "import", tmp_path / "g.pth", "--as", "alexnet", "--size", 3)
     assert (status, "are for .onnx files" in err) == (2, True)
+
+
+@extras
+def test_the_page_of_formats_runs_as_printed(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its Python and its commands, in their order; what it says that an import prints is what it prints."""
+    text = (ROOT / "docs" / "formats.md").read_text()
+    (tmp_path / "samples").symlink_to(ROOT / "samples")
+    monkeypatch.chdir(tmp_path)
+    printed = ""
+    for code, command in re.findall(
+        r"```python\n(.*?)```|^    \.venv/bin/reconstruct ([^\n]*)", text, flags=re.DOTALL | re.M
+    ):
+        if code:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the exporter's
+                exec(code, {})
+        else:
+            status, out, err = call(*shlex.split(command))
+            assert (status, err) == (0, "")
+            printed += out
+    (shown,) = re.findall(r"(    conv1: Conv.*?)\n\n", text, flags=re.DOTALL)
+    assert textwrap.dedent(shown) in printed
+    assert {path.name for path in Path("received").glob("*comparison.png")} == {
+        "chelsea.crelu_conv1_4.comparison.png", "chelsea.mine.comparison.png"
+    }  # fmt: skip
