@@ -452,7 +452,9 @@ def _wish(node: Node) -> str:
     candidates = [re.sub(r"[./_](weight|kernel|W|w)$", "", node.input[1])] if node.op_type == "Conv" else []
     path = [part for part in node.name.split("/") if part]
     candidates += path[-2:-1] if path and path[-1] == node.op_type else path[-1:]
-    return next((each for each in candidates if is_layer_name(each) and each != node.op_type), "")
+    # Names that an exporter has made up: Conv_3, node_conv2d_1.
+    made = re.compile(rf"node_.*|{node.op_type}(_\d+)?")
+    return next((each for each in candidates if is_layer_name(each) and not made.fullmatch(each)), "")
 
 
 def _left_out(graph: Graph, chain: _Chain, end: _EndError | None) -> str | None:

@@ -83,7 +83,7 @@ def numbers(graph: Graph, name: str) -> Array | None:
     sizes = {TensorProto.FLOAT: 4, TensorProto.FLOAT16: 2, TensorProto.DOUBLE: 8}
     if tensor.data_type not in sizes:
         return None
-    # The checker compares these as well, since a version that is newer than the oldest one allowed.
+    # The checker of onnx 1.23 compares them as well; that others do is not relied on.
     count = math.prod(tensor.dims)
     if tensor.HasField("raw_data"):
         fits = len(tensor.raw_data) == count * sizes[tensor.data_type]

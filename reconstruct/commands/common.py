@@ -144,7 +144,9 @@ def area_of(value: str | None) -> Area | int | None:
     if value is None:
         return None
     sides = value.lower().split("x")
-    if len(sides) > 2 or not all(side.isascii() and side.isdigit() and int(side) > 0 for side in sides):
+    # Six digits: longer numbers are no pixels, and Python refuses the longest.
+    fits = all(side.isascii() and side.isdigit() and len(side) <= 6 and int(side) > 0 for side in sides)
+    if len(sides) > 2 or not fits:
         raise CallError(f"--size is a side or HxW in pixels, 227 or 227x180, not '{value}'")
     return (int(sides[0]), int(sides[1])) if len(sides) == 2 else int(sides[0])
 
