@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from reconstruct.convolution import Convolution, frame
     from reconstruct.errors import CallError, FeatureError, ImageError, ModelError, ReconstructError
     from reconstruct.images import load_image, save_image
-    from reconstruct.inversion import Result, disturb, invert
+    from reconstruct.inversion import Problem, Result, disturb, invert
+    from reconstruct.inversion.inverted import Inverted
+    from reconstruct.linear_operator import linear_operator
     from reconstruct.metrics import Quality, quality
     from reconstruct.network import Architecture, Network, fold_batch_norm
     from reconstruct.zoo import describe, load_model, model_names
@@ -25,7 +27,9 @@ _HOMES = {
     "convolution": ["Convolution", "frame"],
     "errors": ["CallError", "FeatureError", "ImageError", "ModelError", "ReconstructError"],
     "images": ["load_image", "save_image"],
-    "inversion": ["Result", "disturb", "invert"],
+    "inversion": ["Problem", "Result", "disturb", "invert"],
+    "inversion.inverted": ["Inverted"],
+    "linear_operator": ["linear_operator"],
     "metrics": ["Quality", "quality"],
     "network": ["Architecture", "Network", "fold_batch_norm"],
     "zoo": ["describe", "load_model", "model_names"],
@@ -38,8 +42,10 @@ __all__ = [
     "Convolution",
     "FeatureError",
     "ImageError",
+    "Inverted",
     "ModelError",
     "Network",
+    "Problem",
     "Quality",
     "ReconstructError",
     "Result",
@@ -49,6 +55,7 @@ __all__ = [
     "fold_batch_norm",
     "frame",
     "invert",
+    "linear_operator",
     "linear_responses",
     "load_image",
     "load_model",

@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import shlex
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -18,6 +19,7 @@ import torch
 import reconstruct
 from reconstruct import arrays
 from reconstruct.evaluation import Job
+from reconstruct.inversion.own import load_method
 from reconstruct.network import Network
 from reconstruct.sources import Source, digest
 
@@ -51,6 +53,7 @@ def describe_run(
                 "digest": fingerprint(net),
             },
             "methods": {layer: list(methods) for layer, methods in job.methods.items()},
+            **_own_methods(job),
             "size": None if job.native else job.size or net.input_size,
             "options": {**job.options, **job.disturbance},
         },
@@ -59,6 +62,15 @@ def describe_run(
         "versions": versions(),
         "machine": machine(net.mean.device),
     }  # fmt: skip
+
+
+def _own_methods(job: Job) -> dict[str, dict[str, str]]:
+    """Digests of the files that methods of the user's are in, if any: changed code makes other rows."""
+    found = {}
+    for name in sorted({name for methods in job.methods.values() for name in methods if ":" in name}):
+        file = getattr(sys.modules[load_method(name).__module__], "__file__", None)
+        found[name] = hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16] if file else "unknown"
+    return {"own_methods": found} if found else {}
 
 
 def _without_credentials(text: str) -> str:

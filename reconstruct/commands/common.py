@@ -30,7 +30,9 @@ printed = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 # Options of several commands.
 Model = Annotated[str, typer.Option(help="A name in the zoo, or the path of a TOML specification.")]
 Layers = Annotated[str, typer.Option("--layer", help="A layer, several with commas, or 'all'.")]
-Methods = Annotated[str, typer.Option("--method", help="A method, several with commas, or 'all'.")]
+Methods = Annotated[
+    str, typer.Option("--method", help="A method, several with commas, or 'all'; your own: package.module:function.")
+]
 LinearForm = Annotated[str, typer.Option(help="Pseudoinverse of linear: global or patch.")]
 Damping = Annotated[
     str, typer.Option(help="Damping of each layer's least squares, by its largest squared singular value; or auto.")
@@ -58,11 +60,11 @@ class Item(NamedTuple):
 
 def methods_of(net: Network, wanted: str, layers: list[str], alone: bool, quiet: bool) -> dict[str, list[str]]:
     """For each layer with any the methods that apply; asked for alone, one that does not is an error."""
-    from reconstruct.inversion import METHODS, applicable, check_method
+    from reconstruct.inversion import METHODS, applicable, method_of
 
     names = list(METHODS) if wanted == "all" else [name.strip() for name in wanted.split(",") if name.strip()]
     for name in names:
-        check_method(name)
+        method_of(name)
     chosen: dict[str, list[str]] = {}
     for layer in layers:
         reasons = {name: applicable(net, layer, name) for name in dict.fromkeys(names)}

@@ -123,6 +123,7 @@ def _reconstruct(
     import torch
 
     from reconstruct.evaluation import measure
+    from reconstruct.files import file_part
     from reconstruct.images import save_image, write_png
     from reconstruct.inversion import applicable, disturb
     from reconstruct.report.figures import Panel, comparison
@@ -141,9 +142,11 @@ def _reconstruct(
             result, measured = measure(net, names, batch, features, layer, method, noise=level, **own)
             for i, (item, record) in enumerate(zip(items, measured, strict=True)):
                 detail = f"{record['psnr']:.1f} dB, SSIM {record['ssim']:.3f}"
-                rows[i].setdefault(method, []).append(Panel(result.image[i], f"{layer}, {method}", detail))
+                # Of module:function the function: a panel is no wider than the picture.
+                title = f"{layer}, {method.rpartition(':')[2]}"
+                rows[i].setdefault(method, []).append(Panel(result.image[i], title, detail))
                 if method not in silent:
-                    target = output / f"{item.stem}.{net.name}.{layer}.{method}.png"
+                    target = output / f"{item.stem}.{net.name}.{layer}.{file_part(method)}.png"
                     save_image(result.image[i], target)
                     records[i].append({**record, "output": str(target), "comparison": str(shown[i])})
             if method not in silent:
