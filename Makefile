@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint test-slow test-package test-ray test-browser test-gpu bench paper clean
+.PHONY: demo test lint test-slow test-package test-ray test-browser test-extras test-gpu bench paper clean
 
 demo: $(READY)
 	$(BIN)/reconstruct samples/chelsea.jpg --model crelu_conv1_4 --layer conv1,conv2,conv3,conv4 --output demo
@@ -36,6 +36,11 @@ test-browser: $(READY)
 	@command -v chromium >/dev/null || { echo "make test-browser needs chromium (Debian: apt-get install chromium)"; exit 1; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser]'
 	$(BIN)/python -m pytest -m browser
+
+# Adapters to other packages; installs those.
+test-extras: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[deepinv]'
+	$(BIN)/python -m pytest -m extras
 
 # On a machine with an NVIDIA GPU, torch with CUDA and CuPy.
 test-gpu:

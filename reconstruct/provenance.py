@@ -68,7 +68,8 @@ def _own_methods(job: Job) -> dict[str, dict[str, str]]:
     """Digests of the files that methods of the user's are in, if any: changed code makes other rows."""
     found = {}
     for name in sorted({name for methods in job.methods.values() for name in methods if ":" in name}):
-        file = getattr(sys.modules[load_method(name).__module__], "__file__", None)
+        load_method(name)
+        file = getattr(sys.modules[name.partition(":")[0]], "__file__", None)
         found[name] = hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16] if file else "unknown"
     return {"own_methods": found} if found else {}
 
