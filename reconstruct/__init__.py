@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from reconstruct.convolution import Convolution, frame
     from reconstruct.errors import CallError, FeatureError, ImageError, ModelError, ReconstructError
     from reconstruct.images import load_image, save_image
-    from reconstruct.inversion import Problem, Result, disturb, invert
+    from reconstruct.inversion import Result, disturb, invert
     from reconstruct.inversion.inverted import Inverted
+    from reconstruct.inversion.problem import Problem
     from reconstruct.linear_operator import linear_operator
     from reconstruct.metrics import Quality, quality
     from reconstruct.network import Architecture, Network, fold_batch_norm
@@ -27,8 +28,9 @@ _HOMES = {
     "convolution": ["Convolution", "frame"],
     "errors": ["CallError", "FeatureError", "ImageError", "ModelError", "ReconstructError"],
     "images": ["load_image", "save_image"],
-    "inversion": ["Problem", "Result", "disturb", "invert"],
+    "inversion": ["Result", "disturb", "invert"],
     "inversion.inverted": ["Inverted"],
+    "inversion.problem": ["Problem"],
     "linear_operator": ["linear_operator"],
     "metrics": ["Quality", "quality"],
     "network": ["Architecture", "Network", "fold_batch_norm"],

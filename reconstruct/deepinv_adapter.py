@@ -20,7 +20,7 @@ except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision that
     raise CallError(f"deepinv cannot be imported (pip install 'reconstruct[deepinv]'): {error}") from error
 
 
-class LayerPhysics(Physics):
+class LayerPhysics(Physics):  # type: ignore[misc]  # not followed: optional
     """The forward map of a layer: images of any size that reaches it to linear responses, or else features.
 
     Linear responses where the activation keeps them (CReLU), features elsewhere (ReLU, AVR): ``target`` gives the
@@ -50,7 +50,7 @@ class LayerPhysics(Physics):
             return self._f.product(self._f.linearise(x), v)
 
 
-class TangentPhysics(LinearPhysics):
+class TangentPhysics(LinearPhysics):  # type: ignore[misc]
     """The linear part of a layer's responses at an image, A = J; of a first layer at any.
 
     Linear responses z are J x + offset, so that the measurements are z - offset: ``target`` gives them.

@@ -91,7 +91,8 @@ def invert(
     noise : of the features, its norm as a share of theirs, where they have been rounded or disturbed (``disturb``):
         ``map`` and ``wiener`` weigh the prior by it, and features need no longer be exactly what the activation gives.
     seed : of whatever is random (the start of ``gradient``).
-    watch : called by ``map``, ``gradient`` and a method of the user's as they go on, with the forward passes so far and the images.
+    watch : called by ``map``, ``gradient`` and a method of the user's as they go on, with the forward passes so far and
+        the images.
 
     Returns
     -------

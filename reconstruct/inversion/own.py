@@ -21,9 +21,9 @@ def load_method(name: str) -> Method:
     CallError : another form of name, a module that cannot be imported, or no such function in it.
     """
     module, _, function = name.partition(":")
-    if not all(part.isidentifier() for part in (*module.split("."), function)):
-        near = f"{Path(module).stem}:{function}" if module.endswith(".py") else "package.module:function"
-        raise CallError(f"a method of your own is named package.module:function, not '{name}'; perhaps {near}")
+    if module.endswith(".py") or not all(part.isidentifier() for part in (*module.split("."), function)):
+        hint = f"; {Path(module).stem}:{function}?" if module.endswith(".py") else ""
+        raise CallError(f"a method of your own is named package.module:function, not '{name}'{hint}")
     here = str(Path.cwd())
     if here not in sys.path:
         # Last, so that a file in it hides nothing that is installed.

@@ -31,8 +31,8 @@ class Problem:
     """Find images whose features these are.
 
     Work counts itself, in forward passes of an image through the layer: ``forward`` 1 and 2 more for a gradient back
-    through it, ``linearise`` 1, ``product`` 1, ``transposed`` 1, ``residual`` 1; ``misfit`` and the prior nothing. What a
-    method does with ``net`` or ``chain`` itself it adds by ``spend``.
+    through it, ``linearise`` 1, ``product`` 1, ``transposed`` 1, ``residual`` 1; ``misfit`` and the prior nothing. What
+    a method does with ``net``, ``f`` or ``chain`` itself it adds by ``spend``.
 
     Attributes
     ----------
