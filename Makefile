@@ -39,7 +39,7 @@ test-browser: $(READY)
 
 # What needs optional packages; installs them.
 test-extras: $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[onnx]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[onnx,deepinv]'
 	$(BIN)/python -m pytest -m extras
 
 # On a machine with an NVIDIA GPU, torch with CUDA and CuPy.

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from reconstruct.errors import CallError, FeatureError, ImageError, ModelError, ReconstructError
     from reconstruct.images import load_image, save_image
     from reconstruct.inversion import Result, disturb, invert
+    from reconstruct.inversion.inverted import Inverted
+    from reconstruct.inversion.problem import Problem
+    from reconstruct.linear_operator import linear_operator
     from reconstruct.metrics import Quality, quality
     from reconstruct.network import Architecture, Network, fold_batch_norm
     from reconstruct.pretrained import save_pretrained
@@ -28,6 +31,9 @@ _HOMES = {
     "errors": ["CallError", "FeatureError", "ImageError", "ModelError", "ReconstructError"],
     "images": ["load_image", "save_image"],
     "inversion": ["Result", "disturb", "invert"],
+    "inversion.inverted": ["Inverted"],
+    "inversion.problem": ["Problem"],
+    "linear_operator": ["linear_operator"],
     "metrics": ["Quality", "quality"],
     "network": ["Architecture", "Network", "fold_batch_norm"],
     "pretrained": ["save_pretrained"],
@@ -42,8 +48,10 @@ __all__ = [
     "Convolution",
     "FeatureError",
     "ImageError",
+    "Inverted",
     "ModelError",
     "Network",
+    "Problem",
     "Quality",
     "ReconstructError",
     "Result",
@@ -54,6 +62,7 @@ __all__ = [
     "frame",
     "from_torch",
     "invert",
+    "linear_operator",
     "linear_responses",
     "load_image",
     "load_model",

@@ -54,16 +54,17 @@ def derivative(responses: torch.Tensor, activation: str, slope: float = 0.0) -> 
     CReLU's features are ``derivative * cat(z, z)``: the activation is piecewise linear, and so is a network of such.
     """
     positive = responses >= 0
+    # In the responses' own precision: a leak of 0.2 is another number in float32 than in float64.
+    one, leak = responses.new_tensor(1.0), responses.new_tensor(slope if activation.startswith("leaky") else 0.0)
     match activation:
         case "relu" | "leaky_relu":
-            return torch.where(positive, 1.0, slope if activation == "leaky_relu" else 0.0)
+            return torch.where(positive, one, leak)
         case "relu6":
-            return torch.where(positive & (responses < 6), 1.0, 0.0)
+            return torch.where(positive & (responses < 6), one, leak)
         case "crelu" | "leaky_crelu":
-            leak = slope if activation == "leaky_crelu" else 0.0
-            return torch.cat((torch.where(positive, 1.0, leak), torch.where(positive, -leak, -1.0)), dim=1)
+            return torch.cat((torch.where(positive, one, leak), torch.where(positive, -leak, -one)), dim=1)
         case "avr":
-            return torch.where(positive, 1.0, -1.0)
+            return torch.where(positive, one, -one)
     return torch.ones_like(responses)
 
 

@@ -1,4 +1,4 @@
-"""Files written whole or not at all."""
+"""Files written whole or not at all, and what stands in their names."""
 
 from __future__ import annotations
 
@@ -21,6 +21,11 @@ def write_atomically(path: Path, content: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def file_part(method: str) -> str:
+    """A method's name in names of files: that of the user's own, ``module:function``, without the colon."""
+    return method.replace(":", ".")
 
 
 def _umask() -> int:

@@ -42,9 +42,12 @@ class Chain:
     ----------
     size : height and width of the images.
     periodic : on a torus, every layer's borders included; ``size`` is then a multiple of the product of the strides.
+    dtype : of images, responses and weights; float64 for solvers that a residual of 1e-6 does not satisfy.
     """
 
-    def __init__(self, net: Network, layer: str, size: Size, *, periodic: bool = False) -> None:
+    def __init__(
+        self, net: Network, layer: str, size: Size, *, periodic: bool = False, dtype: torch.dtype = torch.float32
+    ) -> None:
         self.net = net
         self.layers = net.chain(layer)
         self.operators: list[Convolution | PeriodicConvolution | AvgPool | MaxPool] = []
@@ -54,20 +57,24 @@ class Chain:
             if not each.has_weights:
                 average = each.kind == "avg_pool"
                 device = net.mean.device
-                pool = AvgPool(each, area, periodic, device=device) if average else MaxPool(each, area, periodic)
+                pool = (
+                    AvgPool(each, area, periodic, dtype=dtype, device=device)
+                    if average
+                    else MaxPool(each, area, periodic)
+                )
                 self.biases.append(None)
                 self.operators.append(pool)
                 area = pool.grid
                 continue
             convolution = net.convolution(each.name)
-            weight, bias = convolution.weight.detach().float(), convolution.bias
-            self.biases.append(None if bias is None else bias.detach().float().view(1, -1, 1, 1))
+            weight, bias = convolution.weight.detach().to(dtype), convolution.bias
+            self.biases.append(None if bias is None else bias.detach().to(dtype).view(1, -1, 1, 1))
             if periodic:
                 torus = PeriodicConvolution(weight, each.stride, each.padding, area)
                 self.operators.append(torus)
                 area = torus.grid
             else:
-                operator = Convolution(weight, each.stride, each.padding, area, torch.float32)
+                operator = Convolution(weight, each.stride, each.padding, area, dtype)
                 self.operators.append(operator)
                 area = (operator.output_shape[1], operator.output_shape[2])
         self.grid = area

@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import shlex
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -18,6 +19,7 @@ import torch
 import reconstruct
 from reconstruct import arrays
 from reconstruct.evaluation import Job
+from reconstruct.named import function_named
 from reconstruct.network import Network
 from reconstruct.sources import Source, digest
 from reconstruct.zoo import PRETRAINED
@@ -53,6 +55,7 @@ def describe_run(
             },
             "tap": job.tap,
             "methods": {layer: list(methods) for layer, methods in job.methods.items()},
+            **_own_methods(job),
             "size": None if job.native else job.size or net.input_size,
             "options": {**job.options, **job.disturbance},
         },
@@ -61,6 +64,16 @@ def describe_run(
         "versions": versions(),
         "machine": machine(net.mean.device),
     }  # fmt: skip
+
+
+def _own_methods(job: Job) -> dict[str, dict[str, str]]:
+    """Digests of the files that methods of the user's are in, if any: changed code makes other rows."""
+    found = {}
+    for name in sorted({name for methods in job.methods.values() for name in methods if ":" in name}):
+        function_named(name, "method")
+        file = getattr(sys.modules[name.partition(":")[0]], "__file__", None)
+        found[name] = hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16] if file else "unknown"
+    return {"own_methods": found} if found else {}
 
 
 def _without_credentials(text: str) -> str:

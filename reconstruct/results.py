@@ -22,7 +22,7 @@ import pyarrow.parquet
 from filelock import FileLock, Timeout
 
 from reconstruct.errors import CallError
-from reconstruct.files import write_atomically
+from reconstruct.files import file_part, write_atomically
 
 SCHEMA = pyarrow.schema(
     [
@@ -312,5 +312,5 @@ def gallery(rows: pyarrow.Table, count: int) -> dict[str, list[int]]:
 
 def thumbnail(folder: Path, index: int, layer: str | None = None, method: str | None = None) -> Path:
     """Where the small picture of an image lies, or of its reconstruction."""
-    name = f"{index}" if layer is None else f"{index}.{layer}.{method}"
+    name = f"{index}" if layer is None else f"{index}.{layer}.{file_part(str(method))}"
     return folder / "thumbnails" / f"{name}.webp"

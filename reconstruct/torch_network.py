@@ -10,12 +10,9 @@ from __future__ import annotations
 
 import copy
 import math
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +20,7 @@ from torch import nn
 
 from reconstruct.activations import TAPS, activate
 from reconstruct.errors import CallError
+from reconstruct.named import function_named
 from reconstruct.network import Architecture, Layer, Network, Size, with_tap
 from reconstruct.torch_chain import chain_of_operators
 
@@ -301,45 +299,14 @@ def from_torch(
     return TorchNetwork(module, mean, std, input_size, name or type(module).__name__)
 
 
-def is_function(name: str) -> bool:
-    """Whether a model's name is a function's, ``package.module:function``, and no path."""
-    where, colon, function = name.partition(":")
-    return bool(colon) and all(part.isidentifier() for part in (*where.split("."), *function.split(".")))
-
-
-def load_function(path: str) -> Callable[..., Any]:
-    """The function or class that ``package.module:function`` names; the working folder is searched first.
-
-    Raises
-    ------
-    CallError : the module cannot be imported, has no such name, or that is nothing that can be called.
-    """
-    where, _, name = path.partition(":")
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        found = import_module(where)
-    except ImportError as error:
-        raise CallError(f"{path}: {where} cannot be imported: {error}") from error
-    finally:
-        sys.path.pop(0)
-    for part in name.split("."):
-        if not hasattr(found, part):
-            raise CallError(f"{path}: {where} has no {name}")
-        found = getattr(found, part)
-    if not callable(found):
-        raise CallError(f"{path} is a {type(found).__name__} and cannot be called")
-    called: Callable[..., Any] = found
-    return called
-
-
 def load_torch(path: str, device: str | torch.device = "cpu") -> TorchNetwork:
     """The network that the function ``package.module:function`` gives: a ``from_torch``'s, or a module as it is.
 
     Raises
     ------
-    CallError : as ``load_function``, or it gives something else, or fails.
+    CallError : as ``named.function_named``, or it gives something else, or fails.
     """
-    function = load_function(path)
+    function = function_named(path, "model")
     try:
         found = function()
     except TypeError as error:

@@ -19,6 +19,7 @@ from reconstruct.activations import ACTIVATIONS, TAPS
 from reconstruct.convolution import Convolution, frame
 from reconstruct.errors import CallError, ModelError
 from reconstruct.external import is_external, load_external
+from reconstruct.named import is_function_name
 from reconstruct.network import (
     KINDS,
     Architecture,
@@ -30,7 +31,7 @@ from reconstruct.network import (
     randomise,
     with_classes,
 )
-from reconstruct.torch_network import TorchNetwork, is_function, load_torch
+from reconstruct.torch_network import TorchNetwork, load_torch
 
 _PACKAGED = Path(__file__).parent / "models"  # in a wheel
 MODELS = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parent.parent / "models"  # in a checkout
@@ -91,7 +92,7 @@ def load_model(name: str | Path, *, random_weights: int | None = None, device: s
     name = str(name)
     if is_external(name):
         return load_external(name, random_weights).to(device)
-    if is_function(name):
+    if is_function_name(name):
         if random_weights is not None:
             raise ModelError(f"{name} makes its own weights: leave out random weights")
         return load_torch(name, device)
@@ -112,7 +113,7 @@ def load_model(name: str | Path, *, random_weights: int | None = None, device: s
 
 def is_module(name: str) -> bool:
     """Whether a model's name is of a torch module, and of no specification."""
-    return is_external(name) or is_function(name)
+    return is_external(name) or is_function_name(name)
 
 
 def read_architecture(name: str) -> Architecture:

@@ -249,9 +249,9 @@ def test_wrong_modules() -> None:
     with pytest.raises(CallError, match="std above 0"):
         from_torch(chain(), ((0.0,) * 3, (0.0,) * 3))
     for path, message in (
-        ("tests.modules:nothing", "has no nothing"),
+        ("tests.modules:nothing", "has no function nothing"),
         ("tests.nowhere:plain", "cannot be imported"),
-        ("tests.modules:IMAGENET", "cannot be called"),
+        ("tests.modules:IMAGENET", "is tuple, not a function"),
         ("tests.modules:broken", "gives a int"),
         ("tests.modules:drawn", "called without arguments"),
     ):

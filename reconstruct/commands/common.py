@@ -41,7 +41,9 @@ Layers = Annotated[str, typer.Option("--layer", help="A layer or split point, se
 Tap = Annotated[
     str | None, typer.Option(help="Read each layer as responses, relu, crelu or avr; default its own activation.")
 ]
-Methods = Annotated[str, typer.Option("--method", help="A method, several with commas, or 'all'.")]
+Methods = Annotated[
+    str, typer.Option("--method", help="A method, several with commas, or 'all'; your own: package.module:function.")
+]
 LinearForm = Annotated[str, typer.Option(help="Pseudoinverse of linear: global or patch.")]
 Damping = Annotated[
     str, typer.Option(help="Damping of each layer's least squares, by its largest squared singular value; or auto.")
@@ -73,11 +75,11 @@ class Item(NamedTuple):
 
 def methods_of(wanted: str, points: Sequence[Point], alone: bool, quiet: bool) -> dict[str, list[str]]:
     """For each point with any, by name, the methods that apply; asked for alone, one that does not is an error."""
-    from reconstruct.inversion import METHODS, applicable, check_method
+    from reconstruct.inversion import METHODS, applicable, method_of
 
     names = list(METHODS) if wanted == "all" else [name.strip() for name in wanted.split(",") if name.strip()]
     for name in names:
-        check_method(name)
+        method_of(name)
     chosen: dict[str, list[str]] = {}
     for at in points:
         layer = at.name

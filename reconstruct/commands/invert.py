@@ -228,6 +228,7 @@ def _reconstruct(
     ``received``: layers, features as they have come, N of them, and how noisy they are.
     """
     from reconstruct.evaluation import measure
+    from reconstruct.files import file_part
     from reconstruct.images import save_image, write_png
     from reconstruct.inversion import applicable
     from reconstruct.report.figures import Panel, comparison
@@ -244,15 +245,17 @@ def _reconstruct(
         for method in (*chosen, *silent):
             own = options | ({"budget": None, "tolerance": None} if method in silent else {})
             result, measured = measure(at, names, pictures, features, method, noise=level, **own)
+            # Of module:function the function: a panel is no wider than the picture.
+            title = f"{layer}, {method.rpartition(':')[2]}"
             for i, (stem, record) in enumerate(zip(stems, measured, strict=True)):
                 detail = (
                     f"feature residual {record['feature_residual']:.2g}"
                     if pictures is None
                     else f"{record['psnr']:.1f} dB, SSIM {record['ssim']:.3f}"
                 )
-                rows[i].setdefault(method, []).append(Panel(result.image[i], f"{layer}, {method}", detail))
+                rows[i].setdefault(method, []).append(Panel(result.image[i], title, detail))
                 if method not in silent:
-                    target = output / f"{stem}.{net.name}.{layer}.{method}.png"
+                    target = output / f"{stem}.{net.name}.{layer}.{file_part(method)}.png"
                     save_image(result.image[i], target)
                     records[i].append({**record, "output": str(target), "comparison": str(shown[i])})
             if method not in silent:

@@ -16,8 +16,11 @@ from reconstruct.errors import CallError, FeatureError
 from reconstruct.inversion.gradient import invert_gradient
 from reconstruct.inversion.inverted import Inverted, Watch, check_limits
 from reconstruct.inversion.linear import Damping, Form, damping_factors, invert_linear
+from reconstruct.inversion.own import invert_own
 from reconstruct.inversion.posterior import invert_map
+from reconstruct.inversion.problem import BUDGET, TOLERANCE, Method, Problem
 from reconstruct.inversion.wiener import invert_wiener
+from reconstruct.named import function_named
 from reconstruct.network import Layer, Network, Size
 from reconstruct.torch_network import TorchNetwork
 
@@ -39,7 +42,8 @@ class Result:
     image : N x 3 x H x W, float32, in the image's scale but not clipped to [0, 1].
     feature_residual : |f(x') - z| / |z|, at the layer's linear responses where the activation keeps them (CReLU),
         at its features otherwise, those of a pooling included.
-    status : ``converged``, ``budget`` (stopped by the budget) or ``stagnated`` (no step improves any more).
+    status : ``converged``, ``budget`` (stopped by the budget) or ``stagnated`` (no step improves any more); of a
+        method of the user's what it says, or ``ended`` where it says nothing and has not converged.
     iterations : of all solves together; evaluations and conjugate-gradient iterations alike.
     forward_passes : work in forward passes through the layer: forward = 1, forward and backward = 3, an operator
         and its adjoint = 2; a solve at one layer of a chain counts by its share of the multiplications.
@@ -61,7 +65,7 @@ def invert(
     net: Network,
     features: object,
     layer: str,
-    method: str = "map",
+    method: str | Method = "map",
     *,
     size: Size | int | None = None,
     linear_form: Form = "global",
@@ -80,7 +84,8 @@ def invert(
     features : N x C x h x w, torch, NumPy or CuPy; after CReLU, C is twice the layer's filters. Of a pooling:
         what it gives.
     layer : the layer's name.
-    method : ``map``, ``wiener``, ``linear`` or ``gradient``: each has its module, which says what it does.
+    method : ``map``, ``wiener``, ``linear`` or ``gradient``: each has its module, which says what it does. Or a
+        function of a ``Problem`` that returns images (``own.invert_own``), or its name, ``package.module:function``.
     size : height and width of the images (an int: square). Default the model's own where it fits the features;
         otherwise required, because a stride forgets it.
     linear_form, damping : of ``linear``.
@@ -88,7 +93,8 @@ def invert(
     noise : of the features, its norm as a share of theirs, where they have been rounded or disturbed (``disturb``):
         ``map`` and ``wiener`` weigh the prior by it, and features need no longer be exactly what the activation gives.
     seed : of whatever is random (the start of ``gradient``).
-    watch : called by ``map`` and ``gradient`` as they go on, with the forward passes so far and the images.
+    watch : called by ``map``, ``gradient`` and a method of the user's as they go on, with the forward passes so far and
+        the images.
 
     Returns
     -------
@@ -99,7 +105,7 @@ def invert(
     FeatureError : features of a wrong shape, not finite, or not what the layer's activation gives.
     CallError : an unknown method or layer, or one that the method cannot invert.
     """
-    check_method(method)
+    own = method_of(method)
     if reason := applicable(net, layer, method):
         raise CallError(reason)
     if isinstance(net, TorchNetwork):
@@ -125,7 +131,11 @@ def invert(
         options["seed"] = seed
     began = time.perf_counter()
     with torch.no_grad():
-        inverted = METHODS[method](net, values, layer, area, **options)
+        if own is None:
+            inverted = METHODS[str(method)](net, values, layer, area, **options)
+        else:
+            limits = TOLERANCE if tolerance is None else tolerance, BUDGET if budget is None else budget
+            inverted = invert_own(own, Problem(net, layer, area, values, noise, *limits, seed, watch))
         seconds = time.perf_counter() - began - inverted.prepare_seconds
         residual = feature_residual(net, inverted.images, values, chosen)
     return Result(
@@ -187,15 +197,27 @@ def feature_residual(net: Network, images: torch.Tensor, features: torch.Tensor,
     return ratio
 
 
-def check_method(method: str) -> None:
-    """Refuse a method that does not exist, with the nearest that does."""
-    if method not in METHODS:
-        near = get_close_matches(method, METHODS, n=1)
-        hint = f", did you mean {near[0]}?" if near else ""
-        raise CallError(f"unknown method '{method}'{hint} There are: {', '.join(METHODS)}")
+def method_of(method: str | Method) -> Method | None:
+    """The user's function that is meant, or None for one of ``METHODS``.
+
+    Raises
+    ------
+    CallError : no such method, with the nearest that there is; or a function that is not there.
+    """
+    if not isinstance(method, str):
+        if not callable(method):
+            raise CallError(f"method is a name or a function of a reconstruct.Problem, not {type(method).__name__}")
+        return method
+    if method in METHODS:
+        return None
+    if ":" in method:
+        return function_named(method, "method")
+    near = get_close_matches(method, METHODS, n=1)
+    hint = f", did you mean {near[0]}?" if near else ""
+    raise CallError(f"unknown method '{method}'{hint} There are: {', '.join(METHODS)}, and package.module:function")
 
 
-def applicable(net: Network, layer: str, method: str) -> str | None:
+def applicable(net: Network, layer: str, method: str | Method) -> str | None:
     """None if the method can invert this layer, otherwise why not."""
     if isinstance(net, TorchNetwork):
         chain = net.operators(layer)
