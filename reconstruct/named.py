@@ -14,7 +14,8 @@ from reconstruct.errors import CallError
 def is_function_name(name: str) -> bool:
     """Whether a name is a function's, and no path."""
     module, colon, function = name.partition(":")
-    return bool(colon) and all(part.isidentifier() for part in (*module.split("."), function))
+    parts = (*module.split("."), function)
+    return bool(colon) and not module.endswith(".py") and all(part.isidentifier() for part in parts)
 
 
 def function_named(name: str, what: str) -> Callable[..., Any]:
