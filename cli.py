@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 import reconstruct
 from reconstruct.commands.analyze import analyze
+from reconstruct.commands.app import app as page
 from reconstruct.commands.common import COMMANDS
 from reconstruct.commands.evaluate import evaluate, report
 from reconstruct.commands.invert import invert
@@ -37,6 +38,7 @@ app = typer.Typer(
 )
 for command in (invert, bounds, evaluate, report, train, classify):
     app.command()(command)
+app.command("app")(page)
 app.add_typer(analyze, name="analyze", help="The papers' figures and tables, on any model.")
 app.add_typer(models, name="models", help="The zoo; 'models NAME' shows one model, 'models import' reads weights.")
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from reconstruct.network import Network
 
-COMMANDS = ("invert", "models", "bounds", "evaluate", "report", "analyze", "train", "classify")
+COMMANDS = ("invert", "models", "bounds", "evaluate", "report", "analyze", "train", "classify", "app")
 
 notes = Console(stderr=True, highlight=False)
 # Into a file or a pipe a table keeps its lines whole.
