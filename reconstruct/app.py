@@ -6,6 +6,7 @@ Here are the controls and what they call; inverting is ``live``'s work, what is 
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -39,7 +40,7 @@ DEFAULT = ("crelu_conv1_4", "conv2", "map")
 LARGEST_FILE = "50mb"
 
 TELLING = {
-    "map": "the most probable image under a prior of natural images, found through the whole network",
+    "map": "the most probable natural image, through the whole network",
     "wiener": "one linear solve through all layers; CReLU only",
     "linear": "the CReLU paper's algorithm, layer by layer; CReLU only",
     "gradient": "descent on the pixels with total variation, after Mahendran and Vedaldi",
@@ -148,13 +149,13 @@ def build(samples: list[Path], device: str = "cpu") -> gradio.Blocks:
         with gradio.Row():
             with gradio.Column(scale=2, min_width=320):
                 picture = gradio.Image(
-                    str(samples[0]), type="filepath", image_mode=None, sources=["upload", "clipboard"], height=190,
+                    str(samples[0]), type="filepath", image_mode=None, sources=["upload", "clipboard"], height=170,
                     label="Picture: drop one here, or choose a sample", elem_id="picture", buttons=[],
                 )  # fmt: skip
                 # Gradio would read the file itself, and call what it cannot read an error without a word.
                 picture.preprocess = lambda payload: payload and payload.path  # type: ignore[method-assign]
                 gallery = gradio.Gallery(
-                    [(str(path), path.stem) for path in samples], columns=len(samples), height=84, show_label=False,
+                    [(str(path), path.stem) for path in samples], columns=len(samples), height=72, show_label=False,
                     allow_preview=False, object_fit="cover", elem_id="samples", interactive=False, buttons=[],
                 )  # fmt: skip
                 with gradio.Row():
@@ -165,13 +166,15 @@ def build(samples: list[Path], device: str = "cpu") -> gradio.Blocks:
                 methods = gradio.Radio(
                     list(METHODS), value=method, label="Method", info=TELLING[method], elem_id="method"
                 )
-                budget = gradio.Slider(
-                    30, 1500, BUDGET, step=30, label="Budget", info="work, in forward passes", elem_id="budget"
-                )
-                noise = gradio.Slider(
-                    0, 0.5, 0, step=0.01, label="Noise", info="on the features, as a share of their norm",
-                    elem_id="noise",
-                )  # fmt: skip
+                with gradio.Row():
+                    budget = gradio.Slider(
+                        30, 1500, BUDGET, step=30, label="Budget", info="work, in forward passes", elem_id="budget",
+                        min_width=150, buttons=[],
+                    )  # fmt: skip
+                    noise = gradio.Slider(
+                        0, 0.5, 0, step=0.01, label="Noise", info="a share of the features' norm", elem_id="noise",
+                        min_width=150, buttons=[],
+                    )  # fmt: skip
                 with gradio.Row():
                     start = gradio.Button("Reconstruct", variant="primary", elem_id="start", min_width=120)
                     stop = gradio.Button("Cancel", interactive=False, elem_id="cancel", min_width=80)
@@ -212,8 +215,10 @@ def serve(host: str, port: int, device: str = "cpu") -> None:
         blocks.launch(
             server_name=host, server_port=port, share=False, quiet=True, inbrowser=False, show_error=True,
             ssr_mode=False, mcp_server=False, run_history=False, footer_links=[], max_file_size=LARGEST_FILE,
-            theme=gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+            theme=gradio.themes.Default(primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
             css=STYLE, prevent_thread_lock=True,
         )  # fmt: skip
+        # As Ctrl-C, so that the folder goes with the process.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         print(f"http://{host}:{port}  (Ctrl-C ends it)", flush=True)
         blocks.block_thread()

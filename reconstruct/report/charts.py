@@ -156,8 +156,8 @@ def course(curve: Sequence[tuple[float, float]], budget: float, label: str) -> s
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(640 / PIXELS, 190 / PIXELS), dpi=PIXELS)
-    axes = figure.add_axes((48 / 640, 42 / 190, 576 / 640, 136 / 190))
+    figure = Figure(figsize=(640 / PIXELS, 165 / PIXELS), dpi=PIXELS)
+    axes = figure.add_axes((48 / 640, 42 / 165, 576 / 640, 113 / 165))
     shown = [(passes, each) for passes, each in curve if math.isfinite(each)]
     passes, values = [each[0] for each in shown], [each[1] for each in shown]
     axes.plot(passes, values, color=colour_of(0), linewidth=2)

@@ -29,16 +29,20 @@ STYLE = """
 .gradio-container { max-width: 1240px !important; }
 #about h1 { font-size: 1.55rem; font-weight: 650; margin: 0 0 .3rem; }
 #about p { max-width: 62rem; margin: 0; color: var(--soft); }
-#samples .grid-wrap { padding: 0; }
+.gradio-container { --body-text-color-subdued: var(--soft); --block-info-text-color: var(--soft); }
+#samples .grid-wrap { padding: 0; overflow: hidden; }
+#samples .grid-container { grid-template-columns: repeat(5, minmax(0, 1fr)) !important; gap: .4rem; margin: 0; }
+#samples .grid-container > * { min-width: 0; width: 100%; aspect-ratio: 1.3; }
 #samples .caption-label { display: none; }
 .live { color: var(--ink); font-variant-numeric: tabular-nums; }
 .live .pictures { display: grid; grid-template-columns: 1fr 1fr; gap: 1rem; }
 .live figure { margin: 0; }
 .live .frame { aspect-ratio: 1; background: var(--panel); display: grid; place-items: center; color: var(--soft); }
-.live img { width: 100%; height: 100%; object-fit: contain; image-rendering: pixelated; }
+.live img { width: 100%; height: 100%; object-fit: contain; }
+.live img.small { image-rendering: pixelated; }
 .live figcaption { margin-top: .35rem; font-size: .875rem; color: var(--soft); }
 .live figcaption b { color: var(--ink); }
-.live dl { display: grid; grid-template-columns: repeat(5, 1fr); gap: .5rem; margin: 1rem 0; }
+.live dl { display: grid; grid-template-columns: repeat(5, 1fr); gap: .5rem; margin: .8rem 0; }
 .live dl > div { background: var(--panel); border-radius: .4rem; padding: .5rem .7rem; }
 .live dt { font-size: .8rem; color: var(--soft); }
 .live dd { margin: 0; font-size: 1.3rem; font-weight: 600; white-space: nowrap; }
@@ -79,7 +83,7 @@ def view(about: View, snapshot: Snapshot | None) -> str:
     """The page's right side as HTML, from the start (None) to the result."""
     image = None if snapshot is None else snapshot.image
     back = f"back from {about.layer} by {about.method}"
-    pictures = _figure(about.original, "original", f"as {about.architecture.name} sees it: {_sizes(about)}")
+    pictures = _figure(about.original, "original", _numbers(about))
     pictures += _figure(image, back, _features(about))
     curve = [] if snapshot is None else snapshot.curve
     chart = course(curve, about.budget, f"{about.layer} by {about.method}")
@@ -97,20 +101,25 @@ def _figure(image: torch.Tensor | None, title: str, detail: str) -> str:
     Image.fromarray(to_pixels(image)).save(buffer, format="PNG", compress_level=1)
     data = base64.b64encode(buffer.getvalue()).decode()
     source = f"data:image/png;base64,{data}"
-    return f"<figure><div class='frame'><img alt='{escape(title)}' src='{source}'></div>{caption}</figure>"
+    # Few pixels are shown as they are, and not smoothed away.
+    kind = " class='small'" if max(image.shape) < 100 else ""
+    return f"<figure><div class='frame'><img{kind} alt='{escape(title)}' src='{source}'></div>{caption}</figure>"
 
 
-def _sizes(about: View) -> str:
+def _numbers(about: View) -> str:
     _, height, width = about.original.shape
     return f"{height} x {width} pixels, {about.original.numel():,} numbers"
 
 
 def _features(about: View) -> str:
-    """How many numbers the layer gives: of CReLU's pairs one is always 0."""
+    """How many numbers the layer gives; CReLU's pairs hold one linear response each."""
     size = (about.original.shape[1], about.original.shape[2])
     height, width = about.architecture.response_sizes(size)[about.layer]
-    channels = about.architecture.layers[about.architecture.index(about.layer)].channels
-    return f"{channels} x {height} x {width} features"
+    layer = about.architecture.layers[about.architecture.index(about.layer)]
+    features = f"{layer.channels} x {height} x {width} features"
+    if not layer.has_weights:
+        return features
+    return f"{layer.filters * height * width:,} responses, {features}"
 
 
 def _figures(about: View, snapshot: Snapshot | None) -> str:
