@@ -126,9 +126,11 @@ def watched(
     interval : seconds from one snapshot to the next.
     options : of ``inversion.invert``, as ``budget`` and ``tolerance``.
 
+    Closing the iterator cancels, and waits for the thread.
+
     Raises
     ------
-    Whatever ``invert`` raises, here and not in the thread. Closing the iterator cancels, and waits for the thread.
+    CallError : an interval that is none, and whatever else ``invert`` refuses: here, and not in the thread.
     """
     if not math.isfinite(interval) or interval <= 0:
         raise CallError(f"interval is a number of seconds above 0, not {interval:g}")
