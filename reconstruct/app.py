@@ -153,7 +153,7 @@ def build(samples: list[Path], device: str = "cpu") -> gradio.Blocks:
                     label="Picture: drop one here, or choose a sample", elem_id="picture", buttons=[],
                 )  # fmt: skip
                 # Gradio would read the file itself, and call what it cannot read an error without a word.
-                picture.preprocess = lambda payload: payload and payload.path  # type: ignore[method-assign]
+                picture.preprocess = lambda payload: payload and payload.path
                 gallery = gradio.Gallery(
                     [(str(path), path.stem) for path in samples], columns=len(samples), height=72, show_label=False,
                     allow_preview=False, object_fit="cover", elem_id="samples", interactive=False, buttons=[],
@@ -212,11 +212,13 @@ def serve(host: str, port: int, device: str = "cpu") -> None:
         samples.mkdir()
         blocks = build(write_samples(samples), device)
         blocks.queue(default_concurrency_limit=None)
+        # The reader's own fonts.
+        fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
+        theme = gradio.themes.Default(primary_hue="blue", **fonts)
         blocks.launch(
             server_name=host, server_port=port, share=False, quiet=True, inbrowser=False, show_error=True,
             ssr_mode=False, mcp_server=False, run_history=False, footer_links=[], max_file_size=LARGEST_FILE,
-            theme=gradio.themes.Default(primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
-            css=STYLE, prevent_thread_lock=True,
+            theme=theme, css=STYLE, prevent_thread_lock=True,
         )  # fmt: skip
         # As Ctrl-C, so that the folder goes with the process.
         signal.signal(signal.SIGTERM, signal.default_int_handler)

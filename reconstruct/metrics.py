@@ -53,7 +53,7 @@ def quality(images: torch.Tensor, reconstructions: torch.Tensor) -> Quality:
 
 
 def psnr(images: torch.Tensor, reconstructions: torch.Tensor) -> list[float]:
-    """PSNR of each image as in ``quality``, of N x C x H x W, and nothing else: for watching, where SSIM would cost time.
+    """PSNR of each image of N x C x H x W as in ``quality``, alone: for watching, where SSIM would cost time.
 
     In float64: a mean of squares of 1e-8 is 80 dB, and its rounding in float32 would show.
     """

@@ -66,7 +66,9 @@ def test_what_the_page_shows(page: Any) -> None:
     assert numpy.array_equal(result[0], to_pixels(original))
     assert numpy.array_equal(result[1], to_pixels(expected.image[0]))
     found = re.findall(r"<dd>([\d.]+)", last[0])
-    assert float(found[0]) == pytest.approx(-10 * numpy.log10(_mean_square(expected.image[0].clamp(0, 1) - original)), abs=0.05)
+    assert float(found[0]) == pytest.approx(
+        -10 * numpy.log10(_mean_square(expected.image[0].clamp(0, 1) - original)), abs=0.05
+    )
     assert found[2] == f"{expected.feature_residual[0]:.2g}"
     assert "done: the budget is spent" in last[0]
     assert [each.interactive for each in last[1:]] == [True, False]
