@@ -55,11 +55,11 @@ REQUEST: Any = SimpleNamespace(session_hash="one")
 def test_what_the_page_shows(page: Any) -> None:
     """The original first, then images that improve; the last is what ``invert`` gives, to the byte."""
     model = "convpool_cnn_c_crelu"
-    *way, last = page.run(SAMPLE, model, "conv2", "map", 90, 0.0, REQUEST)
+    *way, last = page.run(SAMPLE, model, "conv2", "gradient", 900, 0.0, REQUEST)
     net: Network = page.network(model)
     original = load_image(SAMPLE, 32)
     features = net.features(original[None], "conv2")
-    expected = invert(net, features, "conv2", budget=90)
+    expected = invert(net, features, "conv2", "gradient", budget=900)
     first, result = pictures(way[0][0]), pictures(last[0])
     assert numpy.array_equal(first[0], to_pixels(original))
     assert len(first) == 1
@@ -69,10 +69,14 @@ def test_what_the_page_shows(page: Any) -> None:
     assert float(found[0]) == pytest.approx(
         -10 * numpy.log10(_mean_square(expected.image[0].clamp(0, 1) - original)), abs=0.05
     )
+    # How good each was that was shown on the way.
+    shown = [float(each[1]) for each in (re.search(r"PSNR</dt><dd>([\d.]+)", each[0]) for each in way) if each]
+    assert len(shown) >= 2
+    assert shown[0] + 3 < float(found[0])
     assert found[2] == f"{expected.feature_residual[0]:.2g}"
     assert "done: the budget is spent" in last[0]
     assert [each.interactive for each in last[1:]] == [True, False]
-    assert all([each.interactive for each in shown[1:]] == [False, True] for shown in way)
+    assert all([each.interactive for each in step[1:]] == [False, True] for step in way)
 
 
 def _mean_square(error: torch.Tensor) -> float:
