@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint test-slow test-package test-ray test-browser test-extras test-gpu bench paper clean
+.PHONY: demo test lint test-slow test-package test-ray test-browser test-app test-extras test-gpu docs bench paper clean
 
 demo: $(READY)
 	$(BIN)/reconstruct samples/chelsea.jpg --model crelu_conv1_4 --layer conv1,conv2,conv3,conv4 --output demo
@@ -37,10 +37,21 @@ test-browser: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser]'
 	$(BIN)/python -m pytest -m browser
 
+# The interactive page in a real browser; needs Chromium.
+test-app: $(READY)
+	@command -v chromium >/dev/null || { echo "make test-app needs chromium (Debian: apt-get install chromium)"; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[app,browser]'
+	$(BIN)/python -m pytest -m app
+
 # What needs optional packages; installs them.
 test-extras: $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[onnx,deepinv]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[app,docs,onnx,deepinv]'
 	$(BIN)/python -m pytest -m extras
+
+# The documentation as a site, in site/; a link that leads nowhere is an error.
+docs: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(BIN)/mkdocs build --strict
 
 # On a machine with an NVIDIA GPU, torch with CUDA and CuPy.
 test-gpu:
@@ -86,4 +97,4 @@ $(READY): pyproject.toml constraints.txt hatch_build.py
 	@touch $@
 
 clean:
-	rm -rf .venv demo dist paper
+	rm -rf .venv demo dist paper site

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 import reconstruct
 from reconstruct.commands.analyze import analyze
+from reconstruct.commands.app import app as page
 from reconstruct.commands.common import COMMANDS
 from reconstruct.commands.evaluate import evaluate, report
 from reconstruct.commands.features import features
@@ -38,6 +39,7 @@ app = typer.Typer(
 )
 for command in (invert, features, bounds, evaluate, report, train, classify):
     app.command()(command)
+app.command("app")(page)
 app.add_typer(analyze, name="analyze", help="The papers' figures and tables, on any model.")
 app.add_typer(
     models,

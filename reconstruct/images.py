@@ -160,9 +160,9 @@ def to_pixels(image: torch.Tensor) -> numpy.ndarray:
     return pixels
 
 
-def save_image(image: torch.Tensor, path: Path) -> None:
+def save_image(image: torch.Tensor, path: str | Path) -> None:
     """Write 3 x H x W in [0, 1] (clipped) as a PNG, whole or not at all."""
-    write_png(Image.fromarray(to_pixels(image)), path)
+    write_png(Image.fromarray(to_pixels(image)), Path(path))
 
 
 def webp(image: Image.Image) -> bytes:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from reconstruct.network import Size as Area
     from reconstruct.taps import Point
 
-COMMANDS = ("invert", "features", "models", "bounds", "evaluate", "report", "analyze", "train", "classify")
+COMMANDS = ("invert", "features", "models", "bounds", "evaluate", "report", "analyze", "train", "classify", "app")
 
 notes = Console(stderr=True, highlight=False)
 # Into a file or a pipe a table keeps its lines whole.

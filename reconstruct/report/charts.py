@@ -149,6 +149,29 @@ def work_limits(points: Sequence[Work]) -> tuple[tuple[float, float], tuple[floa
     return (low, high), (lowest - margin, highest + margin)
 
 
+def course(curve: Sequence[tuple[float, float]], budget: float, label: str) -> str:
+    """PSNR in dB against forward passes, as one reconstruction goes on; exact images (infinite PSNR) are left out.
+
+    ``budget`` is how far the axis reaches at least, so that it stands still while the line grows.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(640 / PIXELS, 165 / PIXELS), dpi=PIXELS)
+    axes = figure.add_axes((48 / 640, 42 / 165, 576 / 640, 113 / 165))
+    shown = [(passes, each) for passes, each in curve if math.isfinite(each)]
+    passes, values = [each[0] for each in shown], [each[1] for each in shown]
+    axes.plot(passes, values, color=colour_of(0), linewidth=2)
+    axes.plot(passes[-1:], values[-1:], "o", markersize=6, color=colour_of(0), markeredgecolor=INK, markeredgewidth=0.8)
+    # PSNR below 0 is possible, of nothing one would look at; steps of 10 keep the axis from creeping.
+    low, high = (min(values), max(values)) if values else (0.0, 0.0)
+    top = max(20.0, 10 * math.ceil((high + 1) / 10))
+    axes.set(xlim=(0, 1.02 * max([budget, *passes])), ylim=(min(0.0, 10 * math.floor(low / 10)), top))
+    axes.set(xlabel="forward passes", ylabel="PSNR, dB")
+    _quiet(axes, both=True)
+    told = f"{values[-1]:.1f} dB after {passes[-1]:.0f} passes" if values else "nothing yet"
+    return _svg(figure, f"PSNR against forward passes of {label}: {told}.")
+
+
 def forest(rows: Sequence[Interval], axis: str, digits: int, description: str) -> str:
     """Mean differences with their intervals, one row each, beside zero."""
     figure, axes, places = _rows([(row.heading, row.label) for row in rows], ROW - 4)

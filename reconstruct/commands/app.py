@@ -1,0 +1,30 @@
+"""``reconstruct app``: the interactive page."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Annotated
+
+import typer
+
+from reconstruct.commands.common import Device, busy, device_of
+from reconstruct.errors import CallError
+
+
+def app(
+    port: Annotated[int, typer.Option(help="Where the page is served.", min=1, max=65535)] = 7860,
+    host: Annotated[str, typer.Option(help="Address to serve at; 0.0.0.0 opens it to the network.")] = "127.0.0.1",
+    device: Device = "auto",
+) -> None:
+    """A page in the browser: choose a picture, a layer and a method, and watch the reconstruction.
+
+    Needs the extra 'app': pip install 'reconstruct[app]'.
+    """
+    with busy("loading", False):
+        # Not imported: the module that does so first says that nothing is to be reported.
+        if find_spec("gradio") is None:
+            raise CallError("the page is drawn by Gradio, which is not installed: pip install 'reconstruct[app]'")
+        from reconstruct.app import serve
+
+        chosen = device_of(device)
+    serve(host, port, chosen)
