@@ -140,7 +140,6 @@ def measure(
             "image": name,
             "model": at.net.name,
             "layer": at.name,
-            "tap": at.tap,
             "method": method,
             "psnr": judged.psnr[i],
             "ssim": judged.ssim[i],

@@ -149,7 +149,8 @@ def _reconstruct(
                 if method not in silent:
                     target = output / f"{item.stem}.{net.name}.{layer}.{method}.png"
                     save_image(result.image[i], target)
-                    records[i].append({**record, "output": str(target), "comparison": str(shown[i])})
+                    written = {"tap": at.tap, "output": str(target), "comparison": str(shown[i])}
+                    records[i].append(record | written)
             if method not in silent:
                 advance(len(items))
     for item, panels, path in zip(items, rows, shown, strict=True):
