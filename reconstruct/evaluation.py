@@ -142,7 +142,6 @@ def measure(
             "image": name,
             "model": at.net.name,
             "layer": at.name,
-            "tap": at.tap,
             "method": method,
             "psnr": None if judged is None else judged.psnr[i],
             "ssim": None if judged is None else judged.ssim[i],

@@ -17,6 +17,7 @@ from reconstruct.images import load_image, to_pixels
 from reconstruct.inversion import invert
 from reconstruct.network import Network
 from reconstruct.sources import open_source
+from reconstruct.taps import Point
 from tests.conftest import ROOT
 
 SESSION = {"images": 0, "seconds": 0.0, "finished": False}
@@ -119,18 +120,12 @@ def test_a_batch_that_fails_is_done_in_halves_down_to_what_alone_fails(
     real = evaluation.measure
 
     def measure(
-        net: Network,
-        names: list[str],
-        images: torch.Tensor,
-        features: torch.Tensor,
-        layer: str,
-        method: str,
-        **options: Any,
+        at: Point, names: list[str], images: torch.Tensor, features: torch.Tensor, method: str, **options: Any
     ) -> Any:
         seen.append(len(images))
         if len(images) > 4 or (method == "map" and any(torch.equal(image, bad) for image in images)):
             raise trouble
-        return real(net, names, images, features, layer, method, **options)
+        return real(at, names, images, features, method, **options)
 
     monkeypatch.setattr(evaluation, "measure", measure)
     rows = evaluate_batch(small, items, job())
@@ -174,9 +169,9 @@ def test_no_more_pixels_together_than_the_job_allows(
     seen: list[int] = []
     real = evaluation.measure
 
-    def measure(net: Network, names: list[str], images: torch.Tensor, *rest: Any, **options: Any) -> Any:
+    def measure(at: Point, names: list[str], images: torch.Tensor, *rest: Any, **options: Any) -> Any:
         seen.append(len(images))
-        return real(net, names, images, *rest, **options)
+        return real(at, names, images, *rest, **options)
 
     monkeypatch.setattr(evaluation, "measure", measure)
     chosen = job(methods={"conv1": ["linear"]}, pixels=3 * 32 * 32 + 5)

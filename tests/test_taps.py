@@ -104,7 +104,6 @@ def test_what_is_prepared_for_a_tap_is_there_for_the_next_batch(relu: Network) -
     assert [row["error"] for row in (*first, *second)] == [None] * 4
     assert first[0]["prepare_passes"] > 0
     assert [row["prepare_passes"] for row in second] == [0, 0]
-    assert {row["tap"] for row in (*first, *second)} == {"crelu"}
     assert min(row["psnr"] for row in (*first, *second)) > 60
 
 

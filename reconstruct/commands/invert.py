@@ -257,7 +257,8 @@ def _reconstruct(
                 if method not in silent:
                     target = output / f"{stem}.{net.name}.{layer}.{file_part(method)}.png"
                     save_image(result.image[i], target)
-                    records[i].append({**record, "output": str(target), "comparison": str(shown[i])})
+                    written = {"tap": at.tap, "output": str(target), "comparison": str(shown[i])}
+                    records[i].append(record | written)
             if method not in silent:
                 advance(len(names))
     for i, (stem, panels, path) in enumerate(zip(stems, rows, shown, strict=True)):
