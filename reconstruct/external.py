@@ -67,6 +67,8 @@ def _torchvision(name: str, random_weights: int | None) -> nn.Module:
         from torchvision import models
     except ImportError as error:
         raise ModelError(f"torchvision:{name} needs torchvision (pip install torchvision)") from error
+    except RuntimeError as error:  # built for another torch, it lacks its own operators
+        raise ModelError(f"the torchvision that is installed does not fit this torch: {error}") from error
     known = models.list_models(module=models)
     if name not in known:
         raise ModelError(f"torchvision has no model '{name}'; it has {', '.join(known[:8])} and {len(known) - 8} more")
