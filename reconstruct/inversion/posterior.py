@@ -79,6 +79,8 @@ NOISE_WEIGHT = 8.0
 """Of |w|^2 in Gauss-Newton, in units of the noise's variance, or of the residual's where that is more: the prior's flat
 spectrum believes in too much detail."""
 
+SURE = 3.0
+"""Deviations of the noise up to which a feature behind a ReLU is taken for a 0."""
 STEP_OVER_SHARE = 0.7
 STEP_OVER_NOISE = 1e-4
 """Above this noise a layer is not stepped over: exact recovery would amplify the noise."""
@@ -142,7 +144,7 @@ def invert_map(
     """
     tolerance = max(TOLERANCE if tolerance is None else tolerance, noise)
     budget = BUDGET if budget is None else budget
-    known = _known(features.float(), net.layer(layer))
+    known = _known(features.float(), net.layer(layer), noise)
     work = multiplications(net, layer, size)
     passes, iterations = [0.0] * len(known), [0] * len(known)
     with arrays.using(features.device):
@@ -198,20 +200,26 @@ def invert_known(
     return Inverted(found.images, found.status, found.iterations, found.passes, seconds, problem.prepare_passes)
 
 
-def _known(features: torch.Tensor, last: Layer) -> Known:
-    """What a layer's features say of its responses."""
+def _known(features: torch.Tensor, last: Layer, noise: float) -> Known:
+    """What a layer's features say of its responses, where noise has this share of the features' norm.
+
+    Noise moves many of a ReLU's zeros above 0. What is within ``SURE`` of its deviations is taken for a zero, which
+    says that the response is not above 0: taken for the response it would mislead.
+    """
     if is_invertible(last.activation, last.slope):
         responses = linear_responses(features, last.activation, last.slope)
         return Box(responses, responses)
     rectified = features.clamp_min(0)
     if last.activation == "avr":
         return _Modulus(rectified)
+    if noise:
+        deviation = noise * features.flatten(1).square().mean(dim=1).sqrt().view(-1, 1, 1, 1)
+        rectified = torch.where(rectified > SURE * deviation, rectified, 0)
+    lower = torch.where(rectified > 0, rectified, -torch.inf)
     if last.activation == "relu6":
-        return Box(
-            torch.where(rectified > 0, rectified.clamp_max(6), -torch.inf),
-            torch.where(rectified < 6, rectified, torch.inf),
-        )
-    return Box(torch.where(rectified > 0, rectified, -torch.inf), rectified)
+        rectified = torch.where(rectified < 6, rectified, torch.inf)
+        lower = lower.clamp_max(6)
+    return Box(lower, rectified)
 
 
 def _open(state: _Images) -> list[int]:
