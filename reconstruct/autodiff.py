@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from reconstruct.network import Size
+from reconstruct.jacobian import Chain
+from reconstruct.network import Network, Size
 from reconstruct.torch_network import TorchNetwork
 
 
@@ -26,6 +27,13 @@ class Differentiated:
     def __getitem__(self, chosen: torch.Tensor) -> Differentiated:
         """Of some images of the batch."""
         return Differentiated(self.responses[chosen], self.images, self.graph, self.rows[chosen])
+
+
+def chain_of(net: Network, layer: str, size: Size, dtype: torch.dtype = torch.float32) -> Chain | AutodiffChain:
+    """The layers up to one as linear operators, for images of one size; of a module, what differentiates through it."""
+    if isinstance(net, TorchNetwork):
+        return AutodiffChain(net, layer, size)
+    return Chain(net, layer, size, dtype=dtype)
 
 
 class AutodiffChain:

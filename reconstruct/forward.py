@@ -12,10 +12,9 @@ from typing import Any
 import torch
 
 from reconstruct.activations import activate, derivative, is_invertible, linear_responses
-from reconstruct.autodiff import AutodiffChain
+from reconstruct.autodiff import AutodiffChain, chain_of
 from reconstruct.jacobian import Chain
 from reconstruct.network import Network, Size
-from reconstruct.torch_network import TorchNetwork
 
 
 @dataclass(frozen=True)
@@ -60,10 +59,7 @@ class Forward:
     def chain(self, size: Size, dtype: torch.dtype = torch.float32) -> Chain | AutodiffChain:
         """The layers as linear operators, for images of one size."""
         if (size, dtype) not in self._chains:
-            if isinstance(self.net, TorchNetwork):
-                self._chains[size, dtype] = AutodiffChain(self.net, self.layer.name, size)
-            else:
-                self._chains[size, dtype] = Chain(self.net, self.layer.name, size, dtype=dtype)
+            self._chains[size, dtype] = chain_of(self.net, self.layer.name, size, dtype)
         return self._chains[size, dtype]
 
     def linearise(self, images: torch.Tensor) -> Reached:

@@ -401,12 +401,15 @@ class Network(nn.Module):
             values = nn.functional.avg_pool2d(values, layer.kernel, layer.stride, layer.padding)
         return getattr(self, f"{layer.part}_bn")(values) if layer.batch_norm else values
 
-    def _check(self, images: torch.Tensor, layer: str | None = None) -> None:
+    def _check_form(self, images: torch.Tensor) -> None:
         channels = len(self.architecture.mean)
         if images.ndim != 4 or images.shape[1] != channels:
             raise CallError(f"images are N x {channels} x H x W; these are {' x '.join(map(str, images.shape))}")
         if not images.is_floating_point():
             raise CallError(f"images are floating point in [0, 1]; these are {images.dtype} (divide by 255?)")
+
+    def _check(self, images: torch.Tensor, layer: str | None = None) -> None:
+        self._check_form(images)
         sizes = self.architecture.response_sizes((images.shape[2], images.shape[3]), layer)
         if any(min(size) < 1 for size in sizes.values()):
             raise CallError(f"images of {images.shape[2]} x {images.shape[3]} vanish on the way through {self.name}")

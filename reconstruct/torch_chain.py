@@ -46,12 +46,22 @@ class _Found:
     norm: nn.BatchNorm2d | None = None
 
 
+def trace(module: nn.Module) -> fx.Graph | None:
+    """The module as a graph; None where its code decides by values, or is otherwise none that can be followed."""
+    try:
+        return fx.Tracer().trace(module)
+    except Exception:  # torch.fx raises anything over such code
+        return None
+
+
 def chain_of_operators(net: TorchNetwork, layer: str) -> Network | None:
     """The network of the chain from the image up to ``layer``, its last layer's name; None if there is none."""
+    graph = net.graph()
+    if graph is None:
+        return None
     try:
-        graph = fx.Tracer().trace(net.module)
         steps = _steps(net.module, _node(net, graph, layer))
-    except Exception:  # torch.fx raises anything over code that it cannot follow; then there is no chain
+    except _NoChainError:
         return None
     names = [step.layer.name for step in steps]
     if not steps or len(set(names)) < len(names):

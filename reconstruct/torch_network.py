@@ -17,12 +17,13 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.fx import Graph
 
 from reconstruct.activations import TAPS, activate
 from reconstruct.errors import CallError
 from reconstruct.named import function_named
 from reconstruct.network import Architecture, Layer, Network, Size, with_tap
-from reconstruct.torch_chain import chain_of_operators
+from reconstruct.torch_chain import chain_of_operators, trace
 
 FIELD_ENERGY = 0.999
 """Of a response's gradient by the image, how much lies in its receptive field as it is measured."""
@@ -96,6 +97,7 @@ class TorchNetwork(Network):
         self._calls: dict[Size, dict[str, Call]] = {}
         self._fields: dict[str, int] = {}
         self._chains: dict[str, Network | None] = {}
+        self._graph: tuple[Graph | None] | None = None
         self.estimates: dict[tuple[str, str, int], torch.Tensor] = {}
         found = self.calls((input_size, input_size), (tuple(mean), name))
         self.layers = tuple(call.layer for call in found.values())
@@ -125,6 +127,12 @@ class TorchNetwork(Network):
         """Of a layer, for the network's own images; an unknown one is answered with those there are."""
         self.chain(layer)
         return self.calls((self.input_size, self.input_size))[layer]
+
+    def graph(self) -> Graph | None:
+        """What ``torch.fx`` sees of the module, traced once; None where it cannot follow the code."""
+        if self._graph is None:
+            self._graph = (trace(self.module),)
+        return self._graph[0]
 
     def operators(self, layer: str) -> Network | None:
         """The chain of convolutions, activations and poolings from the image up to a layer; None if it is none.
@@ -205,14 +213,14 @@ class TorchNetwork(Network):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """What the module gives."""
-        self._check(images)
+        self._check_form(images)
         result: torch.Tensor = self.module((images - self.mean) / self.std)
         return result
 
     def responses(self, images: torch.Tensor, layer: str) -> torch.Tensor:
         """What goes into the activation that ends a layer; of a layer that ends in none, its features."""
         call = self.call(layer)
-        self._check(images, layer)
+        self._check_form(images)
         if call.made_by is None:
             return self._taken(images, call.part, call.number, before=False)
         return self._taken(images, *call.made_by, before=True)
@@ -256,13 +264,6 @@ class TorchNetwork(Network):
             for hook in hooks:
                 hook.remove()
         raise CallError(f"{self.name} did not call {part} {number} times")
-
-    def _check(self, images: torch.Tensor, layer: str | None = None) -> None:
-        channels = len(self.architecture.mean)
-        if images.ndim != 4 or images.shape[1] != channels:
-            raise CallError(f"images are N x {channels} x H x W; these are {' x '.join(map(str, images.shape))}")
-        if not images.is_floating_point():
-            raise CallError(f"images are floating point in [0, 1]; these are {images.dtype} (divide by 255?)")
 
 
 class _TakenError(Exception):

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,8 +31,10 @@ def pictures(shown: str) -> list[numpy.ndarray]:
     return [numpy.asarray(Image.open(io.BytesIO(base64.b64decode(each)))) for each in found]
 
 
-@pytest.mark.skipif(find_spec("gradio") is not None, reason="Gradio is installed here")
-def test_it_says_what_it_needs(call: Call) -> None:
+def test_it_says_what_it_needs(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where Gradio is installed, as if it were not."""
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    monkeypatch.delitem(sys.modules, "reconstruct.app", raising=False)
     status, out, err = call("app")
     assert (status, out) == (2, "")
     assert "pip install 'reconstruct[app]'" in err

@@ -116,8 +116,8 @@ def _suprema(points: numpy.ndarray, signs: numpy.ndarray) -> dict[str, numpy.nda
     turns = numpy.sort(numpy.concatenate((angles + numpy.pi / 2, angles - numpy.pi / 2)) % (2 * numpy.pi))
     begins, ends = turns, numpy.concatenate((turns[1:], [turns[0] + 2 * numpy.pi]))
     middles = (begins + ends) / 2
-    positive = numpy.stack((numpy.cos(middles), numpy.sin(middles))) * 1.0
-    active = (points @ positive > 0).astype(numpy.float64)  # n x arcs
+    within = numpy.stack((numpy.cos(middles), numpy.sin(middles)))
+    active = (points @ within > 0).astype(numpy.float64)  # n x arcs
     a = numpy.stack([(signs * points[:, axis]) @ active for axis in (0, 1)])
     b = -numpy.stack([(signs * points[:, axis]) @ (1 - active) for axis in (0, 1)])
     return {

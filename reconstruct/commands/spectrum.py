@@ -239,9 +239,8 @@ def _pulse(seed: int, steps: int, output: Path) -> list[Told]:
     layers = layer_spectra_1d(trained.module, held_out.waves, rate=RATE)
     own = amplitude_spectrum(wave[0, 0], RATE)
     figures = [write(spectra_figure(layers), output / "spectrum.pulse.layers.png")]
-    for name in ("block1_relu3", "block2_relu3"):
-        (layer,) = layer_spectra_1d(trained.module, wave, [name], rate=RATE)
-        figures.append(write(pulse_figure(layer, own, heart_rate), output / f"spectrum.pulse.{name}.png"))
+    for layer in layer_spectra_1d(trained.module, wave, ["block1_relu3", "block2_relu3"], rate=RATE):
+        figures.append(write(pulse_figure(layer, own, heart_rate), output / f"spectrum.pulse.{layer.name}.png"))
     error = {"what": "pulse", "steps": steps, "error_bpm": trained.error, "constant_guess_bpm": trained.constant_error}
     told = [
         {

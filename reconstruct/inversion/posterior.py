@@ -31,7 +31,7 @@ import torch
 
 from reconstruct import arrays
 from reconstruct.activations import is_invertible, linear_responses
-from reconstruct.autodiff import AutodiffChain
+from reconstruct.autodiff import chain_of
 from reconstruct.covariance import (
     exact_image_gram,
     image_gram,
@@ -43,7 +43,7 @@ from reconstruct.covariance import (
 )
 from reconstruct.inversion.inverted import Inverted, Watch
 from reconstruct.inversion.step_over import step_over, steps_over
-from reconstruct.jacobian import Chain, multiplications
+from reconstruct.jacobian import multiplications
 from reconstruct.network import Layer, Network, Size
 from reconstruct.optimise import conjugate_gradients, lbfgs
 from reconstruct.pooling import Box
@@ -228,7 +228,7 @@ def _open(state: _Images) -> list[int]:
 
 
 class _Chain(Protocol):
-    """What a solve asks of ``jacobian.Chain`` or ``AutodiffChain``; ``at`` is what its ``linearise`` has given."""
+    """What a solve asks of ``autodiff.chain_of``; ``at`` is what its ``linearise`` has given."""
 
     layers: tuple[Layer, ...]
     grid: Size
@@ -265,9 +265,7 @@ class _Problem:
         self.net, self.layer = net, layer
         self.known, self.noise = known, noise
         module = isinstance(net, TorchNetwork)
-        self.chain: _Chain = (
-            AutodiffChain(net, layer, size) if isinstance(net, TorchNetwork) else Chain(net, layer, size)
-        )
+        self.chain: _Chain = chain_of(net, layer, size)
         self.step = 1 if module else net.layers[0].stride
         self.prior = Prior(size, len(net.architecture.mean), step=self.step, device=net.mean.device)
         self.scale = known.norm()

@@ -15,10 +15,10 @@ from reconstruct.analysis.complexity import Estimate, LayerComplexity
 from reconstruct.analysis.correlation import Correlation
 from reconstruct.analysis.rectify import Rectified
 from reconstruct.images import to_pixels
-from reconstruct.report.figures import DPI, drawn
+from reconstruct.report.figures import BLUE, DPI, GREEN, ORANGE, drawn
 from reconstruct.report.filter_figures import DIVERGING, filter_picture, strongest_channels
 
-BLUE, ORANGE, GREEN, GREY = "#3d6cb9", "#c2542d", "#4b9b5f", "#888888"
+GREY = "#888888"
 
 
 def correlation_figure(found: Mapping[str, Sequence[Correlation]]) -> Image.Image:

@@ -14,6 +14,8 @@ from reconstruct.bounds import Regions
 from reconstruct.images import to_pixels
 
 DPI = 100
+BLUE, ORANGE, GREEN, VIOLET = "#3d6cb9", "#c2542d", "#4b9b5f", "#7a5aa6"
+"""Of lines and bars, in all figures."""
 CAPTION_PIXELS = 40
 GAP_PIXELS = 10
 NARROWEST_PIXELS = 150
@@ -107,7 +109,7 @@ def pooling_bounds(trained: Regions, random: Regions, original: Panel, rebuilt: 
     pictures = comparison(original, [rebuilt])
     figure = Figure(figsize=(max(pictures.width, 1100) / DPI, 3.6), dpi=DPI, layout="constrained")
     scatter, where, ratios = figure.subplots(1, 3, width_ratios=(1.1, 0.9, 1.2))
-    sets = (("the model's filters", trained, "#c2542d"), ("random filters", random, "#3d6cb9"))
+    sets = (("the model's filters", trained, ORANGE), ("random filters", random, BLUE))
     for name, regions, colour in sets:
         error = regions.relative_error.flatten().tolist()
         for bound, marker, what in ((regions.bound_measured, ".", "measured"), (regions.bound_model, "x", "model")):

@@ -12,7 +12,7 @@ from PIL import Image
 
 from reconstruct.analysis.pairing import Pairs
 from reconstruct.images import to_pixels
-from reconstruct.report.figures import DPI, drawn
+from reconstruct.report.figures import BLUE, DPI, ORANGE, drawn
 
 SIDE_PIXELS, GAP_PIXELS, CAPTION_PIXELS = 55, 5, 20
 MOSAIC_PIXELS, MOSAIC_CHANNELS = 110, 16
@@ -21,7 +21,6 @@ MOST_PAIRS, MOST_MOSAICS = 96, 48
 """Of a layer, the most nearly opposite first: all of a first layer of the usual size, else a page of them."""
 HEAD_PIXELS, PAGE_PIXELS, PANELS_ACROSS = 36, 1070, 8
 DIVERGING = "RdBu_r"
-TRAINED, CHANCE = "#3d6cb9", "#c2542d"
 
 
 def filter_picture(weights: torch.Tensor, rgb: bool) -> torch.Tensor:
@@ -126,7 +125,7 @@ def cosine_histograms(rows: Mapping[str, Sequence[tuple[str, torch.Tensor, torch
         for axes in axes_row[len(panels) :]:
             axes.set_axis_off()
         for axes, (name, cosines, chance) in zip(axes_row, panels, strict=False):
-            for values, colour, what in ((chance, CHANCE, "random"), (cosines, TRAINED, "filters")):
+            for values, colour, what in ((chance, ORANGE, "random"), (cosines, BLUE, "filters")):
                 weights = [100 / len(values)] * len(values)
                 axes.hist(values.tolist(), bins=bins, weights=weights, color=colour, alpha=0.6, label=what)
                 axes.axvline(float(values.mean()), color=colour, linewidth=1)

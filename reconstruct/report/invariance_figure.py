@@ -13,12 +13,12 @@ from PIL import Image
 
 from reconstruct.analysis.invariance import LayerInvariance
 from reconstruct.errors import CallError
-from reconstruct.report.figures import drawn
+from reconstruct.report.figures import BLUE, GREEN, ORANGE, VIOLET, drawn
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS = ("#3d6cb9", "#c2542d", "#4b9b5f", "#7a5aa6", "#555555")
+COLOURS = (BLUE, ORANGE, GREEN, VIOLET, "#555555")
 STYLES: tuple[tuple[Literal["-", "--", ":", "-."], str], ...] = (("-", "o"), ("--", "s"), (":", "^"), ("-.", "D"))
 """Line and marker of each layer whose rates are drawn."""
 

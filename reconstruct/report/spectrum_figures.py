@@ -24,9 +24,9 @@ from reconstruct.analysis.series import (
     predicted_spectrum,
 )
 from reconstruct.analysis.spectra import SIGNALS, ImageSpectra, LayerSpectra
-from reconstruct.report.figures import DPI, drawn
+from reconstruct.report.figures import BLUE, DPI, GREEN, ORANGE, VIOLET, drawn
 
-BLUE, ORANGE, GREEN, VIOLET, GREY = "#3d6cb9", "#c2542d", "#4b9b5f", "#7a5aa6", "#777777"
+GREY = "#777777"
 COLOURS = (BLUE, ORANGE, GREEN)
 
 
