@@ -122,6 +122,14 @@ def test_size_and_random_weights(tmp_path: Path) -> None:
     assert first[0]["psnr"] == second[0]["psnr"]
 
 
+def test_a_name_that_looks_like_markup_is_told_whole(tmp_path: Path) -> None:
+    copy = tmp_path / "cat[bold].png"
+    Image.fromarray(pixels(SAMPLE)).save(copy)
+    done = run(str(copy), "--model", "crelu_conv1_4", "--layer", "conv2", "--method", "linear", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "cat[bold].png" in done.stdout.split()
+
+
 def test_a_bad_image_does_not_stop_the_others(tmp_path: Path) -> None:
     (tmp_path / "text.jpg").write_text("not a picture")
     Image.new("RGB", (10, 10)).save(tmp_path / "tiny.png")

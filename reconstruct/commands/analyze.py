@@ -11,22 +11,29 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from reconstruct.commands.common import (
     AsJson,
     Device,
+    ImageSet,
+    Limit,
     Output,
+    Quiet,
     RandomWeights,
+    Sample,
     Seed,
     Size,
+    Split,
     batches,
     busy,
+    check_selection,
     device_of,
     load_chain,
     notes,
+    numbers_of,
     printed,
     progress,
     strict,
@@ -46,13 +53,11 @@ Columns = dict[str, Callable[[dict[str, Any]], str]]
 """A table's headings, and what of a record stands below each."""
 Told = tuple[list[dict[str, Any]], Columns, list[str]]
 """Records of one kind, their table (none without columns), and the figures drawn of them."""
-Number = TypeVar("Number", int, float)
 
 Models = Annotated[
     str, typer.Option("--model", help="Names in the zoo or paths of TOML specifications, several with commas.")
 ]
 LayerList = Annotated[str, typer.Option("--layer", help="A layer, several with commas, or 'all'.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No table, no progress.")]
 
 
 @analyze.command()
@@ -136,14 +141,12 @@ def correlation(
 
 @analyze.command()
 def invariance(
-    images: Annotated[
-        str, typer.Argument(metavar="IMAGES", help="A folder, a list, a .tar file, CIFAR's folder; also s3://, gs://.")
-    ],
+    images: ImageSet,
     model: Models,
     layer: LayerList = "all",
-    limit: Annotated[int | None, typer.Option(help="The first so many images.", min=1)] = None,
-    sample: Annotated[int | None, typer.Option(help="So many images at random, by --seed.", min=1)] = None,
-    split: Annotated[str, typer.Option(help="Of CIFAR's files: test or train.")] = "test",
+    limit: Limit = None,
+    sample: Sample = None,
+    split: Split = "test",
     rate: Annotated[float, typer.Option(help="Of firing on images as they are.")] = 0.01,
     best: Annotated[float, typer.Option(help="Share of the units that the score is the mean of.")] = 0.2,
     size: Size = None,
@@ -158,8 +161,7 @@ def invariance(
 
     Goodfellow's invariance scores of each layer, models beside each other. Writes invariance.png and invariance.json.
     """
-    if limit is not None and sample is not None:
-        raise CallError("--limit takes the first images and --sample any: give one of them")
+    check_selection(limit, sample)
     nets = load_nets(model, random_weights, device, quiet or as_json)
     from reconstruct.analysis.invariance import invariance as scored
     from reconstruct.network import layer_list
@@ -189,7 +191,7 @@ def invariance(
     drawn = write(invariance_figure(found), output / "invariance.png")
     finish("invariance", [(records, columns, [drawn])], output, as_json, quiet)
     if failures and not quiet:
-        notes.print(f"reconstruct: {len(failures)} images left out: {min(failures)}", soft_wrap=True, markup=False)
+        notes.print(f"reconstruct: {len(failures)} images left out: {min(failures)}", soft_wrap=True)
 
 
 @analyze.command()
@@ -251,7 +253,7 @@ def complexity(
         printed.print(
             f"complexity / bound of Theorem 4.1: at most {largest['ratio']:.3f} ({largest['activation']}, points "
             f"{largest['sample']}); above 1 the bound as stated does not hold",
-            soft_wrap=True, markup=False,
+            soft_wrap=True,
         )  # fmt: skip
 
 
@@ -275,7 +277,7 @@ def rectify(
 
     Writes, for each image and layer, IMAGE.MODEL.LAYER.rectify.png; and rectify.json.
     """
-    numbers = numbers_of(filters, int, "--filter", "0,17")
+    numbers = [] if filters is None else numbers_of(filters, int, "--filter", "0,17")
     nets = load_nets(model, random_weights, device, quiet or as_json)
     from reconstruct.analysis.rectify import rectify as rectified
     from reconstruct.network import layer_list
@@ -286,10 +288,7 @@ def rectify(
     failures: set[str] = set()
     with progress(len(images) * sum(len(names) for _, names in chosen), quiet or as_json, "rectifying") as advance:
         for net, names in chosen:
-            for batch in batches(images, net, names, size, False, quiet):
-                if isinstance(batch, ImageError):
-                    failures.add(str(batch))
-                    continue
+            for batch in batches(images, net, names, size, False, quiet, failures):
                 for item, name in product(batch, names):
                     found = rectified(net, item.picture[None].to(net.mean.device), name, numbers, count)
                     target = output / f"{item.stem}.{net.name}.{name}.rectify.png"
@@ -307,7 +306,8 @@ def rectify(
         "after AVR": lambda r: f"{r['avr_mean']:.3f}",
     }
     finish("rectify", [(records, columns, [r["figure"] for r in records])], output, as_json, quiet)
-    note_failures(failures)
+    if failures:
+        raise typer.Exit(1)
 
 
 def _names(model: str) -> list[str]:
@@ -341,7 +341,7 @@ def _applicable(
             if len(names) == 1 or not any(each is None for each in reasons.values()):
                 raise CallError(reason)
             if not quiet:
-                notes.print(f"skipped: {reason}", soft_wrap=True, markup=False)
+                notes.print(f"skipped: {reason}", soft_wrap=True)
     return kept
 
 
@@ -376,16 +376,6 @@ def _score(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
 
 
-def numbers_of(value: str | None, kind: type[Number], option: str, example: str) -> list[Number]:
-    """Numbers with commas; none where the option was left out."""
-    if value is None:
-        return []
-    try:
-        return [kind(part) for part in value.split(",") if part.strip()]
-    except ValueError:
-        raise CallError(f"{option} is numbers with commas, as {example}, not '{value}'") from None
-
-
 def write(figure: Image, path: Path) -> str:
     from reconstruct.images import write_png
 
@@ -407,15 +397,7 @@ def finish(what: str, told: Sequence[Told], output: Path, as_json: bool, quiet: 
                 _table(records, columns)
         figures = list(dict.fromkeys(name for _, _, names in told for name in names))
         listed = ", ".join(figures[:4]) + (f" and {len(figures) - 4} more" if len(figures) > 4 else "")
-        printed.print(f"figures: {listed or 'none'}; numbers: {output / what}.json", soft_wrap=True, markup=False)
-
-
-def note_failures(failures: set[str]) -> None:
-    """Pictures that could not be read: said, and exit status 1."""
-    for failure in sorted(failures):
-        notes.print(f"reconstruct: {failure}", soft_wrap=True, markup=False)
-    if failures:
-        raise typer.Exit(1)
+        printed.print(f"figures: {listed or 'none'}; numbers: {output / what}.json", soft_wrap=True)
 
 
 def _table(records: Sequence[dict[str, Any]], columns: Columns) -> None:

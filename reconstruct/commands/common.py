@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 
 import typer
 from rich.console import Console
@@ -21,13 +22,13 @@ if TYPE_CHECKING:
 
     from reconstruct.network import Network
     from reconstruct.network import Size as Area
-    from reconstruct.taps import Point
 
 COMMANDS = ("invert", "features", "models", "bounds", "evaluate", "report", "analyze", "train", "classify", "app")
 
-notes = Console(stderr=True, highlight=False)
+# No markup: a picture may be called photo[copy].jpg.
+notes = Console(stderr=True, highlight=False, markup=False)
 # Into a file or a pipe a table keeps its lines whole.
-printed = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+printed = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 120)
 
 
 # Options of several commands.
@@ -61,8 +62,16 @@ SideOrArea = Annotated[
 Native = Annotated[bool, typer.Option("--native", help="Never resize; trim to what the strides cover.")]
 RandomWeights = Annotated[int | None, typer.Option(metavar="SEED", help="Random weights instead of a file.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+ImageSet = Annotated[
+    str, typer.Argument(metavar="IMAGES", help="A folder, a list, a .tar file, CIFAR's folder; also s3://, gs://.")
+]
+Limit = Annotated[int | None, typer.Option(help="The first so many images.", min=1)]
+Sample = Annotated[int | None, typer.Option(help="So many images at random, by --seed.", min=1)]
+Split = Annotated[str, typer.Option(help="Of CIFAR's files: test or train.")]
 Output = Annotated[Path, typer.Option(help="Folder for what is written.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON array on standard output.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No table, no progress.")]
+Number = TypeVar("Number", int, float)
 
 
 class Item(NamedTuple):
@@ -73,27 +82,29 @@ class Item(NamedTuple):
     picture: torch.Tensor
 
 
-def methods_of(wanted: str, points: Sequence[Point], alone: bool, quiet: bool) -> dict[str, list[str]]:
-    """For each point with any, by name, the methods that apply; asked for alone, one that does not is an error."""
+def methods_of(net: Network, method: str, layer: str, tap: str | None, quiet: bool) -> dict[str, list[str]]:
+    """For each layer with any, by name, the methods that apply; asked for alone, one that does not is an error."""
     from reconstruct.inversion import METHODS, applicable, method_of
+    from reconstruct.taps import points
 
-    names = list(METHODS) if wanted == "all" else [name.strip() for name in wanted.split(",") if name.strip()]
+    wanted = points(net, layer, tap)
+    alone = "," not in method and method != "all" and layer != "all"
+    names = list(METHODS) if method == "all" else [name.strip() for name in method.split(",") if name.strip()]
     for name in names:
         method_of(name)
     chosen: dict[str, list[str]] = {}
-    for at in points:
-        layer = at.name
+    for at in wanted:
         reasons = {name: applicable(at.net, at.layer, name) for name in dict.fromkeys(names)}
-        chosen[layer] = [name for name, reason in reasons.items() if reason is None]
+        chosen[at.name] = [name for name, reason in reasons.items() if reason is None]
         for name, reason in reasons.items():
             if reason is not None and alone:
                 raise CallError(reason)
             if reason is not None and not quiet:
-                notes.print(f"skipped {name} at {layer}: {reason}", soft_wrap=True, markup=False)
+                notes.print(f"skipped {name} at {at.name}: {reason}", soft_wrap=True)
     chosen = {layer: names for layer, names in chosen.items() if names}
     if not chosen:
-        where = ", ".join(at.name for at in points)
-        raise CallError(f"no method of {', '.join(names)} applies to {where} of {points[0].net.name}")
+        where = ", ".join(at.name for at in wanted)
+        raise CallError(f"no method of {', '.join(names)} applies to {where} of {wanted[0].net.name}")
     return chosen
 
 
@@ -158,10 +169,32 @@ def check_size(size: Area | int | None, native: bool) -> None:
         raise CallError("--size resizes and --native never does: give one of them")
 
 
+def check_selection(limit: int | None, sample: int | None) -> None:
+    if limit is not None and sample is not None:
+        raise CallError("--limit takes the first images and --sample any: give one of them")
+
+
+def numbers_of(value: str, kind: type[Number], option: str, example: str) -> list[Number]:
+    """Numbers with commas, at least one."""
+    try:
+        numbers = [kind(part) for part in value.split(",") if part.strip()]
+    except ValueError:
+        numbers = []
+    if not numbers:
+        raise CallError(f"{option} is numbers with commas, as {example}, not '{value}'")
+    return numbers
+
+
 def batches(
-    images: list[Path], net: Network, layers: list[str], size: Area | int | None, native: bool, quiet: bool
-) -> Iterator[list[Item] | ImageError]:
-    """The images in batches of one size, as many as fit; and an error for each that cannot be used."""
+    images: list[Path],
+    net: Network,
+    layers: list[str],
+    size: Area | int | None,
+    native: bool,
+    quiet: bool,
+    failures: set[str],
+) -> Iterator[list[Item]]:
+    """The images in batches of one size, as many as fit; of each that cannot be used its error, told and added."""
     from reconstruct.evaluation import CPU_PIXELS
 
     stems: list[str] = []
@@ -171,7 +204,10 @@ def batches(
             picture = _picture(path, net, layers, size, native, quiet)
         except ImageError as error:
             near = get_close_matches(str(path), COMMANDS, n=1)
-            yield ImageError(f"{error} (there is a command '{near[0]}')") if near else error
+            failure = f"{error} (there is a command '{near[0]}')" if near else str(error)
+            if failure not in failures:  # not once more for each of several models
+                notes.print(f"reconstruct: {failure}", soft_wrap=True)
+            failures.add(failure)
             continue
         stem, count = path.stem, 1
         while stem in stems:  # images of one name in several folders
@@ -198,9 +234,13 @@ def _picture(
     if not quiet and not native and (picture.width < fitted.width or picture.height < fitted.height):
         notes.print(
             f"{path} is {picture.height} x {picture.width} pixels, enlarged to {fitted.height} x {fitted.width}",
-            soft_wrap=True, markup=False,
+            soft_wrap=True,
         )  # fmt: skip
     return to_tensor(fitted)
+
+
+def print_json(records: Iterable[dict[str, Any]]) -> None:
+    print(json.dumps([strict(record) for record in records], indent=2, allow_nan=False))
 
 
 def strict(record: dict[str, Any]) -> dict[str, Any]:

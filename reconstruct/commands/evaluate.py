@@ -19,20 +19,26 @@ from reconstruct.commands.common import (
     Budget,
     Damping,
     Device,
+    ImageSet,
     Layers,
+    Limit,
     LinearForm,
     Methods,
     Model,
     Native,
     Noise,
     Quantise,
+    Quiet,
     RandomWeights,
+    Sample,
     Seed,
     Size,
+    Split,
     Tap,
     Tolerance,
     busy,
     check_disturbance,
+    check_selection,
     check_size,
     damping_of,
     device_of,
@@ -50,17 +56,15 @@ invert those shown once more is less than an eighth of the work."""
 
 
 def evaluate(
-    images: Annotated[
-        str, typer.Argument(metavar="IMAGES", help="A folder, a list, a .tar file, CIFAR's folder; also s3://, gs://.")
-    ],
+    images: ImageSet,
     model: Model,
     layer: Layers,
     output: Annotated[Path, typer.Option(metavar="RESULTS", help="Folder of the results; a run in it goes on.")],
     tap: Tap = None,
     method: Methods = "map",
-    limit: Annotated[int | None, typer.Option(help="The first so many images.", min=1)] = None,
-    sample: Annotated[int | None, typer.Option(help="So many images at random, by --seed.", min=1)] = None,
-    split: Annotated[str, typer.Option(help="Of CIFAR's files: test or train.")] = "test",
+    limit: Limit = None,
+    sample: Sample = None,
+    split: Split = "test",
     engine: Annotated[str, typer.Option(help="local, or ray for several processes or machines.")] = "local",
     workers: Annotated[
         int | None, typer.Option(help="local: threads that read images (2); ray: processes that invert.", min=1)
@@ -89,7 +93,7 @@ def evaluate(
     save_seconds: Annotated[float, typer.Option(help="From one part of the rows to the next.", min=0)] = 30.0,
     as_json: Annotated[bool, typer.Option("--json", help="The summary on standard output.")] = False,
     seed: Seed = 0,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No table, no progress.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Invert a whole set of images; rows as Parquet, a summary and a page. The same call goes on where it was stopped.
 
@@ -98,8 +102,7 @@ def evaluate(
     """
     check_disturbance(noise, quantise)
     check_size(size, native)
-    if limit is not None and sample is not None:
-        raise CallError("--limit takes the first images and --sample any: give one of them")
+    check_selection(limit, sample)
     if engine not in ("local", "ray"):
         raise CallError(f"--engine is local or ray, not '{engine}'")
     silent = quiet or as_json
@@ -111,14 +114,12 @@ def evaluate(
         from reconstruct.provenance import begin_session, describe_run
         from reconstruct.report.page import write_report
         from reconstruct.sources import open_source, select
-        from reconstruct.taps import points
         from reconstruct.zoo import load_model
 
         check_limits(tolerance, budget)
         torch.manual_seed(seed)
         net = load_model(model, random_weights=random_weights, device=device_of(device))
-        alone = "," not in method and method != "all" and layer != "all"
-        methods = methods_of(method, points(net, layer, tap), alone, silent)
+        methods = methods_of(net, method, layer, tap, silent)
         source = open_source(images, split)
         chosen = select(len(source.names), limit, sample, seed)
         job = evaluation.Job(
@@ -172,7 +173,7 @@ def report(
     if as_json:
         print(json.dumps(numbers(folders), indent=2, allow_nan=False))
     else:
-        printed.print(f"report: {target}", soft_wrap=True, markup=False)
+        printed.print(f"report: {target}", soft_wrap=True)
 
 
 def _engine(
@@ -195,12 +196,12 @@ def _evaluated(output: Path, summary: dict[str, Any], as_json: bool, quiet: bool
         print(json.dumps(summary, indent=2, allow_nan=False))
     elif not quiet:
         _summary_table(summary)
-        printed.print(f"report: {output / 'report.html'}", soft_wrap=True, markup=False)
+        printed.print(f"report: {output / 'report.html'}", soft_wrap=True)
     if summary["failed"]:
         notes.print(
             f"reconstruct: {summary['failed']} of {summary['images']} images failed: {first_error(output)}"
             f"{' ...' if summary['failed'] > 1 else ''}",
-            soft_wrap=True, markup=False,
+            soft_wrap=True,
         )  # fmt: skip
         if summary["failed"] == summary["images"]:
             raise typer.Exit(1)
@@ -226,7 +227,7 @@ def _interruptible(output: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        notes.print(f"stopped; the same call goes on in {output}", soft_wrap=True, markup=False)
+        notes.print(f"stopped; the same call goes on in {output}", soft_wrap=True)
         raise typer.Exit(130) from None
     except OSError as error:  # a full disk
         raise ReconstructError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +17,7 @@ from reconstruct.commands.common import (
     Noise,
     Output,
     Quantise,
+    Quiet,
     RandomWeights,
     Seed,
     SideOrArea,
@@ -28,12 +28,11 @@ from reconstruct.commands.common import (
     check_disturbance,
     check_size,
     device_of,
-    notes,
+    print_json,
     printed,
     progress,
-    strict,
 )
-from reconstruct.errors import CallError, ImageError
+from reconstruct.errors import CallError
 
 if TYPE_CHECKING:
     from reconstruct.taps import Point
@@ -56,7 +55,7 @@ def features(
     output: Output = Path(),
     as_json: AsJson = False,
     seed: Seed = 0,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No table, no progress.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """A layer's features of pictures, 1 x C x h x w, as a sender would send them: STEM.MODEL.LAYER.safetensors.
 
@@ -74,22 +73,18 @@ def features(
         net = load_model(model, random_weights=random_weights, device=device_of(device, needs_cupy=False))
         chosen = points(net, layer, tap)
     records: list[dict[str, Any]] = []
-    failures = 0
+    failures: set[str] = set()
     with progress(len(images), quiet or as_json, "extracting") as advance:
-        for batch in batches(images, net, [at.name for at in chosen], area, native, quiet):
-            if isinstance(batch, ImageError):
-                failures += 1
-                notes.print(f"reconstruct: {batch}", soft_wrap=True, markup=False)
-                continue
+        for batch in batches(images, net, [at.name for at in chosen], area, native, quiet, failures):
             for item in batch:
                 records += _extract(item, chosen, {"noise": noise, "quantise": quantise, "seed": seed}, output, form)
             advance(len(batch))
     if as_json:
-        print(json.dumps([strict(record) for record in records], indent=2, allow_nan=False))
+        print_json(records)
     elif not quiet:
         for record in records:
             shape = " x ".join(map(str, record["shape"]))
-            printed.print(f"{record['output']}: {shape}, {record['dtype']}", soft_wrap=True, markup=False)
+            printed.print(f"{record['output']}: {shape}, {record['dtype']}", soft_wrap=True)
     if failures:
         raise typer.Exit(1)
 

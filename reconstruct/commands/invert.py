@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,6 +20,7 @@ from reconstruct.commands.common import (
     Native,
     Output,
     Quantise,
+    Quiet,
     RandomWeights,
     Seed,
     SideOrArea,
@@ -36,11 +36,11 @@ from reconstruct.commands.common import (
     methods_of,
     notes,
     number,
+    print_json,
     printed,
     progress,
-    strict,
 )
-from reconstruct.errors import CallError, ImageError
+from reconstruct.errors import CallError
 
 if TYPE_CHECKING:
     import torch
@@ -82,7 +82,7 @@ def invert(
     output: Output = Path(),
     as_json: AsJson = False,
     seed: Seed = 0,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No table, no progress.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """The image back from a layer's features: the main job.
 
@@ -96,13 +96,11 @@ def invert(
     with busy("loading", quiet or as_json):
         import torch
 
-        from reconstruct.taps import points
         from reconstruct.zoo import load_model
 
         torch.manual_seed(seed)
         net = load_model(model, random_weights=random_weights, device=device_of(device))
-        alone = "," not in method and method != "all" and layer != "all"
-        methods = methods_of(method, points(net, layer, tap), alone, quiet)
+        methods = methods_of(net, method, layer, tap, quiet)
     options = {
         "linear_form": linear_form,
         "damping": damping_of(damping),
@@ -112,14 +110,10 @@ def invert(
     }
     sent = {"noise": noise, "quantise": quantise, "seed": seed}
     records: list[dict[str, Any]] = []
-    failures = 0
+    failures: set[str] = set()
     if features is None:
         with progress(len(images) * sum(map(len, methods.values())), quiet or as_json) as advance:
-            for batch in batches(images, net, list(methods), area, native, quiet):
-                if isinstance(batch, ImageError):
-                    failures += 1
-                    notes.print(f"reconstruct: {batch}", soft_wrap=True, markup=False)
-                    continue
+            for batch in batches(images, net, list(methods), area, native, quiet, failures):
                 pictures = torch.stack([item.picture for item in batch]).to(net.mean.device)
                 names, stems = [item.name for item in batch], [item.stem for item in batch]
                 received = _sent(net, pictures, list(methods), tap, sent)
@@ -127,11 +121,11 @@ def invert(
     else:
         records = _from_file(net, features, methods, tap, area, noise, options, output, quiet, as_json)
     if as_json:
-        print(json.dumps([strict(record) for record in records], indent=2, allow_nan=False))
+        print_json(records)
     elif not quiet and records:
         _table(records)
         written = list(dict.fromkeys(record["comparison"] for record in records))
-        printed.print(f"comparison: {', '.join(written)}", soft_wrap=True, markup=False)
+        printed.print(f"comparison: {', '.join(written)}", soft_wrap=True)
     if failures:
         raise typer.Exit(1)
 
@@ -188,7 +182,7 @@ def _from_file(
     stored = read_features(file)
     for key, here in (("model", net.name), ("layer", layer), ("tap", at.tap)):
         if stored.said.get(key, here) != here and not quiet:
-            notes.print(f"{file} says that its {key} is {stored.said[key]}", soft_wrap=True, markup=False)
+            notes.print(f"{file} says that its {key} is {stored.said[key]}", soft_wrap=True)
     level = noise or recorded_noise(stored)
     values = stored.values.to(net.mean.device)
     # Of all at once, before any work. What only rounding has disturbed is still the activation's.

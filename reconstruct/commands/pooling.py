@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +14,7 @@ from reconstruct.commands.common import (
     Model,
     Native,
     Output,
+    Quiet,
     RandomWeights,
     Size,
     batches,
@@ -22,12 +22,11 @@ from reconstruct.commands.common import (
     check_size,
     device_of,
     load_chain,
-    notes,
+    print_json,
     printed,
     progress,
-    strict,
 )
-from reconstruct.errors import CallError, ImageError
+from reconstruct.errors import CallError
 
 if TYPE_CHECKING:
     from reconstruct.network import Network
@@ -48,7 +47,7 @@ def bounds(
     output: Output = Path(),
     as_json: AsJson = False,
     seed: Annotated[int, typer.Option(help="Seed of the random filters.", min=0)] = 0,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No table, no progress.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """What max-pooling leaves: each region's error with bounds that are proved, and the image rebuilt from it.
 
@@ -69,21 +68,17 @@ def bounds(
             layer = net.layer_names[-1]
         pooled_layer(net, layer)
     records: list[dict[str, Any]] = []
-    failures = 0
+    failures: set[str] = set()
     with progress(len(images), quiet or as_json, "bounding") as advance:
-        for batch in batches(images, net, [layer], size, native, quiet):
-            if isinstance(batch, ImageError):
-                failures += 1
-                notes.print(f"reconstruct: {batch}", soft_wrap=True, markup=False)
-                continue
+        for batch in batches(images, net, [layer], size, native, quiet, failures):
             for item in batch:
                 records.append(_bounded(net, layer, item, budget, seed, output))
                 advance(1)
     if as_json:
-        print(json.dumps([strict(record) for record in records], indent=2, allow_nan=False))
+        print_json(records)
     elif not quiet and records:
         _bounds_table(records)
-        printed.print(f"figure: {', '.join(record['figure'] for record in records)}", soft_wrap=True, markup=False)
+        printed.print(f"figure: {', '.join(record['figure'] for record in records)}", soft_wrap=True)
     if failures:
         raise typer.Exit(1)
 

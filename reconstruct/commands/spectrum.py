@@ -11,17 +11,25 @@ import typer
 from reconstruct.commands.analyze import (
     Columns,
     LayerList,
-    Quiet,
     Told,
     analyze,
     finish,
     load_nets,
-    note_failures,
-    numbers_of,
     write,
 )
-from reconstruct.commands.common import AsJson, Device, Output, RandomWeights, Size, batches, busy, progress
-from reconstruct.errors import CallError, ImageError
+from reconstruct.commands.common import (
+    AsJson,
+    Device,
+    Output,
+    Quiet,
+    RandomWeights,
+    Size,
+    batches,
+    busy,
+    numbers_of,
+    progress,
+)
+from reconstruct.errors import CallError
 
 if TYPE_CHECKING:
     from reconstruct.analysis.series import Spectrum, Tones
@@ -82,8 +90,10 @@ def spectrum(
         from reconstruct.analysis.series import Tones
 
         frequencies = numbers_of(tones, float, "--tones", "5,10,20,40")
-        strengths = numbers_of(amplitudes, float, "--amplitudes", "1,1,0.5,1")
-        played = Tones(tuple(frequencies), tuple(strengths or [1.0] * len(frequencies)), rate, seconds)
+        strengths = [1.0] * len(frequencies)
+        if amplitudes is not None:
+            strengths = numbers_of(amplitudes, float, "--amplitudes", "1,1,0.5,1")
+        played = Tones(tuple(frequencies), tuple(strengths), rate, seconds)
     work: dict[str, Callable[[], list[Told]]] = {
         "series": lambda: _series(played, terms, output),
         "networks": lambda: _networks(played, output),
@@ -285,10 +295,7 @@ def _pictures(
     failures: set[str] = set()
     with progress(len(images) * len(nets), quiet or as_json, "analysing") as advance:
         for net, names in chosen:
-            for batch in batches(images, net, names, size, False, quiet):
-                if isinstance(batch, ImageError):
-                    failures.add(str(batch))
-                    continue
+            for batch in batches(images, net, names, size, False, quiet, failures):
                 for item in batch:
                     picture = item.picture[None].to(net.mean.device)
                     found = [layer_spectra_2d(net, picture, name) for name in names]
@@ -305,7 +312,8 @@ def _pictures(
     }  # fmt: skip
     columns["energy ReLU keeps"] = lambda r: f"{r['energy']['relu']:.0%}"
     finish("spectrum.images", [(told, columns, figures)], output, as_json, quiet)
-    note_failures(failures)
+    if failures:
+        raise typer.Exit(1)
 
 
 def _strongest(spectrum: Spectrum) -> list[tuple[float, float]]:

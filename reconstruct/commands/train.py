@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from reconstruct.commands.common import Device, busy, device_of, notes, printed, progress
+from reconstruct.commands.common import Device, Quiet, busy, device_of, notes, printed, progress
 from reconstruct.errors import CallError
 
 HELD_OUT_CROPS = 2_000
@@ -161,7 +161,7 @@ def classify(
     precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
     device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No table, no progress.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Top-1 and top-5 error; of several models also their average, and their vote by mean probabilities."""
     if crops not in (1, 10):
@@ -272,7 +272,7 @@ def _trained(output: Path, model: str, found: dict[str, Any]) -> None:
         held = next((row[-1] for row in reversed(trained.rows) if row[-1] is not None), None)
         text = f"{name}{': ' if name else ''}{trained.status} after {trained.steps} steps, loss {trained.loss:.4g}"
         printed.print(text if held is None else f"{text}, error held out {held:.2%}", soft_wrap=True)
-        printed.print(f"model: {output / name / model}.toml", soft_wrap=True, markup=False)
+        printed.print(f"model: {output / name / model}.toml", soft_wrap=True)
     if "single" in found and found["single"].status != "reached":
         notes.print("single did not come down to the loss of held_out in twice its epochs", soft_wrap=True)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from reconstruct.commands.common import Output, RandomWeights, busy, notes, printed
+from reconstruct.commands.common import Output, RandomWeights, busy, notes, numbers_of, printed
 from reconstruct.errors import CallError
 
 if TYPE_CHECKING:
@@ -89,7 +89,11 @@ def import_weights(
     Nothing in FILE is run: it is read as numbers and nothing else.
     """
     if file.suffix == ".onnx":
-        _import_onnx(file, name, _numbers("--mean", mean), _numbers("--std", std), size, output)
+        shift, scale = (
+            None if value is None else numbers_of(value, float, option, example)
+            for option, value, example in (("--mean", mean, "0.485,0.456,0.406"), ("--std", std, "0.229,0.224,0.225"))
+        )
+        _import_onnx(file, name, shift, scale, size, output)
         return
     if name is None:
         raise CallError("a state dict does not say which model it is of: --as alexnet or --as vgg16")
@@ -99,7 +103,7 @@ def import_weights(
         from reconstruct.checkpoints import import_checkpoint
 
         written = import_checkpoint(file, name, output)
-    printed.print(f"model: {written}", soft_wrap=True, markup=False)
+    printed.print(f"model: {written}", soft_wrap=True)
 
 
 def _import_onnx(
@@ -110,21 +114,12 @@ def _import_onnx(
 
         done = import_onnx(file, output, name=name, mean=mean, std=std, size=size)
     for note in done.notes:
-        notes.print(f"note: {note}", soft_wrap=True, markup=False)
+        notes.print(f"note: {note}", soft_wrap=True)
     for layer, node in done.layers.items():
-        printed.print(f"{layer}: {node}", soft_wrap=True, markup=False)
+        printed.print(f"{layer}: {node}", soft_wrap=True)
     if done.left_out is not None:
-        printed.print(f"the chain ends there: {done.left_out}", soft_wrap=True, markup=False)
-    printed.print(f"model: {done.path}", soft_wrap=True, markup=False)
-
-
-def _numbers(option: str, value: str | None) -> list[float] | None:
-    if value is None:
-        return None
-    try:
-        return [float(part) for part in value.split(",")]
-    except ValueError:
-        raise CallError(f"{option} is numbers with commas, not '{value}'") from None
+        printed.print(f"the chain ends there: {done.left_out}", soft_wrap=True)
+    printed.print(f"model: {done.path}", soft_wrap=True)
 
 
 @models.command()
@@ -143,7 +138,7 @@ def export(
         from reconstruct.pretrained import export_model
 
         folder = export_model(name, output, dtype=_precision(dtype), licence=licence)
-    printed.print(f"model: {folder}", soft_wrap=True, markup=False)
+    printed.print(f"model: {folder}", soft_wrap=True)
 
 
 def _precision(value: str | None) -> Precision | None:
@@ -171,7 +166,7 @@ def _layer_table(described: dict[str, Any]) -> None:
     from reconstruct.network import KINDS
 
     size = described["input_size"]
-    printed.print(f"{described['name']}: {described['source']}", soft_wrap=True, markup=False)
+    printed.print(f"{described['name']}: {described['source']}", soft_wrap=True)
     weights = Path(described["weights"]).name if described["weights"] else described.get("own_weights", "none")
     printed.print(f"input {size} x {size}, {described['parameters']:,} parameters without biases, weights: {weights}")
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
@@ -197,7 +192,7 @@ def _layer_table(described: dict[str, Any]) -> None:
     printed.print(table)
     if described["splits"]:
         points = ", ".join(f"{name} ({of['layer']}, {of['tap']})" for name, of in described["splits"].items())
-        printed.print(f"split points: {points}", soft_wrap=True, markup=False)
+        printed.print(f"split points: {points}", soft_wrap=True)
     if any(layer["frame_bounds"] for layer in described["layers"]):
         printed.print(
             "field: receptive field, pixels; frame bounds: smallest non-zero and largest squared singular value, on a "
