@@ -1,6 +1,6 @@
-"""Build hook: a wheel carries ``models/`` and ``cli.py`` inside the package.
+"""Build hook: a wheel carries ``models/`` inside the package.
 
-In a checkout both lie at the top, and an editable install reads them there, so only a real wheel gets copies.
+In a checkout it lies at the top, and an editable install reads it there, so only a real wheel gets a copy.
 """
 
 from typing import Any
@@ -9,8 +9,8 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
 class PackageData(BuildHookInterface):  # type: ignore[type-arg]
-    """Adds the files that move."""
+    """Adds the folder that moves."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         if version != "editable":
-            build_data["force_include"] |= {"models": "reconstruct/models", "cli.py": "reconstruct/cli.py"}
+            build_data["force_include"] |= {"models": "reconstruct/models"}

@@ -19,8 +19,8 @@ from unittest import mock
 import torch
 
 import reconstruct
-from reconstruct import prior
-from reconstruct.inversion import posterior as method
+from reconstruct.inversion.most_probable import method
+from reconstruct.prior import gaussian as prior
 
 
 def unweighted(matrices: torch.Tensor, shift: float) -> Callable[[torch.Tensor], torch.Tensor]:

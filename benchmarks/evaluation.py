@@ -27,12 +27,12 @@ import typer
 from PIL import Image
 
 from reconstruct import Network, invert, load_model
-from reconstruct.evaluation import Job, batch_size, evaluate, local
-from reconstruct.evaluation import read as read_items
-from reconstruct.images import read_image
+from reconstruct.evaluation.results import begin, write_json, write_part
+from reconstruct.evaluation.run import Job, batch_size, evaluate, local
+from reconstruct.evaluation.run import read as read_items
+from reconstruct.images.files import read_image
+from reconstruct.images.sources import open_source
 from reconstruct.report.page import write_report
-from reconstruct.results import begin, write_json, write_part
-from reconstruct.sources import open_source
 
 CASES = {"conv1, linear": ("conv1", "linear"), "conv1, map": ("conv1", "map")}
 """The cheapest, beside which everything else weighs most, and the default."""
@@ -183,7 +183,7 @@ def page(folder: Path, count: int = 50_000) -> dict[str, float]:
 
 def workers(net: Network, folder: Path) -> dict[str, float]:
     """Images a second of 2 workers of one core over those of 1, once all are at work; and rows against ``local``'s."""
-    from reconstruct import cluster
+    from reconstruct.evaluation import ray_engine as cluster
 
     source = open_source(str(folder))
     job = Job({"conv1": ["map"]}, options={"budget": 150.0})

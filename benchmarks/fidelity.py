@@ -26,8 +26,8 @@ from typing import Any
 import torch
 
 import reconstruct
-from reconstruct.inversion import applicable
-from reconstruct.network import with_tap
+from reconstruct.inversion.invert import applicable
+from reconstruct.network.network import with_tap
 
 ITERATIVE = ("map", "gradient")
 

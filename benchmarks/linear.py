@@ -20,10 +20,10 @@ import typer
 from matplotlib.figure import Figure
 
 from reconstruct import Network, invert, load_image, load_model, quality
-from reconstruct.arrays import from_torch, using
-from reconstruct.convolution import Convolution
 from reconstruct.inversion.linear import IMAGE_SHIFT, LayerInverse
-from reconstruct.solvers import cgls
+from reconstruct.operators.arrays import from_torch, using
+from reconstruct.operators.convolution import Convolution
+from reconstruct.solvers.least_squares import cgls
 
 FORMS: dict[str, dict[str, Any]] = {
     "patch": {"linear_form": "patch", "damping": 0},

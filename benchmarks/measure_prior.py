@@ -2,7 +2,8 @@
 
     python benchmarks/measure_prior.py PHOTOGRAPH...
 
-A check of reconstruct/prior.py, which takes ImageNet's published colours. Nine photographs of mate-backgrounds 1.26.0
+A check of reconstruct/prior/gaussian.py, which takes ImageNet's published colours. Nine photographs of
+mate-backgrounds 1.26.0
 (folder nature: Aqua, Blinds, Dune, Garden, LadyBird, Storm, TwoWings, Wood, YellowFlower) and nine of opencv-doc 4.6.0
 (aloeL, baboon, building, butterfly, fruits, graf1, home, messi5, squirrel_cls) give the amplitude 1 / f^1.26.
 """

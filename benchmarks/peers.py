@@ -20,7 +20,7 @@ import torch
 from scipy.sparse.linalg import LinearOperator, lsmr
 
 import reconstruct
-from reconstruct.network import Network
+from reconstruct.network.network import Network
 
 BUDGET = 450
 

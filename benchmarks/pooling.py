@@ -23,9 +23,9 @@ from matplotlib.figure import Figure
 from torch.nn.functional import conv_transpose2d
 
 import reconstruct
-from reconstruct.bounds import Regions, layer_bounds, random_filters, region_bounds
+from reconstruct.analysis.pooling_bounds import Regions, layer_bounds, random_filters, region_bounds
 from reconstruct.inversion.pooled import rebuild
-from reconstruct.network import Layer, Network, with_pool
+from reconstruct.network.network import Layer, Network, with_pool
 
 SUBSET = 12
 """Filters of a bank in the count of violations: small matrices make a million regions affordable."""

@@ -24,14 +24,14 @@ import numpy
 import torch
 
 import reconstruct
-from reconstruct.evaluation import Job, batch_size, measure
-from reconstruct.images import model_input, to_tensor, write_png
-from reconstruct.inversion import METHODS, applicable, disturb
-from reconstruct.network import Network
+from reconstruct.evaluation.results import distribution, write_json
+from reconstruct.evaluation.run import Job, batch_size, measure
+from reconstruct.images.files import model_input, to_tensor, write_png
+from reconstruct.images.sources import open_source, select
+from reconstruct.inversion.invert import METHODS, applicable, disturb
+from reconstruct.network.network import Network
+from reconstruct.network.read_points import Point, point
 from reconstruct.report.figures import Panel, panels
-from reconstruct.results import distribution, write_json
-from reconstruct.sources import open_source, select
-from reconstruct.taps import Point, point
 
 MODEL = "cifar_split"
 SHOWN = 4

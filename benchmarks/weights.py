@@ -18,9 +18,9 @@ import torch
 from torch.nn.functional import cosine_similarity
 
 import reconstruct
-from reconstruct.analysis.pairing import layer_pairs, pairing, random_pairing
-from reconstruct.convolution import Convolution, frame
-from reconstruct.images import write_png
+from reconstruct.analysis.crelu.pairing import layer_pairs, pairing, random_pairing
+from reconstruct.images.files import write_png
+from reconstruct.operators.convolution import Convolution, frame
 from reconstruct.report.figures import training_curves
 from reconstruct.report.filter_figures import cosine_histograms, filter_grid
 from reconstruct.training.distill import unlabelled

@@ -19,8 +19,8 @@ import torch
 from safetensors.torch import save
 
 import reconstruct
-from reconstruct.files import write_atomically
-from reconstruct.network import Network
+from reconstruct.images.atomic import write_atomically
+from reconstruct.network.network import Network
 from reconstruct.training.classification import class_scores, divergence, error_rate
 from reconstruct.training.data import load_pictures
 from reconstruct.training.distill import ask, load_teacher, unlabelled

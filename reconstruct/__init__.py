@@ -8,37 +8,38 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from reconstruct.activations import linear_responses
-    from reconstruct.convolution import Convolution, frame
-    from reconstruct.errors import CallError, FeatureError, ImageError, ModelError, ReconstructError
-    from reconstruct.images import load_image, save_image
-    from reconstruct.inversion import Result, disturb, invert
-    from reconstruct.inversion.inverted import Inverted
-    from reconstruct.inversion.problem import Problem
-    from reconstruct.linear_operator import linear_operator
-    from reconstruct.metrics import Quality, quality
-    from reconstruct.network import Architecture, Network, fold_batch_norm
-    from reconstruct.pretrained import save_pretrained
-    from reconstruct.torch_network import from_torch
-    from reconstruct.zoo import describe, load_model, model_names
+from reconstruct.version import __version__
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from reconstruct.errors import CallError, FeatureError, ImageError, ModelError, ReconstructError
+    from reconstruct.images.files import load_image, save_image
+    from reconstruct.images.quality import Quality, quality
+    from reconstruct.inversion.invert import Result, disturb, invert
+    from reconstruct.inversion.problem import Problem
+    from reconstruct.inversion.result import Inverted
+    from reconstruct.network.activations import linear_responses
+    from reconstruct.network.module import from_torch
+    from reconstruct.network.network import Architecture, Network, fold_batch_norm
+    from reconstruct.operators.as_scipy import linear_operator
+    from reconstruct.operators.convolution import Convolution, frame
+    from reconstruct.zoo.huggingface import save_pretrained
+    from reconstruct.zoo.load import describe, load_model, model_names
+
 
 _HOMES = {
-    "activations": ["linear_responses"],
-    "convolution": ["Convolution", "frame"],
     "errors": ["CallError", "FeatureError", "ImageError", "ModelError", "ReconstructError"],
-    "images": ["load_image", "save_image"],
-    "inversion": ["Result", "disturb", "invert"],
-    "inversion.inverted": ["Inverted"],
+    "images.files": ["load_image", "save_image"],
+    "images.quality": ["Quality", "quality"],
+    "inversion.invert": ["Result", "disturb", "invert"],
     "inversion.problem": ["Problem"],
-    "linear_operator": ["linear_operator"],
-    "metrics": ["Quality", "quality"],
-    "network": ["Architecture", "Network", "fold_batch_norm"],
-    "pretrained": ["save_pretrained"],
-    "torch_network": ["from_torch"],
-    "zoo": ["describe", "load_model", "model_names"],
+    "inversion.result": ["Inverted"],
+    "network.activations": ["linear_responses"],
+    "network.module": ["from_torch"],
+    "network.network": ["Architecture", "Network", "fold_batch_norm"],
+    "operators.as_scipy": ["linear_operator"],
+    "operators.convolution": ["Convolution", "frame"],
+    "zoo.huggingface": ["save_pretrained"],
+    "zoo.load": ["describe", "load_model", "model_names"],
 }
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}
 

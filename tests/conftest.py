@@ -9,8 +9,8 @@ import torch
 from hypothesis import settings
 
 from reconstruct import load_image, load_model
-from reconstruct.__main__ import main
-from reconstruct.network import Network
+from reconstruct.commands.main import main
+from reconstruct.network.network import Network
 
 settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=40)
 settings.load_profile("repeatable")

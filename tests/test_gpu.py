@@ -7,15 +7,16 @@ import numpy
 import pytest
 import torch
 
-from reconstruct import Architecture, Network, arrays, fold_batch_norm, invert, load_image, load_model
-from reconstruct.bounds import layer_bounds
-from reconstruct.convolution import Convolution
+from reconstruct import Architecture, Network, fold_batch_norm, invert, load_image, load_model
+from reconstruct.analysis.pooling_bounds import layer_bounds
 from reconstruct.inversion.linear import LayerInverse
 from reconstruct.inversion.pooled import rebuild
-from reconstruct.network import Layer, randomise, with_pool
+from reconstruct.network.network import Layer, randomise, with_pool
+from reconstruct.operators import arrays
+from reconstruct.operators.convolution import Convolution
 from reconstruct.training.data import Arrays, Augmentation
 from reconstruct.training.loop import Recipe, fit
-from tests import synthetic
+from tests.builders import synthetic
 from tests.conftest import SAMPLES
 
 cupy = pytest.importorskip("cupy", reason="CuPy has no wheel for this platform")

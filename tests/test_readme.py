@@ -11,16 +11,16 @@ import pytest
 import typer
 
 import reconstruct
-from reconstruct.__main__ import _command_line
 from reconstruct.commands.common import COMMANDS
+from reconstruct.commands.main import app
+from tests.builders.results_folder import random_rows, save
 from tests.conftest import ROOT
-from tests.results_folder import random_rows, save
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 CANNOT_RUN: dict[str, str] = {
-    "docs/deepinv.md-0": "needs deepinv: tests/test_deepinv.py runs it",
-    "docs/formats.md-0": "needs what the command before it writes: tests/test_onnx_import.py runs the page",
-    "docs/formats.md-2": "is PyTorch's exporter, which warns of its age: tests/test_onnx_import.py runs the page",
+    "docs/deepinv.md-0": "needs deepinv: tests/operators/test_as_deepinv.py runs it",
+    "docs/formats.md-0": "needs what the command before it writes: tests/zoo/test_import_onnx.py runs the page",
+    "docs/formats.md-2": "is PyTorch's exporter, which warns of its age: tests/zoo/test_import_onnx.py runs the page",
 }
 """Python examples that need what is not at hand, by page and number, and the reason."""
 
@@ -99,7 +99,7 @@ def parse(arguments: str) -> Any:
     ------
     Whatever Click says of options that do not exist, of values of a wrong type and of arguments that lack.
     """
-    command: Any = typer.main.get_command(_command_line().app)
+    command: Any = typer.main.get_command(app)
     context = command.make_context("reconstruct", shlex.split(arguments))
     while hasattr(command, "resolve_command") and (rest := [*context._protected_args, *context.args]):
         name, command, rest = command.resolve_command(context, rest)
@@ -159,7 +159,7 @@ def test_values_arrive() -> None:
 def test_options_that_the_text_names_exist() -> None:
     """Of some command, or of pip, make's or the benchmarks' lines that pages show."""
     known: set[str] = set()
-    waiting = [typer.main.get_command(_command_line().app)]
+    waiting = [typer.main.get_command(app)]
     while waiting:
         command: Any = waiting.pop()
         known |= {option for each in command.params for option in (*each.opts, *each.secondary_opts)}

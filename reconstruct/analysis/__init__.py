@@ -1,1 +1,1 @@
-"""The paper's analyses, one module each."""
+"""The analyses of the papers as functions that return numbers. They draw nothing and print nothing."""

@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
-    from reconstruct.network import Network
-    from reconstruct.sources import Source
+    from reconstruct.images.sources import Source
+    from reconstruct.network.network import Network
 
 analyze = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -75,8 +75,8 @@ def pairs(
     Writes MODEL.LAYER.pairs.png of each layer, pairs.png with histograms of all, and pairs.json.
     """
     nets = load_nets(model, random_weights, "cpu", quiet or as_json)
-    from reconstruct.analysis.pairing import layer_pairs
-    from reconstruct.network import layer_list
+    from reconstruct.analysis.crelu.pairing import layer_pairs
+    from reconstruct.network.network import layer_list
     from reconstruct.report.filter_figures import cosine_histograms, pair_grid
 
     chosen = [(net, name) for net in nets for name in layer_list(net, layer)]
@@ -117,7 +117,7 @@ def correlation(
     Absolute cosines of outgoing weights, of pairs and of others; writes correlation.png and correlation.json.
     """
     nets = load_nets(model, random_weights, "cpu", quiet or as_json)
-    from reconstruct.analysis.correlation import lacking, outgoing_correlation
+    from reconstruct.analysis.crelu.correlation import lacking, outgoing_correlation
     from reconstruct.report.analysis_figures import correlation_figure
 
     applicable = _applicable(nets, layer, lacking, quiet)
@@ -163,10 +163,10 @@ def invariance(
     """
     check_selection(limit, sample)
     nets = load_nets(model, random_weights, device, quiet or as_json)
-    from reconstruct.analysis.invariance import invariance as scored
-    from reconstruct.network import layer_list
+    from reconstruct.analysis.crelu.invariance import invariance as scored
+    from reconstruct.images.sources import open_source, select
+    from reconstruct.network.network import layer_list
     from reconstruct.report.invariance_figure import invariance_figure
-    from reconstruct.sources import open_source, select
 
     chosen = [(net, layer_list(net, layer)) for net in nets]
     source = open_source(images, split)
@@ -211,10 +211,10 @@ def complexity(
     them the theorem's factor is not known. Writes complexity.png and complexity.json.
     """
     with busy("loading", quiet or as_json):
-        from reconstruct.analysis.complexity import layer_complexity, sample_estimates
-        from reconstruct.network import Network, layer_list
+        from reconstruct.analysis.crelu.complexity import layer_complexity, sample_estimates
+        from reconstruct.network.network import Network, layer_list
         from reconstruct.report.analysis_figures import complexity_figure
-        from reconstruct.zoo import is_module, load_model, read_architecture
+        from reconstruct.zoo.load import is_module, load_model, read_architecture
 
         found = {}
         for name in _names(model):
@@ -279,8 +279,8 @@ def rectify(
     """
     numbers = [] if filters is None else numbers_of(filters, int, "--filter", "0,17")
     nets = load_nets(model, random_weights, device, quiet or as_json)
-    from reconstruct.analysis.rectify import rectify as rectified
-    from reconstruct.network import layer_list
+    from reconstruct.analysis.crelu.rectify import rectify as rectified
+    from reconstruct.network.network import layer_list
     from reconstruct.report.analysis_figures import rectify_figure
 
     chosen = [(net, layer_list(net, layer)) for net in nets]
@@ -330,7 +330,7 @@ def _applicable(
     nets: Sequence[Network], layer: str, lacking: Callable[[Network, str], str | None], quiet: bool
 ) -> list[list[str]]:
     """For each model the layers that an analysis applies to; one asked for alone to which it does not is an error."""
-    from reconstruct.network import layer_list
+    from reconstruct.network.network import layer_list
 
     kept = []
     for net in nets:
@@ -351,8 +351,8 @@ def _squares(
     """Batches of the images of a set as they go into a network; those that cannot be used are left out, and told."""
     import torch
 
-    from reconstruct.evaluation import CPU_PIXELS
-    from reconstruct.images import model_input, quiet_pillow, to_tensor
+    from reconstruct.evaluation.run import CPU_PIXELS
+    from reconstruct.images.files import model_input, quiet_pillow, to_tensor
 
     batch: list[torch.Tensor] = []
     for index in indices:
@@ -377,7 +377,7 @@ def _score(value: float | None) -> str:
 
 
 def write(figure: Image, path: Path) -> str:
-    from reconstruct.images import write_png
+    from reconstruct.images.files import write_png
 
     write_png(figure, path)
     return str(path)
@@ -385,7 +385,7 @@ def write(figure: Image, path: Path) -> str:
 
 def finish(what: str, told: Sequence[Told], output: Path, as_json: bool, quiet: bool) -> None:
     """All numbers into ``WHAT.json`` and on standard output: one JSON array, or tables and figures' names."""
-    from reconstruct.files import write_atomically
+    from reconstruct.images.atomic import write_atomically
 
     text = json.dumps([strict(record) for records, _, _ in told for record in records], indent=1, allow_nan=False)
     write_atomically(output / f"{what}.json", f"{text}\n".encode())

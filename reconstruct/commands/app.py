@@ -24,7 +24,7 @@ def app(
         # Not imported: the module that does so first says that nothing is to be reported.
         if find_spec("gradio") is None:
             raise CallError("the page is drawn by Gradio, which is not installed: pip install 'reconstruct[app]'")
-        from reconstruct.app import serve
+        from reconstruct.app.page import serve
 
         chosen = device_of(device)
     serve(host, port, chosen)

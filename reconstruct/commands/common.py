@@ -20,8 +20,8 @@ from reconstruct.errors import CallError, ImageError
 if TYPE_CHECKING:
     import torch
 
-    from reconstruct.network import Network
-    from reconstruct.network import Size as Area
+    from reconstruct.network.network import Network
+    from reconstruct.network.network import Size as Area
 
 COMMANDS = ("invert", "features", "models", "bounds", "evaluate", "report", "analyze", "train", "classify", "app")
 
@@ -84,8 +84,8 @@ class Item(NamedTuple):
 
 def methods_of(net: Network, method: str, layer: str, tap: str | None, quiet: bool) -> dict[str, list[str]]:
     """For each layer with any, by name, the methods that apply; asked for alone, one that does not is an error."""
-    from reconstruct.inversion import METHODS, applicable, method_of
-    from reconstruct.taps import points
+    from reconstruct.inversion.invert import METHODS, applicable, method_of
+    from reconstruct.network.read_points import points
 
     wanted = points(net, layer, tap)
     alone = "," not in method and method != "all" and layer != "all"
@@ -138,8 +138,8 @@ def device_of(wanted: str, needs_cupy: bool = True) -> str:
 
 def load_chain(name: str, random_weights: int | None, device: str) -> Network:
     """A model as a chain of convolutions; of a torch module the longest that it begins with."""
-    from reconstruct.torch_network import TorchNetwork
-    from reconstruct.zoo import load_model
+    from reconstruct.network.module import TorchNetwork
+    from reconstruct.zoo.load import load_model
 
     net = load_model(name, random_weights=random_weights, device=device)
     return net.longest_chain() if isinstance(net, TorchNetwork) else net
@@ -195,7 +195,7 @@ def batches(
     failures: set[str],
 ) -> Iterator[list[Item]]:
     """The images in batches of one size, as many as fit; of each that cannot be used its error, told and added."""
-    from reconstruct.evaluation import CPU_PIXELS
+    from reconstruct.evaluation.run import CPU_PIXELS
 
     stems: list[str] = []
     batch: list[Item] = []
@@ -227,7 +227,7 @@ def _picture(
     path: Path, net: Network, layers: list[str], size: Area | int | None, native: bool, quiet: bool
 ) -> torch.Tensor:
     """The image that goes in, 3 x H x W, cropped and resized as asked."""
-    from reconstruct.images import model_input, read_image, to_tensor
+    from reconstruct.images.files import model_input, read_image, to_tensor
 
     picture = read_image(path)
     fitted = model_input(picture, str(path), net.architecture, layers, size, native)

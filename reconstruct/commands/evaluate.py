@@ -109,12 +109,13 @@ def evaluate(
     with busy("loading", silent):
         import torch
 
-        from reconstruct import evaluation, results
-        from reconstruct.inversion.inverted import check_limits
-        from reconstruct.provenance import begin_session, describe_run
+        from reconstruct.evaluation import results
+        from reconstruct.evaluation import run as evaluation
+        from reconstruct.evaluation.provenance import begin_session, describe_run
+        from reconstruct.images.sources import open_source, select
+        from reconstruct.inversion.result import check_limits
         from reconstruct.report.page import write_report
-        from reconstruct.sources import open_source, select
-        from reconstruct.zoo import load_model
+        from reconstruct.zoo.load import load_model
 
         check_limits(tolerance, budget)
         torch.manual_seed(seed)
@@ -180,7 +181,8 @@ def _engine(
     name: str, workers: int | None, address: str | None, cpus: int, gpus: float | None
 ) -> tuple[Callable[..., Any], int]:
     """The engine that turns batches into rows, and how many workers it has."""
-    from reconstruct import cluster, evaluation
+    from reconstruct.evaluation import ray_engine as cluster
+    from reconstruct.evaluation import run as evaluation
 
     if name == "local":
         return partial(evaluation.local, workers=workers or 2), workers or 2
@@ -190,7 +192,7 @@ def _engine(
 
 def _evaluated(output: Path, summary: dict[str, Any], as_json: bool, quiet: bool) -> None:
     """The summary and where the page is; a warning of images that failed, an exit status only if all did."""
-    from reconstruct.results import first_error
+    from reconstruct.evaluation.results import first_error
 
     if as_json:
         print(json.dumps(summary, indent=2, allow_nan=False))

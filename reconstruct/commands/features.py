@@ -35,7 +35,7 @@ from reconstruct.commands.common import (
 from reconstruct.errors import CallError
 
 if TYPE_CHECKING:
-    from reconstruct.taps import Point
+    from reconstruct.network.read_points import Point
 
 
 def features(
@@ -67,8 +67,8 @@ def features(
     if form not in ("safetensors", "npy"):
         raise CallError(f"--format is safetensors or npy, not '{form}'")
     with busy("loading", quiet or as_json):
-        from reconstruct.taps import points
-        from reconstruct.zoo import load_model
+        from reconstruct.network.read_points import points
+        from reconstruct.zoo.load import load_model
 
         net = load_model(model, random_weights=random_weights, device=device_of(device, needs_cupy=False))
         chosen = points(net, layer, tap)
@@ -93,8 +93,8 @@ def _extract(
     item: Item, chosen: list[Point], disturbance: dict[str, Any], output: Path, form: str
 ) -> list[dict[str, Any]]:
     """One picture's features of every layer, written, and a record of each."""
-    from reconstruct.feature_files import write_features
-    from reconstruct.inversion import disturb
+    from reconstruct.images.features import write_features
+    from reconstruct.inversion.invert import disturb
 
     height, width = item.picture.shape[1:]
     records = []

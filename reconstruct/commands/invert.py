@@ -45,7 +45,7 @@ from reconstruct.errors import CallError
 if TYPE_CHECKING:
     import torch
 
-    from reconstruct.network import Network, Size
+    from reconstruct.network.network import Network, Size
     from reconstruct.report.figures import Panel
 
 
@@ -96,7 +96,7 @@ def invert(
     with busy("loading", quiet or as_json):
         import torch
 
-        from reconstruct.zoo import load_model
+        from reconstruct.zoo.load import load_model
 
         torch.manual_seed(seed)
         net = load_model(model, random_weights=random_weights, device=device_of(device))
@@ -152,8 +152,8 @@ def _sent(
     net: Network, pictures: torch.Tensor, layers: list[str], tap: str | None, disturbance: dict[str, Any]
 ) -> Iterator[tuple[str, torch.Tensor, float]]:
     """Features of every layer, as a sender would disturb them, and by how much."""
-    from reconstruct.inversion import disturb
-    from reconstruct.taps import point
+    from reconstruct.inversion.invert import disturb
+    from reconstruct.network.read_points import point
 
     for layer in layers:
         yield layer, *disturb(point(net, layer, tap).features(pictures), **disturbance)
@@ -172,10 +172,10 @@ def _from_file(
     as_json: bool,
 ) -> list[dict[str, Any]]:
     """The main job without pictures: records, and the pictures written, of every entry of a file of features."""
-    from reconstruct.evaluation import CPU_PIXELS
-    from reconstruct.feature_files import read_features, recorded_noise
-    from reconstruct.inversion import checked, image_size
-    from reconstruct.taps import point
+    from reconstruct.evaluation.run import CPU_PIXELS
+    from reconstruct.images.features import read_features, recorded_noise
+    from reconstruct.inversion.invert import checked, image_size
+    from reconstruct.network.read_points import point
 
     ((layer, chosen),) = methods.items()
     at = point(net, layer, tap)
@@ -221,12 +221,12 @@ def _reconstruct(
 
     ``received``: layers, features as they have come, N of them, and how noisy they are.
     """
-    from reconstruct.evaluation import measure
-    from reconstruct.files import file_part
-    from reconstruct.images import save_image, write_png
-    from reconstruct.inversion import applicable
+    from reconstruct.evaluation.run import measure
+    from reconstruct.images.atomic import file_part
+    from reconstruct.images.files import save_image, write_png
+    from reconstruct.inversion.invert import applicable
+    from reconstruct.network.read_points import point
     from reconstruct.report.figures import Panel, comparison
-    from reconstruct.taps import point
 
     shown = [output / f"{stem}.{net.name}.comparison.png" for stem in stems]
     records: list[list[dict[str, Any]]] = [[] for _ in names]

@@ -32,7 +32,7 @@ from reconstruct.commands.common import (
 from reconstruct.errors import CallError
 
 if TYPE_CHECKING:
-    from reconstruct.analysis.series import Spectrum, Tones
+    from reconstruct.analysis.spectrum.series import Spectrum, Tones
 
 PARTS = ("series", "networks", "dc", "training", "pulse")
 COUNTS = (1, 2, 3, 5, 10, 20, 50, 100, 200)
@@ -87,7 +87,7 @@ def spectrum(
         raise CallError("--model is for spectra of pictures: name at least one picture")
     chosen = _parts(part)
     with busy("loading", quiet or as_json):
-        from reconstruct.analysis.series import Tones
+        from reconstruct.analysis.spectrum.series import Tones
 
         frequencies = numbers_of(tones, float, "--tones", "5,10,20,40")
         strengths = [1.0] * len(frequencies)
@@ -121,7 +121,7 @@ def _parts(part: str) -> list[str]:
 
 def _series(tones: Tones, terms: int, output: Path) -> list[Told]:
     """Table I and Figure 1: coefficients, errors by the number of terms, and strong lines beside their predictions."""
-    from reconstruct.analysis.series import amplitude_spectrum, coefficients, predicted_spectrum, series_errors
+    from reconstruct.analysis.spectrum.series import amplitude_spectrum, coefficients, predicted_spectrum, series_errors
     from reconstruct.report.spectrum_figures import example_figure, series_figure
 
     errors = series_errors(tones, sorted({*COUNTS, terms}))
@@ -165,7 +165,7 @@ def _series(tones: Tones, terms: int, output: Path) -> list[Told]:
 
 def _networks(tones: Tones, output: Path) -> list[Told]:
     """Figure 2: the differentiating and the averaging network."""
-    from reconstruct.analysis.example_networks import network_spectra
+    from reconstruct.analysis.spectrum.example_networks import network_spectra
     from reconstruct.report.spectrum_figures import network_figure
 
     found = network_spectra(tones)
@@ -186,7 +186,7 @@ def _networks(tones: Tones, output: Path) -> list[Told]:
 
 def _dc(seed: int, output: Path) -> list[Told]:
     """Figure 5: what one filter's DC tells of a frequency, untrained."""
-    from reconstruct.analysis.dc_features import dc_features
+    from reconstruct.analysis.spectrum.dc_features import dc_features
     from reconstruct.report.spectrum_figures import dc_figure
 
     found = dc_features(seed=seed)
@@ -212,7 +212,7 @@ def _dc(seed: int, output: Path) -> list[Told]:
 
 def _training(seeds: int, epochs: int, count: int, seed: int, random_phases: bool, output: Path) -> list[Told]:
     """Figure 4: ReLU, linear, and linear with a DC by hand."""
-    from reconstruct.analysis.dc_training import mean_and_deviation, train_dc_models
+    from reconstruct.analysis.spectrum.dc_training import mean_and_deviation, train_dc_models
     from reconstruct.report.spectrum_figures import training_figure
 
     found = train_dc_models(seeds, epochs, count, seed, random_phases=random_phases)
@@ -238,9 +238,9 @@ def _training(seeds: int, epochs: int, count: int, seed: int, random_phases: boo
 
 def _pulse(seed: int, steps: int, output: Path) -> list[Told]:
     """In place of Figure 3: a network that reads heart rates, one wave through it, and its layers over many."""
-    from reconstruct.analysis.pulse import RATE, pulse_waves, train_pulse
-    from reconstruct.analysis.series import amplitude_spectrum, dc_share
-    from reconstruct.analysis.spectra import layer_spectra_1d
+    from reconstruct.analysis.spectrum.pulse import RATE, pulse_waves, train_pulse
+    from reconstruct.analysis.spectrum.series import amplitude_spectrum, dc_share
+    from reconstruct.analysis.spectrum.spectra import layer_spectra_1d
     from reconstruct.report.spectrum_figures import pulse_figure, spectra_figure
 
     trained = train_pulse(seed, steps)
@@ -285,8 +285,8 @@ def _pictures(
 ) -> None:
     """Spectra of layers before and after ReLU, CReLU and AVR, a figure a picture and model."""
     nets = load_nets(model, random_weights, device, quiet or as_json)
-    from reconstruct.analysis.spectra import layer_spectra_2d
-    from reconstruct.network import layer_list
+    from reconstruct.analysis.spectrum.spectra import layer_spectra_2d
+    from reconstruct.network.network import layer_list
     from reconstruct.report.spectrum_figures import image_spectra_figure
 
     chosen = [(net, layer_list(net, layer)) for net in nets]

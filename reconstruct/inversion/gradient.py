@@ -30,9 +30,9 @@ from collections.abc import Callable
 
 import torch
 
-from reconstruct.activations import activate, is_invertible, linear_responses
-from reconstruct.inversion.inverted import Inverted
-from reconstruct.network import Network, Size
+from reconstruct.inversion.result import Inverted
+from reconstruct.network.activations import activate, is_invertible, linear_responses
+from reconstruct.network.network import Network, Size
 
 BUDGET = 450.0
 TOLERANCE = 1e-4

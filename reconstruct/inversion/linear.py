@@ -23,18 +23,18 @@ from weakref import WeakKeyDictionary
 
 import torch
 
-from reconstruct import arrays
-from reconstruct.activations import linear_responses
-from reconstruct.convolution import Convolution, upper_bound
 from reconstruct.errors import CallError
-from reconstruct.inversion.inverted import Inverted
-from reconstruct.jacobian import multiplications
-from reconstruct.network import Layer, Network, Size
-from reconstruct.pooling import AvgPool
-from reconstruct.solvers import Solution, cgls, cgne, relative_norms
+from reconstruct.inversion.result import Inverted
+from reconstruct.network.activations import linear_responses
+from reconstruct.network.network import Layer, Network, Size
+from reconstruct.operators import arrays
+from reconstruct.operators.convolution import Convolution, upper_bound
+from reconstruct.operators.layer_stack import multiplications
+from reconstruct.operators.pooling import AvgPool
+from reconstruct.solvers.least_squares import Solution, cgls, cgne, relative_norms
 
 if TYPE_CHECKING:
-    from reconstruct.arrays import Array
+    from reconstruct.operators.arrays import Array
 
 Form = Literal["global", "patch"]
 Damping = float | Mapping[str, float] | Literal["auto"]

@@ -16,12 +16,12 @@ from functools import partial
 
 import torch
 
-from reconstruct.activations import check_features
 from reconstruct.errors import CallError
-from reconstruct.inversion.inverted import Inverted, Watch, check_limits
-from reconstruct.inversion.posterior import BUDGET, TOLERANCE, invert_known, invert_map
-from reconstruct.network import Network, Size, pooled_layer
-from reconstruct.pooling import Box, MaxPool, at_switches, intervals
+from reconstruct.inversion.most_probable.method import BUDGET, TOLERANCE, invert_known, invert_map
+from reconstruct.inversion.result import Inverted, Watch, check_limits
+from reconstruct.network.activations import check_features
+from reconstruct.network.network import Network, Size, pooled_layer
+from reconstruct.operators.pooling import Box, MaxPool, at_switches, intervals
 
 Knowing = Callable[[MaxPool, torch.Tensor, torch.Tensor, str], Box]
 """Pooling, its features, its switches and the activation below it to what is known of the responses."""

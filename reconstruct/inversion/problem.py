@@ -8,12 +8,12 @@ from functools import cached_property
 
 import torch
 
-from reconstruct.autodiff import AutodiffChain
-from reconstruct.forward import Forward, Reached
-from reconstruct.inversion.inverted import Watch
-from reconstruct.jacobian import Chain
-from reconstruct.network import Network, Size
-from reconstruct.prior import Prior
+from reconstruct.inversion.result import Watch
+from reconstruct.network.network import Network, Size
+from reconstruct.operators.autodiff import AutodiffChain
+from reconstruct.operators.forward import Forward, Reached
+from reconstruct.operators.layer_stack import Chain
+from reconstruct.prior.gaussian import Prior
 
 BUDGET = 450.0
 TOLERANCE = 1e-4

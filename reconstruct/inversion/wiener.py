@@ -17,14 +17,14 @@ import time
 
 import torch
 
-from reconstruct import arrays
-from reconstruct.activations import linear_responses
-from reconstruct.covariance import inverse, mean_field, spectrum
-from reconstruct.inversion.inverted import Inverted
-from reconstruct.jacobian import Chain, Linearised
-from reconstruct.network import Network, Size
-from reconstruct.optimise import conjugate_gradients
-from reconstruct.prior import Prior
+from reconstruct.inversion.result import Inverted
+from reconstruct.network.activations import linear_responses
+from reconstruct.network.network import Network, Size
+from reconstruct.operators import arrays
+from reconstruct.operators.layer_stack import Chain, Linearised
+from reconstruct.prior.estimates import inverse, mean_field, spectrum
+from reconstruct.prior.gaussian import Prior
+from reconstruct.solvers.lbfgs import conjugate_gradients
 
 ITERATIONS = 80
 FLOOR = 0.1

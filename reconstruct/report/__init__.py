@@ -1,1 +1,1 @@
-"""Reports: pictures and pages of what was measured."""
+"""Figures and pages of results. It computes nothing that a command does not print."""

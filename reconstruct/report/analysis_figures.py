@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 from PIL import Image
 
-from reconstruct.analysis.complexity import Estimate, LayerComplexity
-from reconstruct.analysis.correlation import Correlation
-from reconstruct.analysis.rectify import Rectified
-from reconstruct.images import to_pixels
+from reconstruct.analysis.crelu.complexity import Estimate, LayerComplexity
+from reconstruct.analysis.crelu.correlation import Correlation
+from reconstruct.analysis.crelu.rectify import Rectified
+from reconstruct.images.files import to_pixels
 from reconstruct.report.figures import BLUE, DPI, GREEN, ORANGE, drawn
 from reconstruct.report.filter_figures import DIVERGING, filter_picture, strongest_channels
 

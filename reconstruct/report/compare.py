@@ -75,7 +75,7 @@ def compare(first: pyarrow.Table, second: pyarrow.Table) -> list[Difference]:
     """Differences of the second run to the first, paired by the images' names.
 
     One for each layer and method that both hold. If they share none, methods are ignored where each run has only one,
-    else layers. ``first`` and ``second`` hold rows of ``reconstruct.results``.
+    else layers. ``first`` and ``second`` hold rows of ``reconstruct.evaluation.results``.
 
     Raises
     ------

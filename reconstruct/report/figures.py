@@ -10,8 +10,8 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from reconstruct.bounds import Regions
-from reconstruct.images import to_pixels
+from reconstruct.analysis.pooling_bounds import Regions
+from reconstruct.images.files import to_pixels
 
 DPI = 100
 BLUE, ORANGE, GREEN, VIOLET = "#3d6cb9", "#c2542d", "#4b9b5f", "#7a5aa6"

@@ -10,8 +10,8 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from PIL import Image
 
-from reconstruct.analysis.pairing import Pairs
-from reconstruct.images import to_pixels
+from reconstruct.analysis.crelu.pairing import Pairs
+from reconstruct.images.files import to_pixels
 from reconstruct.report.figures import BLUE, DPI, ORANGE, drawn
 
 SIDE_PIXELS, GAP_PIXELS, CAPTION_PIXELS = 55, 5, 20

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 from PIL import Image
 
-from reconstruct.analysis.invariance import LayerInvariance
+from reconstruct.analysis.crelu.invariance import LayerInvariance
 from reconstruct.errors import CallError
 from reconstruct.report.figures import BLUE, GREEN, ORANGE, VIOLET, drawn
 

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from reconstruct.errors import CallError
-from reconstruct.files import write_atomically
+from reconstruct.evaluation.results import read_rows, read_run, summarise
+from reconstruct.images.atomic import write_atomically
 from reconstruct.report.comparison_page import compared, comparison
 from reconstruct.report.run_page import run
 from reconstruct.report.wording import FILTERS
-from reconstruct.results import read_rows, read_run, summarise
 
 TEMPLATES = Path(__file__).parent / "templates"
 

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from reconstruct.analysis.dc_features import FREQUENCIES, RATE, DcFeatures, response
-from reconstruct.analysis.dc_training import DcTraining, mean_and_deviation
-from reconstruct.analysis.series import (
+from reconstruct.analysis.spectrum.dc_features import FREQUENCIES, RATE, DcFeatures, response
+from reconstruct.analysis.spectrum.dc_training import DcTraining, mean_and_deviation
+from reconstruct.analysis.spectrum.series import (
     SeriesErrors,
     Spectrum,
     Tones,
@@ -23,7 +23,7 @@ from reconstruct.analysis.series import (
     coefficients,
     predicted_spectrum,
 )
-from reconstruct.analysis.spectra import SIGNALS, ImageSpectra, LayerSpectra
+from reconstruct.analysis.spectrum.spectra import SIGNALS, ImageSpectra, LayerSpectra
 from reconstruct.report.figures import BLUE, DPI, GREEN, ORANGE, VIOLET, drawn
 
 GREY = "#777777"

@@ -1,1 +1,1 @@
-"""Training: data, the loop, distillation from a teacher, and error rates."""
+"""Training and classifying models of the zoo. It knows no inversion."""

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from reconstruct.errors import CallError
-from reconstruct.files import write_atomically
+from reconstruct.images.atomic import write_atomically
 
 CHECKPOINT, LOG = "checkpoint.pt", "log.csv"
 COLUMNS = ("step", "epoch", "loss", "learning_rate", "images_per_second", "validation_loss", "validation_error")

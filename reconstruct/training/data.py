@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 
 from reconstruct.errors import CallError, ReconstructError
-from reconstruct.images import SUFFIXES, read_image
+from reconstruct.images.files import SUFFIXES, read_image
 
 ASPECT = (3 / 4, 4 / 3)
 T = TypeVar("T")

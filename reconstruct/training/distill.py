@@ -23,11 +23,11 @@ import numpy
 import torch
 
 from reconstruct.errors import CallError
-from reconstruct.external import efficientnet_lite0
-from reconstruct.files import write_atomically
-from reconstruct.images import read_image
+from reconstruct.images.atomic import write_atomically
+from reconstruct.images.files import read_image
 from reconstruct.training.classification import log_probabilities
 from reconstruct.training.data import Arrays, Files, Pictures, numbered, picture_paths, random_part, resize
+from reconstruct.zoo.published import efficientnet_lite0
 
 Teacher = Callable[[torch.Tensor], torch.Tensor]
 """Images, N x 3 x 224 x 224 in [0, 1], to class scores, N x classes."""

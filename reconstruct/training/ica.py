@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from reconstruct.errors import CallError
-from reconstruct.network import Network
+from reconstruct.network.network import Network
 from reconstruct.training.data import Pictures
 
 PATCHES = 100_000

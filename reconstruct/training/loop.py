@@ -26,7 +26,7 @@ import torch.distributed.nn
 from torch import distributed, nn
 
 from reconstruct.errors import CallError
-from reconstruct.network import Network
+from reconstruct.network.network import Network
 from reconstruct.training.checkpoint import Run
 from reconstruct.training.classification import autocast, class_scores, divergence, error_rate
 from reconstruct.training.data import Augmentation, Batches, Pictures, read_in_order

@@ -11,14 +11,14 @@ from typing import Any
 import torch
 
 from reconstruct.errors import CallError
-from reconstruct.files import write_atomically
-from reconstruct.network import Architecture, Network, randomise, with_batch_norm, with_classes
+from reconstruct.images.atomic import write_atomically
+from reconstruct.network.network import Architecture, Network, randomise, with_batch_norm, with_classes
 from reconstruct.training.checkpoint import CHECKPOINT
 from reconstruct.training.data import Arrays, Augmentation, Pictures, folds, split
-from reconstruct.training.export import export
 from reconstruct.training.ica import initialise_by_ica
 from reconstruct.training.loop import SAVE_SECONDS, Progress, Recipe, Trained, fit, processes
-from reconstruct.zoo import CONFIG, model_names
+from reconstruct.zoo.export import export
+from reconstruct.zoo.load import CONFIG, model_names
 
 FOLDS = "folds.json"
 

@@ -1,0 +1,130 @@
+"""What the next layer makes of the two phases of a response (Shang et al. 2016, Table 6).
+
+The outgoing weights of a feature are those that the next convolution gives it: ``weight[:, i]``, L x h x w. Where those
+of a response's two phases are opposite the network uses the response as it is, where they are equal its modulus. Small
+absolute cosines mean that it uses the phases apart from each other.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from reconstruct.analysis.crelu.pairing import pairing
+from reconstruct.errors import CallError
+from reconstruct.network.activations import phases
+from reconstruct.network.network import KINDS, Network
+
+ROWS = 1024
+"""Of the matrix of all cosines at a time: a layer of 4,096 units has 16 million of them, or 64 with both phases."""
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """Cosines between outgoing weights of a layer; means and deviations are of their absolute values, as in the paper.
+
+    ``paired`` : what a pair is: ``phases`` of one response, or for a layer of one phase the ``pairing filters``.
+    ``pair`` : the cosine of each pair, float64, and with its sign: -1 where the next layer uses the response as it is,
+        1 where it uses its modulus.
+    ``non_pair_mean``, ``non_pair_std`` : over all two features that are no pair.
+    ``chance`` : the mean absolute cosine of random directions in as many dimensions.
+    """
+
+    layer: str
+    above: str
+    activation: str
+    paired: str
+    pair: torch.Tensor
+    non_pair_mean: float
+    non_pair_std: float
+    chance: float
+
+    def record(self) -> dict[str, Any]:
+        """Plain numbers, for JSON."""
+        return {
+            "layer": self.layer,
+            "above": self.above,
+            "activation": self.activation,
+            "paired": self.paired,
+            "pairs": len(self.pair),
+            "pair_mean": float(self.pair.abs().mean()),
+            "pair_std": float(self.pair.abs().std(correction=0)),
+            "pair_signed_mean": float(self.pair.mean()),
+            "non_pair_mean": self.non_pair_mean,
+            "non_pair_std": self.non_pair_std,
+            "chance": self.chance,
+            "pair": self.pair.tolist(),
+        }
+
+
+def outgoing_correlation(net: Network, layer: str) -> Correlation:
+    """How alike the next convolution treats pairs of features, and others.
+
+    A layer of CReLU has a pair in the two phases of each response, as in the paper. One of ReLU or AVR has no such
+    pair: each filter and its pairing filter stand in for it (``pairing.pairing``), which the paper takes for the two
+    phases in a ReLU network.
+
+    Raises
+    ------
+    CallError : no such layer, a pooling, or no convolution with weights above it.
+    """
+    lower = net.layer(layer)
+    reason = lacking(net, layer)
+    if reason is not None:
+        raise CallError(reason)
+    upper = _above(net, layer)
+    assert upper is not None
+    # Of L x C x h x w the second axis counts the features below; a pooling between keeps them.
+    outgoing = net.convolution(upper).weight.detach().transpose(0, 1).flatten(1).double()
+    outgoing = outgoing / outgoing.norm(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
+    if phases(lower.activation) == 2:
+        count, paired = lower.filters, "phases"
+        pairs = [(i, i + count) for i in range(count)]
+    else:
+        index, paired = pairing(net.convolution(layer).weight.detach())[0].tolist(), "pairing filters"
+        pairs = sorted({(min(i, j), max(i, j)) for i, j in enumerate(index)})
+    first, second = torch.tensor(pairs, device=outgoing.device).T
+    pair = (outgoing[first] * outgoing[second]).sum(1)
+    mean, std = _others(outgoing, pair)
+    return Correlation(layer, upper, lower.activation, paired, pair, mean, std, mean_absolute_cosine(outgoing.shape[1]))
+
+
+def lacking(net: Network, layer: str) -> str | None:
+    """Why a layer has no outgoing weights to compare, or None."""
+    each = net.layer(layer)
+    if not each.has_weights:
+        return f"the {KINDS[each.kind]} {layer} has no responses of its own: name the convolution below it"
+    if _above(net, layer) is None:
+        return f"{net.name} has no convolution with weights above {layer}, so {layer} has no outgoing weights"
+    return None
+
+
+def mean_absolute_cosine(dimensions: int) -> float:
+    """Of two random directions: Gamma(n / 2) / (sqrt(pi) Gamma((n + 1) / 2)), about sqrt(2 / (pi n))."""
+    return math.exp(math.lgamma(dimensions / 2) - math.lgamma((dimensions + 1) / 2)) / math.sqrt(math.pi)
+
+
+def _above(net: Network, layer: str) -> str | None:
+    """The next convolution."""
+    above = net.layers[len(net.chain(layer)) :]
+    return next((each.name for each in above if each.has_weights), None)
+
+
+def _others(unit: torch.Tensor, pair: torch.Tensor) -> tuple[float, float]:
+    """Mean and standard deviation of the absolute cosines of all two rows but the pairs."""
+    total = squares = 0.0
+    for rows in unit.split(ROWS):
+        cosines = (rows @ unit.T).abs()
+        total += float(cosines.sum())
+        squares += float(cosines.square().sum())
+    # All ordered pairs of rows, less the rows with themselves and the pairs in both orders.
+    itself = unit.square().sum(1)
+    count = len(unit) * (len(unit) - 1) - 2 * len(pair)
+    if count == 0:
+        return math.nan, math.nan
+    mean = (total - float(itself.sum()) - 2 * float(pair.abs().sum())) / count
+    square = (squares - float(itself.square().sum()) - 2 * float(pair.square().sum())) / count
+    return mean, math.sqrt(max(0.0, square - mean**2))

@@ -1,0 +1,112 @@
+"""Filters and their opposites (Shang et al. 2016, section 2.1): do filters come in pairs of opposite phase?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from reconstruct.network.network import Network
+
+DRAWS = 5
+"""Of the control with the filters' own covariance."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Each filter of a layer with its pairing filter, and what chance would give.
+
+    ``filters`` : K x C x h x w; ``of_image``: of the first layer, so that three channels are RGB.
+    ``index``, ``cosines`` : as from ``pairing``.
+    ``random`` : K, the cosines of Gaussian filters of that shape.
+    ``matched`` : the mean cosine in each of ``DRAWS`` sets of Gaussian filters of the same covariance.
+    """
+
+    layer: str
+    activation: str
+    filters: torch.Tensor
+    index: torch.Tensor
+    cosines: torch.Tensor
+    random: torch.Tensor
+    matched: torch.Tensor
+    of_image: bool = False
+
+    def pairs(self) -> list[tuple[int, int, float]]:
+        """Two filters and their cosine, the most nearly opposite first; filters that choose each other are one pair."""
+        found = {(min(i, j), max(i, j)): float(self.cosines[i]) for i, j in enumerate(self.index.tolist())}
+        return sorted(((i, j, cosine) for (i, j), cosine in found.items()), key=lambda pair: pair[2])
+
+    def record(self) -> dict[str, Any]:
+        """Plain numbers, for JSON."""
+        return {
+            "layer": self.layer,
+            "activation": self.activation,
+            "filters": len(self.filters),
+            "filter_shape": list(self.filters.shape[1:]),
+            "cosine_mean": float(self.cosines.mean()),
+            "cosine_std": float(self.cosines.std()),
+            "random_mean": float(self.random.mean()),
+            "random_std": float(self.random.std()),
+            "same_covariance_mean": float(self.matched.mean()),
+            "share_below_minus_0.5": float((self.cosines < -0.5).double().mean()),
+            "mutual_pairs": sum(int(self.index[j]) == i < j for i, j in enumerate(self.index.tolist())),
+            "pairing_filter": self.index.tolist(),
+            "cosines": self.cosines.tolist(),
+        }
+
+
+def layer_pairs(net: Network, layer: str, seed: int = 0) -> Pairs:
+    """The pairing filters of a convolution, and chance's (Figures 1 to 3 of the paper).
+
+    Raises
+    ------
+    CallError : no such layer, no weights for it, or a pooling.
+    """
+    weight = net.convolution(layer).weight.detach()
+    index, cosines = pairing(weight)
+    chance = random_pairing(tuple(weight.shape), seed)
+    matched = torch.stack([matched_pairing(weight, seed + draw).mean() for draw in range(DRAWS)])
+    first = layer == net.layer_names[0]
+    return Pairs(layer, net.layer(layer).activation, weight, index, cosines, chance, matched, first)
+
+
+def pairing(filters: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each filter's pairing filter, the one that its cosine is lowest with, and that cosine.
+
+    Parameters
+    ----------
+    filters : K x C x h x w, K at least 2; scaled to unit norm here.
+
+    Returns
+    -------
+    Indices, K, int64; cosines, K, from -1 (an exact opposite) to 1.
+    """
+    flat = _of_unit_norm(filters)
+    cosines = flat @ flat.T
+    cosines.fill_diagonal_(torch.inf)
+    lowest = cosines.min(dim=1)
+    return lowest.indices, lowest.values.clamp(-1, 1)
+
+
+def random_pairing(shape: tuple[int, ...], seed: int) -> torch.Tensor:
+    """The cosines of as many Gaussian random filters of the same shape with their pairing filters."""
+    filters = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    return pairing(filters)[1]
+
+
+def matched_pairing(filters: torch.Tensor, seed: int) -> torch.Tensor:
+    """The same of Gaussian filters whose covariance is that of these at unit norm: a control.
+
+    Trained filters share few dimensions, and where there are few, random filters have near opposites too. A covariance
+    of K filters has at most K dimensions: with no more filters than numbers in one, the control pairs up too closely.
+    """
+    flat = _of_unit_norm(filters)
+    normal = torch.randn(len(flat), len(flat), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return pairing((normal.to(flat.device) @ flat).view(filters.shape))[1]
+
+
+def _of_unit_norm(filters: torch.Tensor) -> torch.Tensor:
+    """K x C h w, float64."""
+    flat = filters.flatten(1).double()
+    return flat / flat.norm(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)

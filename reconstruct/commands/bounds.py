@@ -1,0 +1,164 @@
+"""``reconstruct bounds``: what max-pooling leaves of an image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from reconstruct.commands.common import (
+    AsJson,
+    Device,
+    Item,
+    Model,
+    Native,
+    Output,
+    Quiet,
+    RandomWeights,
+    Size,
+    batches,
+    busy,
+    check_size,
+    device_of,
+    load_chain,
+    print_json,
+    printed,
+    progress,
+)
+from reconstruct.errors import CallError
+
+if TYPE_CHECKING:
+    from reconstruct.network.network import Network
+
+
+def bounds(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures to pool the features of.")],
+    model: Model,
+    layer: Annotated[str, typer.Option(help="A max-pooling; with --pool a convolution.")],
+    pool: Annotated[
+        str | None, typer.Option(metavar="K/S", help="Bound the convolution as if pooled: kernel and stride.")
+    ] = None,
+    size: Size = None,
+    native: Native = False,
+    budget: Annotated[float | None, typer.Option(help="Work of each reconstruction, in forward passes.")] = None,
+    random_weights: RandomWeights = None,
+    device: Device = "auto",
+    output: Output = Path(),
+    as_json: AsJson = False,
+    seed: Annotated[int, typer.Option(help="Seed of the random filters.", min=0)] = 0,
+    quiet: Quiet = False,
+) -> None:
+    """What max-pooling leaves: each region's error with bounds that are proved, and the image rebuilt from it.
+
+    Writes, for each image, STEM.MODEL.LAYER.bounds.png, and STEM.MODEL.LAYER.KNOWN.png of what was rebuilt.
+    """
+    check_size(size, native)
+    with busy("loading", quiet or as_json):
+        from reconstruct.inversion.result import check_limits
+        from reconstruct.network.network import pooled_layer, with_pool
+
+        check_limits(None, budget)
+        net = load_chain(model, random_weights, device_of(device, needs_cupy=False))
+        # Bounds are of what a layer gives, whatever a split point reads of it.
+        layer = net.architecture.layers[net.architecture.index(layer)].name
+        if pool is not None:
+            kernel, stride = _pooling(pool)
+            net = with_pool(net, layer, kernel, stride)
+            layer = net.layer_names[-1]
+        pooled_layer(net, layer)
+    records: list[dict[str, Any]] = []
+    failures: set[str] = set()
+    with progress(len(images), quiet or as_json, "bounding") as advance:
+        for batch in batches(images, net, [layer], size, native, quiet, failures):
+            for item in batch:
+                records.append(_bounded(net, layer, item, budget, seed, output))
+                advance(1)
+    if as_json:
+        print_json(records)
+    elif not quiet and records:
+        _bounds_table(records)
+        printed.print(f"figure: {', '.join(record['figure'] for record in records)}", soft_wrap=True)
+    if failures:
+        raise typer.Exit(1)
+
+
+def _pooling(value: str) -> tuple[int, int]:
+    """Kernel and stride of ``3/2``."""
+    try:
+        kernel, stride = (int(part) for part in value.split("/"))
+    except ValueError:
+        raise CallError(f"--pool is a kernel and a stride, as 3/2, not '{value}'") from None
+    return kernel, stride
+
+
+def _bounded(net: Network, layer: str, item: Item, budget: float | None, seed: int, output: Path) -> dict[str, Any]:
+    """The bounds on one image, what was rebuilt of it, and the figure of both."""
+    from reconstruct.analysis.pooling_bounds import layer_bounds
+    from reconstruct.images.files import save_image, write_png
+    from reconstruct.images.quality import quality
+    from reconstruct.inversion.pooled import rebuild
+    from reconstruct.report.figures import Panel, pooling_bounds
+
+    image = item.picture[None].to(net.mean.device)
+    trained, random = (layer_bounds(net, image, layer, random=each) for each in (None, seed))
+    panels, rebuilt = [], {}
+    for known, found in rebuild(net, image, layer, budget=budget):
+        judged = quality(image, found.images)
+        target = output / f"{item.stem}.{net.name}.{layer}.{known}.png"
+        save_image(found.images[0], target)
+        rebuilt[known] = {
+            "psnr": judged.psnr[0],
+            "ssim": judged.ssim[0],
+            "status": found.status[0],
+            "forward_passes": found.forward_passes[0],
+            "output": str(target),
+        }
+        panels.append(Panel(found.images[0], known, f"{judged.psnr[0]:.1f} dB, SSIM {judged.ssim[0]:.3f}"))
+    figure = output / f"{item.stem}.{net.name}.{layer}.bounds.png"
+    write_png(pooling_bounds(trained, random, Panel(item.picture, "original", item.stem), panels), figure)
+    return {
+        "image": item.name,
+        "model": net.name,
+        "layer": layer,
+        **trained.summary(),
+        "random_filters": random.summary(),
+        "rebuilt": rebuilt,
+        "device": str(image.device),
+        "figure": str(figure),
+    }
+
+
+def _bounds_table(records: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+
+    # Means over the regions, then the images that were rebuilt.
+    table = Table(box=None, pad_edge=False, caption="PSNR in dB from switches on", caption_justify="right")
+    table.add_column("image", overflow="fold")
+    for heading in ("ratio", "random", "error", "bound", "model", "violations", "regions"):
+        table.add_column(heading, justify="right")
+    for known in records[0]["rebuilt"]:
+        table.add_column(known, justify="right")
+    for record in records:
+        random = record["random_filters"]
+        table.add_row(
+            Path(record["image"]).name,
+            *(
+                _mean(of[name])
+                for of, name in (
+                    (record, "reconstruction_ratio"),
+                    (random, "reconstruction_ratio"),
+                    (record, "relative_error"),
+                    (record, "bound_measured"),
+                    (record, "bound_model"),
+                )
+            ),
+            str(record["violations"] + random["violations"]),
+            str(record["regions"]),
+            *(f"{each['psnr']:.1f}" for each in record["rebuilt"].values()),
+        )
+    printed.print(table)
+
+
+def _mean(found: dict[str, float | None]) -> str:
+    return "-" if found["mean"] is None else f"{found['mean']:.3f}"

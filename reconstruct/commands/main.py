@@ -1,0 +1,84 @@
+"""The command line: its commands by name, and errors turned into one line and an exit status.
+
+Each command is a module of ``reconstruct/commands``, which imports torch inside, so that ``--help`` is quick.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+import reconstruct
+from reconstruct.commands.analyze import analyze
+from reconstruct.commands.app import app as page
+from reconstruct.commands.bounds import bounds
+from reconstruct.commands.common import COMMANDS
+from reconstruct.commands.evaluate import evaluate, report
+from reconstruct.commands.features import features
+from reconstruct.commands.invert import invert
+from reconstruct.commands.models import models
+from reconstruct.commands.spectrum import spectrum  # noqa: F401 - joins analyze
+from reconstruct.commands.train import classify, train
+from reconstruct.errors import CallError, ReconstructError
+
+
+class MainJobFirst(TyperGroup):
+    """``reconstruct IMAGE ...`` is ``reconstruct invert IMAGE ...``: the main job needs no word."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in (*COMMANDS, "--help", "--version"):
+            args = ["invert", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=MainJobFirst, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
+)
+for command in (invert, features, bounds, evaluate, report, train, classify):
+    app.command()(command)
+app.command("app")(page)
+app.add_typer(analyze, name="analyze", help="The papers' figures and tables, on any model.")
+app.add_typer(
+    models,
+    name="models",
+    help="The zoo; 'models NAME' shows one model, 'models import' reads weights, 'models export' writes them.",
+)
+
+
+def main() -> None:
+    """Run, and turn errors that are for people into one line and an exit status."""
+    try:
+        app(prog_name="reconstruct")
+    except CallError as error:
+        _fail(str(error), 2)
+    except (ReconstructError, OSError) as error:
+        _fail(str(error), 1)
+    except MemoryError:
+        _fail("not enough memory; try a smaller --size", 1)
+
+
+def _fail(message: str, status: int) -> None:
+    print(f"reconstruct: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(status)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"reconstruct {reconstruct.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _everything(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """What does a layer of a convolutional network still know about the image?
+
+    reconstruct IMAGE... --model MODEL --layer LAYER   inverts a layer's features back to the picture;
+    'reconstruct invert --help' lists the options of this main job.
+    """

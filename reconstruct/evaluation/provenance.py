@@ -1,0 +1,155 @@
+"""Where results come from: the call, the model's weights, versions and the machine, for ``run.json``."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import reconstruct
+from reconstruct.evaluation.run import Job
+from reconstruct.images.sources import Source, digest
+from reconstruct.network.network import Network
+from reconstruct.operators import arrays
+from reconstruct.user_function import function_named
+from reconstruct.zoo.load import PRETRAINED
+
+PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "pillow", "pyarrow", "cupy-cuda13x", "ray")
+
+
+def describe_run(
+    net: Network,
+    source: Source,
+    job: Job,
+    call: Sequence[str],
+    *,
+    random_weights: int | None,
+    selection: dict[str, Any],
+) -> dict[str, Any]:
+    """What ``run.json`` says of a run, all but its sessions; ``settings`` are what decides the rows."""
+    weights = net.architecture.weights if random_weights is None else f"random, seed {random_weights}"
+    return {
+        "call": _without_credentials(shlex.join(call)),
+        "settings": {
+            "source": {
+                "path": _without_credentials(source.path),
+                "kind": source.kind,
+                "images": len(source.names),
+                "digest": digest(source.names),
+            },
+            "model": {
+                "name": net.name,
+                "source": net.architecture.source,
+                "weights": weights if random_weights is not None or weights is None else Path(weights).name,
+                "digest": fingerprint(net),
+            },
+            "tap": job.tap,
+            "methods": {layer: list(methods) for layer, methods in job.methods.items()},
+            **_own_methods(job),
+            "size": None if job.native else job.size or net.input_size,
+            "options": {**job.options, **job.disturbance},
+        },
+        "selection": selection,
+        "trained_on": None if random_weights is not None else trained_on(net),
+        "versions": versions(),
+        "machine": machine(net.mean.device),
+    }  # fmt: skip
+
+
+def _own_methods(job: Job) -> dict[str, dict[str, str]]:
+    """Digests of the files that methods of the user's are in, if any: changed code makes other rows."""
+    found = {}
+    for name in sorted({name for methods in job.methods.values() for name in methods if ":" in name}):
+        function_named(name, "method")
+        file = getattr(sys.modules[name.partition(":")[0]], "__file__", None)
+        found[name] = hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16] if file else "unknown"
+    return {"own_methods": found} if found else {}
+
+
+def _without_credentials(text: str) -> str:
+    """``s3://KEY:SECRET@bucket`` is a way to name object storage, and a page is shown around."""
+    return re.sub(r"://[^/@\s]*@", "://...@", text)
+
+
+def begin_session(engine: str, workers: int, batch_size: int, device: str) -> dict[str, Any]:
+    """A session of a run, at its beginning; ``evaluate`` keeps it up."""
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "engine": engine,
+        "workers": workers,
+        "batch_size": batch_size,
+        "device": device,
+        "images": 0,
+        "seconds": 0.0,
+        "finished": False,
+    }
+
+
+def fingerprint(net: Network) -> str:
+    """Of a network's layers, normalisation and weights, and of what its split points are."""
+    found = hashlib.sha256(repr((net.layers, net.architecture.mean, net.architecture.std)).encode())
+    if net.architecture.splits:
+        found.update(repr(sorted(net.architecture.splits.items())).encode())
+    for name, values in sorted(net.state_dict().items()):
+        found.update(name.encode())
+        found.update(values.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()[:16]
+
+
+def trained_on(net: Network) -> str | None:
+    """What the card beside the weights file says that they were trained on, and what they are not."""
+    if net.architecture.weights is None:
+        return None
+    weights = Path(net.architecture.weights)
+    card = weights.with_name("README.md") if weights.name == PRETRAINED else weights.with_suffix(".md")
+    if not card.is_file():
+        return None
+    parts = card.read_text().split("\n- **")
+    said = {name: text for name, _, text in (part.partition("**: ") for part in parts)}
+    # The first line; those after it count pictures by package.
+    lines = [said["Trained on"].splitlines()[0]] if "Trained on" in said else []
+    if "Is not" in said:
+        lines.append(f"Not {' '.join(said['Is not'].split())}")
+    return " ".join(lines) or None
+
+
+def versions() -> dict[str, str]:
+    """Of this package, Python, and whatever else decides the numbers, where it is installed."""
+    found = {"reconstruct": reconstruct.__version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """System, processor, cores, memory, and the GPU that is used."""
+    return {
+        "system": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "memory_gb": round(arrays.memory(torch.device("cpu")) / 1e9, 1),
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+    }
+
+
+def _processor() -> str:
+    """Its name: Linux knows it, and platform.processor() there does not."""
+    listing = Path("/proc/cpuinfo")
+    if listing.is_file():
+        for line in listing.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

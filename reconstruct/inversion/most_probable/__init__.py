@@ -1,0 +1,1 @@
+"""Method ``map``: prepare, search, finish, each in a file of its own."""

@@ -1,0 +1,120 @@
+"""A layer with more responses than its input has features, solved exactly: back to the responses of the layer below.
+
+The features h of the layer below solve A h = z - b and are CReLU features: h >= 0, and of the two phases of a response
+one is 0. Least squares on all of them by conjugate gradients soon tells most signs; from then on a phase whose pair
+is clearly decided is held at 0, which more than halves the unknowns and improves their condition at every round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from reconstruct.network.network import Network, Size
+from reconstruct.operators import arrays
+from reconstruct.operators.convolution import Convolution, upper_bound
+from reconstruct.solvers.lbfgs import conjugate_gradients
+
+FIRST, ROUND = 30, 10
+"""Iterations with all features free, and between two looks at the signs."""
+DECIDED = 4.0
+"""A pair is decided where its phases differ by more than this many times the rms of those that ought to be 0."""
+SHIFT = 0.07
+"""Of the preconditioner with all features free, in units of the layer's upper frame bound."""
+FREE = 0.7
+"""In the rounds' preconditioner each feature counts as free with this probability: for a random choice of columns
+E[D A^T A D] = p^2 A^T A + p (1 - p) diag(A^T A)."""
+
+
+def steps_over(net: Network, layer: str, size: Size) -> bool:
+    """Whether the layer's linear responses determine those of the layer below, read off the shapes.
+
+    The layer below is CReLU's, and there are at least as many responses as features that they come from. Neither is a
+    pooling: what it gives are no CReLU features, and from a pooling there is nothing to gain.
+    """
+    chain = net.chain(layer)
+    if len(chain) < 2 or chain[-2].activation != "crelu" or not chain[-1].has_weights:
+        return False
+    sizes = net.architecture.response_sizes(size)
+    rows = chain[-1].filters * sizes[layer][0] * sizes[layer][1]
+    below = sizes[chain[-2].name]
+    return rows >= chain[-2].channels * below[0] * below[1]
+
+
+def step_over(
+    net: Network, layer: str, size: Size, responses: torch.Tensor, *, tolerance: float, iterations: int
+) -> tuple[torch.Tensor, list[int]]:
+    """Linear responses of the layer below, N x K' x h' x w', and the iterations (operator and adjoint) of each image.
+
+    Parameters
+    ----------
+    responses : linear responses of ``layer``, N x K x h x w.
+    tolerance : an image whose |A h - (z - b)| / |z - b| is at most this is done.
+    iterations : at most.
+    """
+    below = net.chain(layer)[-2]
+    convolution = net.convolution(layer)
+    area = net.architecture.response_sizes(size)[below.name]
+    operator = Convolution(convolution.weight, convolution.stride[0], int(convolution.padding[0]), area, torch.float32)
+    gram = operator.gram("inputs", single=True)
+    upper = upper_bound(gram)
+    spread = float(operator.column_energy.mean())
+    at_first = operator.torus_inverse("inputs", gram, SHIFT * upper)
+    in_rounds = operator.torus_inverse("inputs", FREE**2 * gram, FREE * (1 - FREE) * spread)
+
+    wanted = responses.float()
+    if convolution.bias is not None:
+        wanted = wanted - convolution.bias.detach().view(1, -1, 1, 1)
+    scale = wanted.flatten(1).norm(dim=1).clamp_min(1e-30)
+    results = wanted.new_zeros(len(wanted), below.filters, *area)
+    counts = [0] * len(wanted)
+    live = torch.arange(len(wanted), device=wanted.device)
+    h = wanted.new_zeros(len(wanted), below.channels, *area)
+    free = torch.ones_like(h)
+    used = 0
+    while len(live):
+        steps = min(ROUND if used else FIRST, iterations - used)
+        h = h + _correction(operator, wanted - operator.convolve(h), free, in_rounds if used else at_first, steps)
+        used += steps
+        positive, negative = h.chunk(2, dim=1)
+        difference = positive - negative
+        first, second = free.chunk(2, dim=1)
+        both = first * second
+        # What the smaller phase is not 0 by, over the pairs that could still be either.
+        lesser = torch.minimum(positive, negative) * both
+        error = (lesser.square().flatten(1).sum(1) / both.flatten(1).sum(1).clamp_min(1)).sqrt().view(-1, 1, 1, 1)
+        misfit = (wanted - operator.convolve(h)).flatten(1).norm(dim=1)
+        results[live] = difference
+        done = (misfit <= tolerance * scale) | torch.tensor(used >= iterations, device=misfit.device)
+        for image in live[done].tolist():
+            counts[image] = used
+        keep = ~done
+        live, wanted, scale, difference, error, positive, negative = (
+            each[keep] for each in (live, wanted, scale, difference, error, positive, negative)
+        )
+        first, second = (difference > -DECIDED * error).float(), (difference < DECIDED * error).float()
+        free = torch.cat((first, second), dim=1)
+        decided = first * second == 0
+        h = free * torch.cat(
+            (torch.where(decided, difference, positive), torch.where(decided, -difference, negative)), dim=1
+        )
+    return results, counts
+
+
+def _correction(
+    operator: Convolution,
+    residual: torch.Tensor,
+    free: torch.Tensor,
+    inverse: Callable[[arrays.Array], arrays.Array],
+    steps: int,
+) -> torch.Tensor:
+    """Conjugate gradients on the free features: what to add to them."""
+
+    def normal(values: torch.Tensor) -> torch.Tensor:
+        return free * operator.transpose(operator.convolve(free * values))
+
+    def precondition(values: torch.Tensor) -> torch.Tensor:
+        return free * arrays.to_torch(inverse(arrays.from_torch(free * values)))
+
+    return conjugate_gradients(normal, free * operator.transpose(residual), precondition, steps)

@@ -1,0 +1,77 @@
+"""The Jacobian of any module up to a layer, by automatic differentiation: what ``jacobian.Chain`` is for chains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from reconstruct.network.module import TorchNetwork
+from reconstruct.network.network import Network, Size
+from reconstruct.operators.layer_stack import Chain
+
+
+@dataclass(frozen=True)
+class Differentiated:
+    """The responses at some images, N x K x h x w, and the graph that they came by.
+
+    ``rows`` : which of the graph's images these are.
+    """
+
+    responses: torch.Tensor
+    images: torch.Tensor
+    graph: torch.Tensor
+    rows: torch.Tensor
+
+    def __getitem__(self, chosen: torch.Tensor) -> Differentiated:
+        """Of some images of the batch."""
+        return Differentiated(self.responses[chosen], self.images, self.graph, self.rows[chosen])
+
+
+def chain_of(net: Network, layer: str, size: Size, dtype: torch.dtype = torch.float32) -> Chain | AutodiffChain:
+    """The layers up to one as linear operators, for images of one size; of a module, what differentiates through it."""
+    if isinstance(net, TorchNetwork):
+        return AutodiffChain(net, layer, size)
+    return Chain(net, layer, size, dtype=dtype)
+
+
+class AutodiffChain:
+    """A module up to the responses of ``layer``, for images of one size; products with its Jacobian."""
+
+    def __init__(self, net: TorchNetwork, layer: str, size: Size) -> None:
+        self.net, self.layer = net, layer
+        self.layers = net.chain(layer)
+        self.grid = net.architecture.response_sizes(size, layer)[layer]
+
+    @property
+    def filters(self) -> int:
+        return self.layers[-1].filters
+
+    def linearise(self, images: torch.Tensor) -> Differentiated:
+        """Responses at images N x C x H x W in [0, 1]: one forward pass."""
+        with torch.enable_grad():
+            leaf = images.detach().requires_grad_(True)
+            graph = self.net.responses(leaf, self.layer)
+        return Differentiated(graph.detach(), leaf, graph, torch.arange(len(images), device=images.device))
+
+    def product(self, at: Differentiated, images: torch.Tensor) -> torch.Tensor:
+        """J v: N x C x H x W to N x K x h x w, as the derivative of u -> J^T u: a forward pass and two backward.
+
+        Forward differentiation would do as well; more parts have two derivatives than that.
+        """
+        # The plain attention: fused ones have one derivative only.
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+            leaf = at.images.detach()[at.rows].requires_grad_(True)
+            reached = self.net.responses(leaf, self.layer)
+            weights = torch.zeros_like(reached, requires_grad=True)
+            (pulled,) = torch.autograd.grad(reached, leaf, weights, create_graph=True)
+            (changed,) = torch.autograd.grad(pulled, weights, images)
+        return changed.detach()
+
+    def transposed(self, at: Differentiated, responses: torch.Tensor) -> torch.Tensor:
+        """J^T u: N x K x h x w to N x C x H x W, by the graph that ``linearise`` has kept."""
+        whole = torch.zeros_like(at.graph)
+        whole[at.rows] = responses
+        (pulled,) = torch.autograd.grad(at.graph, at.images, whole, retain_graph=True)
+        return pulled[at.rows]

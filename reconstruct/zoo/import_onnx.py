@@ -1,0 +1,497 @@
+"""Chains of convolutions in ONNX files as models of ours: a specification, and weights that cannot run code.
+
+The graph is read from its input on, node by node, for as long as it is what a ``Network`` can be: an optional
+normalisation, convolutions (batch normalisation is folded into them), activations, poolings. Where it is something
+else, as at a branch or a fully connected layer, the import stops, and says so. What looks like a layer and is not one
+of ours, such as a grouped convolution, is refused by name. Nothing of the file is executed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NoReturn
+
+import numpy
+import torch
+from safetensors.torch import save
+
+from reconstruct.errors import CallError, ModelError
+from reconstruct.images.atomic import write_atomically
+from reconstruct.network.network import Architecture, Layer, is_layer_name
+from reconstruct.zoo.load import is_model_name, plain_architecture
+from reconstruct.zoo.onnx_file import Array, Graph, Node, attributes, called, numbers, read_graph
+from reconstruct.zoo.write_specification import specification
+
+_ARITHMETIC = ("Sub", "Div", "Mul", "Add")
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What became of an ONNX file.
+
+    Attributes
+    ----------
+    path : of the specification, which ``load_model`` takes.
+    layers : name of each layer, and the node that it was.
+    left_out : the node at which the chain ends and why, and what else there is above it; None where nothing is.
+    notes : what a reader should know besides, a sentence each.
+    """
+
+    path: Path
+    layers: dict[str, str]
+    left_out: str | None
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Chain:
+    """What has been read: layers, their weights and nodes, and the image's normalisation (x - mean) / std.
+
+    ``fresh``: whether the last layer is a convolution with nothing after it yet, so that a batch normalisation or an
+    activation belongs to it.
+    """
+
+    layers: tuple[Layer, ...] = ()
+    nodes: tuple[Node, ...] = ()
+    weights: tuple[tuple[Array, Array], ...] = ()
+    mean: Array | None = None
+    std: Array | None = None
+    fresh: bool = False
+    used: frozenset[int] = frozenset()
+    notes: tuple[str, ...] = ()
+
+
+class _EndError(Exception):
+    """The chain ends at a node: which, and why."""
+
+
+def import_onnx(
+    file: Path,
+    folder: Path,
+    *,
+    name: str | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    size: int | None = None,
+) -> Imported:
+    """Write NAME.safetensors and NAME.toml: the chain of convolutions with which an ONNX graph begins.
+
+    Parameters
+    ----------
+    file : ``.onnx``, all weights inside, of opset 7 or later.
+    folder : where they are written, the weights first (float32).
+    name : of the model; default the file's.
+    mean, std : what is done with an image in [0, 1] before it goes into the graph, (x - mean) / std, one number or one
+        a channel; default 0 and 1. A normalisation at the graph's beginning comes after it.
+    size : side of the model's images; default the graph's own, where it states a square one.
+
+    Layers are called after their weights or nodes if all such names can be used and differ, else conv1, conv2, ... and
+    pool1, pool2, ... A ReLU after a max-pooling is taken before it, which gives the same (rectifying is monotone).
+
+    Raises
+    ------
+    CallError : the package ``onnx`` is missing.
+    ModelError : no such file, or not an ONNX model as its checker defines it; external data, sizes that do not fit, a
+        number that is not finite; inside the chain a group, dilation, asymmetric padding or stride, a ceiling, weights
+        that are computed, or another thing that no layer here has; no convolution at all; or no size.
+    """
+    chosen = name if name is not None else re.sub(r"[^\w.-]+", "_", file.stem).lstrip("_.-")
+    if not is_model_name(chosen):
+        raise ModelError(f"the model's name is {chosen!r}; letters, digits, _, . and - make one (--as NAME)")
+    graph = read_graph(file)
+    chain, end = _follow(graph)
+    if not chain.layers:
+        raise ModelError(f"{file} does not begin with a convolution: {end or 'it has none'}")
+    channels = chain.weights[0][0].shape[1]
+    centre, spread = _normalisation(chain, channels, mean, std)
+    architecture = _named(chain, _side(graph, size), centre, spread, chosen)
+    path = folder / f"{chosen}.toml"
+    weights = f"{chosen}.safetensors"
+    text = specification(architecture, weights)
+    plain_architecture(path, text)  # refuses what could not be loaded again
+    state = {}
+    convolutions = [layer.name for layer in architecture.layers if layer.has_weights]
+    for layer, (weight, bias) in zip(convolutions, chain.weights, strict=True):
+        for key, value in ((f"{layer}.weight", weight), (f"{layer}.bias", bias)):
+            with numpy.errstate(over="ignore"):  # refused below
+                state[key] = torch.from_numpy(value.astype(numpy.float32))
+            if not state[key].isfinite().all():
+                raise ModelError(f"{file}: {key} holds a number that is not finite in float32")
+    write_atomically(folder / weights, save(state))
+    write_atomically(path, text.encode())
+    made_of = {layer.name: called(node) for layer, node in zip(architecture.layers, chain.nodes, strict=True)}
+    return Imported(path, made_of, _left_out(graph, chain, end), (*chain.notes, *_input_note(chain, mean, std)))
+
+
+def _input_note(chain: _Chain, mean: object, std: object) -> tuple[str, ...]:
+    if chain.mean is not None or mean is not None or std is not None:
+        return ()
+    return (
+        "the graph does not normalise its images, and they go in as they are, in [0, 1]: "
+        "--mean and --std say what its training did",
+    )
+
+
+def _follow(graph: Graph) -> tuple[_Chain, _EndError | None]:
+    """The chain from the image on, and how it ends: None where the graph does."""
+    chain, value = _Chain(), graph.input
+    try:
+        while graph.readers.get(value):
+            chain, value = _step(graph, chain, value)
+    except _EndError as end:
+        return chain, end
+    return chain, None
+
+
+def _step(graph: Graph, chain: _Chain, value: str) -> tuple[_Chain, str]:
+    """One more node of the chain, or the nodes of a CReLU; and the value that they give.
+
+    Raises
+    ------
+    _EndError : it goes on otherwise.
+    ModelError : a layer that is none of ours.
+    """
+    readers = graph.readers[value]
+    if chain.fresh and len(readers) == 2 and (pair := _crelu(graph, value, readers)):
+        activation, slope, nodes = pair
+        return _activated(chain, activation, slope, nodes), nodes[-1].output[0]
+    if len(readers) > 1:
+        branches = " and ".join(called(node) for node in readers[:3])
+        raise _EndError(f"{value} goes to {len(readers)} nodes, {branches}")
+    (node,) = readers
+    if node.domain not in ("", "ai.onnx"):
+        raise _EndError(f"{called(node)} is of the domain {node.domain}")
+    if node.op_type in _ARITHMETIC and not chain.layers:
+        return _normalised(graph, chain, node, value), node.output[0]
+    if node.input[0] != value:
+        raise _EndError(f"{called(node)} takes {value} as something else than its input")
+    if node.op_type not in _STEPS:
+        raise _EndError(f"{called(node)} is no part of a chain of convolutions and poolings")
+    return _STEPS[node.op_type](graph, chain, node), node.output[0]
+
+
+def _passed(graph: Graph, chain: _Chain, node: Node) -> _Chain:
+    """What does nothing once a network is trained."""
+    if len(node.input) > 2 and node.input[2]:
+        raise _EndError(f"{called(node)} may be of training")
+    return replace(chain, used=chain.used | {id(node)})
+
+
+def _convolved(graph: Graph, chain: _Chain, node: Node) -> _Chain:
+    file = graph.file
+    weight = _constant(graph, node, 1, "weights")
+    if weight.ndim != 4:
+        _refuse(file, node, f"has weights of {weight.ndim} axes; those of images have 4")
+    filters, inputs, kernel, _ = weight.shape
+    bias = _constant(graph, node, 2, "biases") if len(node.input) > 2 and node.input[2] else numpy.zeros(filters)
+    if bias.shape != (filters,):
+        _refuse(file, node, f"has {filters} filters, and biases of shape {bias.shape}")
+    given = attributes(node)
+    if (groups := given.get("group", 1)) != 1:
+        _refuse(file, node, f"has {groups} groups; convolutions here have 1")
+    if list(given.get("kernel_shape", weight.shape[2:])) != list(weight.shape[2:]):
+        _refuse(file, node, f"says that its kernel is {given['kernel_shape']}, and it is {list(weight.shape[2:])}")
+    expected = chain.layers[-1].channels if chain.layers else graph.channels or inputs
+    if inputs != expected:
+        _refuse(file, node, f"takes {inputs} channels, and {expected} come in")
+    if not weight.size:
+        _refuse(file, node, "has no weights at all")
+    kernel, stride, padding = _window(file, node, list(weight.shape[2:]))
+    layer = Layer("", filters, kernel, stride, padding, activation="none")
+    return replace(
+        chain,
+        layers=(*chain.layers, layer),
+        nodes=(*chain.nodes, node),
+        weights=(*chain.weights, (weight, bias)),
+        fresh=True,
+        used=chain.used | {id(node)},
+    )
+
+
+def _folded(graph: Graph, chain: _Chain, node: Node) -> _Chain:
+    """Batch normalisation in the convolution before it: weights times g, biases (b - mean) g + beta."""
+    if not chain.fresh:
+        raise _EndError(f"{called(node)} normalises what is no convolution's")
+    if sum(1 for output in node.output if output) > 1 or attributes(node).get("training_mode", 0):
+        _refuse(graph.file, node, "is of training, whose statistics are those of a batch")
+    if attributes(node).get("spatial", 1) != 1:
+        _refuse(graph.file, node, "normalises every position by itself")
+    names = ("scale", "biases", "means", "variances")
+    gamma, beta, mean, variance = (_constant(graph, node, i, name) for i, name in enumerate(names, 1))
+    filters = chain.layers[-1].filters
+    for array, name in zip((gamma, beta, mean, variance), names, strict=True):
+        if array.shape != (filters,):
+            _refuse(graph.file, node, f"has {name} of shape {array.shape} for {filters} filters")
+    spread = variance + attributes(node).get("epsilon", 1e-5)
+    if not (spread > 0).all():
+        _refuse(graph.file, node, "has variances that are not above 0")
+    gain = gamma / numpy.sqrt(spread)
+    weight, bias = chain.weights[-1]
+    folded = (weight * gain[:, None, None, None], (bias - mean) * gain + beta)
+    return replace(chain, weights=(*chain.weights[:-1], folded), used=chain.used | {id(node)})
+
+
+def _rectified(graph: Graph, chain: _Chain, node: Node) -> _Chain:
+    slope = _slope(graph, node)
+    activation = {"Relu": "relu", "LeakyRelu": "leaky_relu", "Abs": "avr"}[node.op_type]
+    if chain.fresh:
+        return _activated(chain, activation, slope, [node])
+    last = chain.layers[-2:]
+    pooled = len(last) == 2 and last[1].kind == "max_pool" and last[0].has_weights and last[0].activation == "none"
+    if not pooled or activation == "avr":
+        raise _EndError(f"{called(node)} rectifies what is no convolution's")
+    rectified = replace(last[0], activation=activation, slope=slope)
+    note = f"{called(node)} rectifies after {called(chain.nodes[-1])}; here before it, and what comes out is the same"
+    return replace(
+        chain,
+        layers=(*chain.layers[:-2], rectified, last[1]),
+        used=chain.used | {id(node)},
+        notes=(*chain.notes, note),
+    )
+
+
+def _activated(chain: _Chain, activation: str, slope: float, nodes: Sequence[Node]) -> _Chain:
+    layer = replace(chain.layers[-1], activation=activation, slope=slope)
+    used = chain.used | {id(node) for node in nodes}
+    return replace(chain, layers=(*chain.layers[:-1], layer), fresh=False, used=used)
+
+
+def _slope(graph: Graph, node: Node) -> float:
+    """Of a leaky one; others have 0."""
+    if node.op_type != "LeakyRelu":
+        return 0.0
+    (slope,) = _short(numpy.asarray([attributes(node).get("alpha", 0.01)]))
+    if not 0 <= slope < 1:
+        _refuse(graph.file, node, f"has the slope {slope:g}; slopes here are at least 0 and below 1")
+    return slope
+
+
+def _crelu(graph: Graph, value: str, readers: Sequence[Node]) -> tuple[str, float, list[Node]] | None:
+    """Concat(Relu(z), Relu(-z)), or Relu(Concat(z, -z)): the activation, its slope and its nodes, the last one last."""
+    negations = [node for node in readers if _is_negation(graph, node)]
+    if len(negations) != 1:
+        return None
+    (negation,) = negations
+    (other,) = (node for node in readers if node is not negation)
+    negative = _only_reader(graph, negation)
+    if other.op_type == "Concat":
+        joined, last = other, _only_reader(graph, other)
+        rectifiers, inputs = [last], [value, negation.output[0]]
+        nodes = [negation, joined, last]
+        whole = negative is joined
+    else:
+        joined = _only_reader(graph, other)
+        rectifiers = [other, negative]
+        inputs = [node.output[0] for node in rectifiers if node is not None]
+        nodes = [negation, *rectifiers, joined]
+        whole = negative is not None and _only_reader(graph, negative) is joined
+    kinds = {None if node is None else node.op_type for node in rectifiers}
+    if not whole or joined is None or joined.op_type != "Concat" or kinds not in ({"Relu"}, {"LeakyRelu"}):
+        return None
+    slopes = {_slope(graph, node) for node in rectifiers}
+    if len(slopes) > 1 or attributes(joined).get("axis") not in (1, -3) or {*joined.input} != {*inputs}:
+        return None
+    if list(joined.input) == inputs[::-1]:
+        _refuse(graph.file, joined, "has the negative phases first; CReLU here has the positive ones first")
+    if list(joined.input) != inputs:
+        return None
+    return ("crelu" if kinds == {"Relu"} else "leaky_crelu"), slopes.pop(), nodes
+
+
+def _only_reader(graph: Graph, node: Node) -> Node | None:
+    readers = graph.readers.get(node.output[0], [])
+    return readers[0] if len(readers) == 1 else None
+
+
+def _is_negation(graph: Graph, node: Node) -> bool:
+    if node.op_type != "Mul":
+        return bool(node.op_type == "Neg")
+    factors = [numbers(graph, name) for name in node.input]
+    return any(factor is not None and factor.size == 1 and bool((factor == -1).all()) for factor in factors)
+
+
+def _pooled(graph: Graph, chain: _Chain, node: Node) -> _Chain:
+    given = attributes(node)
+    if not chain.layers:
+        raise _EndError(f"{called(node)} pools the image itself")
+    if given.get("ceil_mode", 0):
+        _refuse(graph.file, node, "rounds its grid up (ceil_mode); grids here are rounded down")
+    if sum(1 for output in node.output if output) > 1:
+        _refuse(graph.file, node, "also gives the places of its maxima, and that is no chain")
+    kernel, stride, padding = _window(graph.file, node, list(given["kernel_shape"]))
+    kind = "max_pool" if node.op_type == "MaxPool" else "avg_pool"
+    if kind == "avg_pool" and padding and not given.get("count_include_pad", 0):
+        _refuse(graph.file, node, "leaves its padding out of the means (count_include_pad); here it counts")
+    if 2 * padding > kernel:
+        _refuse(graph.file, node, f"has a padding of {padding}, more than half of its kernel {kernel}")
+    layer = Layer("", chain.layers[-1].channels, kernel, stride, padding, activation="none", kind=kind)
+    return replace(
+        chain,
+        layers=(*chain.layers, layer),
+        nodes=(*chain.nodes, node),
+        fresh=False,
+        used=chain.used | {id(node)},
+    )
+
+
+def _window(file: Path, node: Node, shape: list[int]) -> tuple[int, int, int]:
+    """Kernel, stride and padding of a square window, the same on all four sides."""
+    given = attributes(node)
+    strides, dilations = list(given.get("strides", [1, 1])), list(given.get("dilations", [1, 1]))
+    pads = list(given.get("pads", [0, 0, 0, 0]))
+    if len(shape) != 2 or len(strides) != 2 or len(dilations) != 2 or len(pads) != 4:
+        _refuse(file, node, f"is not of two axes: its kernel is {shape}")
+    if dilations != [1, 1]:
+        _refuse(file, node, f"has the dilation {dilations[0]} x {dilations[1]}; layers here have none")
+    if shape[0] != shape[1] or strides[0] != strides[1]:
+        _refuse(file, node, f"has a kernel of {shape[0]} x {shape[1]} and strides of {strides}; both are square here")
+    automatic = given.get("auto_pad", b"NOTSET")
+    if automatic in (b"SAME_UPPER", b"SAME_LOWER"):
+        if strides != [1, 1] or shape[0] % 2 == 0:
+            _refuse(file, node, f"has the padding {automatic.decode()}, which is not the same on all sides")
+        pads = [shape[0] // 2] * 4
+    elif automatic not in (b"NOTSET", b"VALID"):
+        _refuse(file, node, f"has the unknown padding {automatic!r}")
+    if len(set(pads)) != 1 or pads[0] < 0:
+        _refuse(file, node, f"has the paddings {pads}; here they are the same on all sides")
+    if min(shape[0], strides[0]) < 1:
+        _refuse(file, node, f"has a kernel of {shape[0]} and a stride of {strides[0]}; both are at least 1")
+    return int(shape[0]), int(strides[0]), int(pads[0])
+
+
+def _normalised(graph: Graph, chain: _Chain, node: Node, value: str) -> _Chain:
+    """One more operation of a normalisation at the beginning, in the form (x - mean) / std."""
+    first, second = node.input
+    constant = numbers(graph, second if first == value else first)
+    if constant is None:
+        raise _EndError(f"{called(node)} is with something that is computed")
+    if node.op_type in ("Sub", "Div") and first != value:
+        raise _EndError(f"{called(node)} turns the image around: it is on the wrong side")
+    shape = constant.shape
+    if constant.size > 1 and not (len(shape) in (3, 4) and shape[-3] == constant.size):
+        raise _EndError(f"{called(node)} is with an array of shape {shape}, not one number a channel")
+    factors = constant.reshape(-1)
+    mean: Array = numpy.zeros(1) if chain.mean is None else chain.mean
+    std: Array = numpy.ones(1) if chain.std is None else chain.std
+    known = max(mean.size, std.size)
+    if factors.size > 1 and known not in (1, factors.size):
+        _refuse(graph.file, node, f"is with {factors.size} channels, where there are {known}")
+    match node.op_type:
+        case "Sub":
+            mean = mean + factors * std
+        case "Add":
+            mean = mean - factors * std
+        case "Div":
+            std = std * factors
+        case _:
+            with numpy.errstate(divide="ignore"):
+                std = std / factors
+    if not (numpy.isfinite(mean).all() and numpy.isfinite(std).all() and (std > 0).all()):
+        raise _EndError(f"{called(node)} scales the image by a number that is not above 0")
+    return replace(chain, mean=mean, std=std, used=chain.used | {id(node)})
+
+
+def _normalisation(
+    chain: _Chain, channels: int, mean: Sequence[float] | None, std: Sequence[float] | None
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and std a channel: the caller's first, then the graph's, ((x - m) / s - M) / S = (x - m - s M) / (s S)."""
+    found = []
+    for option, given, default, own in (("--mean", mean, 0.0, chain.mean), ("--std", std, 1.0, chain.std)):
+        values = numpy.asarray([default] if given is None else given, dtype=numpy.float64)
+        if values.size not in (1, channels) or not numpy.isfinite(values).all():
+            raise CallError(f"{option} is one number, or one for each of the {channels} channels")
+        if own is not None and own.size not in (1, channels):
+            raise ModelError(f"the graph normalises {own.size} channels, and its first convolution takes {channels}")
+        found.append((numpy.broadcast_to(values, channels), numpy.asarray(default if own is None else own)))
+    (first, then), (scale, again) = found
+    if not (scale > 0).all():
+        raise CallError("--std is above 0")
+    centre, spread = first + scale * then, scale * again
+    return _short(centre), _short(spread)
+
+
+def _short(values: Array) -> tuple[float, ...]:
+    """The shortest decimals that are the same numbers in float32, in which a network has them."""
+    with numpy.errstate(over="ignore"):  # what a specification refuses
+        return tuple(float(str(value)) for value in values.astype(numpy.float32))
+
+
+def _side(graph: Graph, size: int | None) -> int:
+    if size is not None:
+        return size
+    height, width = graph.sides
+    if height is None or height != width:
+        stated = f"images of {height or 'any'} x {width or 'any'} pixels"
+        raise ModelError(f"{graph.file} is for {stated}: say the side of the model's square ones, --size 224")
+    return height
+
+
+def _named(chain: _Chain, side: int, mean: tuple[float, ...], std: tuple[float, ...], name: str) -> Architecture:
+    names: dict[int, str] = {}
+    for fallback, kind in (("conv", True), ("pool", False)):
+        places = [i for i, layer in enumerate(chain.layers) if layer.has_weights == kind]
+        wanted = [_wish(chain.nodes[i]) for i in places]
+        clash = len({*wanted, *names.values()}) < len(wanted) + len(names)
+        numbered = [f"{fallback}{number}" for number in range(1, len(places) + 1)]
+        names |= dict(zip(places, numbered if clash or not all(wanted) else wanted, strict=True))
+    if len({*names.values()}) < len(names):  # a convolution called pool1
+        names = {i: f"layer{i + 1}" for i in names}
+    layers = tuple(
+        replace(layer, name=each)
+        for layer, each in zip(chain.layers, (names[i] for i in range(len(names))), strict=True)
+    )
+    return Architecture(name, layers, side, mean, std, source="imported from ONNX")
+
+
+def _wish(node: Node) -> str:
+    """A layer's name by its weights (``conv1.weight``) or its node (``conv1``, ``/conv1/Conv``), or ""."""
+    candidates = [re.sub(r"[./_](weight|kernel|W|w)$", "", node.input[1])] if node.op_type == "Conv" else []
+    path = [part for part in node.name.split("/") if part]
+    candidates += path[-2:-1] if path and path[-1] == node.op_type else path[-1:]
+    # Names that an exporter has made up: Conv_3, node_conv2d_1.
+    made = re.compile(rf"node_.*|{node.op_type}(_\d+)?")
+    return next((each for each in candidates if is_layer_name(each) and not made.fullmatch(each)), "")
+
+
+def _left_out(graph: Graph, chain: _Chain, end: _EndError | None) -> str | None:
+    unused = [node for node in graph.nodes if id(node) not in chain.used and not _is_constant(graph, node)]
+    if end is None and not unused:
+        return None
+    counts = Counter(node.op_type for node in unused)
+    listed = ", ".join(f"{count} {kind}" if count > 1 else kind for kind, count in counts.most_common(8))
+    more = f", {len(counts) - 8} more kinds" if len(counts) > 8 else ""
+    why = "" if end is None else f"{end}; "
+    return f"{why}left out: {listed}{more}"
+
+
+def _is_constant(graph: Graph, node: Node) -> bool:
+    return node.op_type == "Constant" or all(output in graph.constants for output in node.output)
+
+
+def _constant(graph: Graph, node: Node, place: int, what: str) -> Array:
+    name = node.input[place]
+    found = numbers(graph, name)
+    if found is None:
+        _refuse(graph.file, node, f"has {what} that are no constants of floating-point numbers ({name})")
+    return found
+
+
+def _refuse(file: Path, node: Node, complaint: str) -> NoReturn:
+    raise ModelError(f"{file}: {called(node)} {complaint}")
+
+
+_STEPS: dict[str, Callable[[Graph, _Chain, Node], _Chain]] = {
+    "Identity": _passed,
+    "Dropout": _passed,
+    "Conv": _convolved,
+    "BatchNormalization": _folded,
+    "Relu": _rectified,
+    "LeakyRelu": _rectified,
+    "Abs": _rectified,
+    "MaxPool": _pooled,
+    "AveragePool": _pooled,
+}

@@ -1,0 +1,110 @@
+"""Published checkpoints of torchvision as models of ours: a specification and weights that cannot run code."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save
+
+from reconstruct.errors import ModelError
+from reconstruct.images.atomic import write_atomically
+from reconstruct.network.network import Architecture, Network
+from reconstruct.zoo.load import model_names, read_architecture, specification_path
+
+State = dict[str, torch.Tensor]
+
+
+def import_checkpoint(file: Path, model: str, folder: Path) -> Path:
+    """Write NAME.safetensors and NAME.toml, a variant of the model with these weights.
+
+    Parameters
+    ----------
+    file : a state dict with torchvision's keys, ``.safetensors`` or what ``torch.save`` wrote.
+    model : a name in the zoo, or the path of a TOML specification; its table ``[torchvision]`` says where the
+        checkpoint has each layer. A fully connected layer there is a convolution here.
+    folder : where they are written, the weights first.
+
+    Returns
+    -------
+    The specification's path, which ``load_model`` takes.
+
+    Raises
+    ------
+    ModelError : a model without such a table; a file that is not a state dict of plain tensors; keys that are missing
+        or left over, a wrong shape, a number that is not finite; or a folder where the model's own specification lies.
+    """
+    base = specification_path(model)
+    architecture = read_architecture(model)
+    if not architecture.torchvision:
+        known = ", ".join(name for name in model_names() if read_architecture(name).torchvision)
+        raise ModelError(f"{base} has no table [torchvision] for a checkpoint's layers; {known} have one")
+    path = folder / f"{architecture.name}.toml"
+    if path.resolve() == base.resolve():
+        raise ModelError(f"{path} is the specification that the import is based on; write to another folder")
+    state = _renamed(file, _read(file), architecture)
+    weights = f"{architecture.name}.safetensors"
+    write_atomically(folder / weights, save(state))
+    # A path is meant from the current folder, and there another call may not be.
+    name = str(base.resolve()) if model.endswith(".toml") else model
+    stated = {"base": name, "weights": weights, "source": architecture.source}
+    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in stated.items()]
+    write_atomically(path, "".join(lines).encode())
+    return path
+
+
+def _read(file: Path) -> State:
+    """A state dict, and nothing that is not one."""
+    if not file.is_file():
+        raise ModelError(f"there is no checkpoint {file}")
+    try:
+        if file.suffix == ".safetensors":
+            state = load_file(file)
+        else:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise ModelError(f"{file} cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # a hostile or damaged file can raise nearly any
+        raise ModelError(f"{file} is damaged or holds more than tensors; nothing of it was run") from error
+    if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
+        raise ModelError(f"{file} is not a state dict: it holds no tensors by name")
+    return state
+
+
+def _renamed(file: Path, state: State, architecture: Architecture) -> State:
+    """The tensors under our names and in our shapes, float32, after everything about them has been checked."""
+    for layer in architecture.layers:
+        if layer.batch_norm:
+            raise ModelError(f"{layer.name} of {architecture.name} has batch normalisation: no import fills it")
+    with torch.device("meta"):
+        shapes = {key: tuple(value.shape) for key, value in Network(architecture).state_dict().items()}
+    theirs = {}
+    for key in shapes:
+        name, _, part = key.rpartition(".")
+        theirs[f"{architecture.torchvision[name]}.{part}"] = key
+    if missing := theirs.keys() - state.keys():
+        raise ModelError(f"{file} lacks {min(missing)}, {theirs[min(missing)]} of {architecture.name}")
+    if extra := state.keys() - theirs.keys():
+        raise ModelError(f"{file} holds {min(extra)}, which {architecture.name} has no place for")
+    return {own: _checked(file, key, state[key], shapes[own]) for key, own in theirs.items()}
+
+
+def _checked(file: Path, key: str, value: object, shape: tuple[int, ...]) -> torch.Tensor:
+    if not (
+        isinstance(value, torch.Tensor)
+        and value.layout is torch.strided
+        and value.device.type == "cpu"
+        and value.is_floating_point()
+    ):
+        raise ModelError(f"{file}: {key} is no plain tensor of floating-point numbers")
+    # A fully connected layer sees its input's channels one after the other, each row by row.
+    flat = (shape[0], math.prod(shape[1:]))
+    if tuple(value.shape) != shape and (len(shape) == 1 or tuple(value.shape) != flat):
+        raise ModelError(f"{file}: {key} is {tuple(value.shape)}, and {shape} is needed")
+    # A copy: tensors of a checkpoint may share their memory, and those of a weights file must not.
+    copied = value.detach().to(torch.float32, copy=True).reshape(shape).contiguous()
+    if not copied.isfinite().all():
+        raise ModelError(f"{file}: {key} holds a number that is not finite")
+    return copied

@@ -1,0 +1,64 @@
+import pytest
+import torch
+
+from reconstruct import CallError, load_model
+from reconstruct.analysis.crelu.rectify import rectify
+from reconstruct.network.network import Network
+from reconstruct.report.analysis_figures import rectify_figure
+
+
+@pytest.mark.parametrize("layer", ["conv1", "conv3"])
+def test_what_each_rectification_keeps(net: Network, photograph: torch.Tensor, layer: str) -> None:
+    """p - q = z, p + q = |z|, p q = 0; both phases have the response's energy; filters are the layer's by number."""
+    numbers = [7, 3]
+    responses = net.responses(photograph, layer).detach()[0]
+    found = rectify(net, photograph, layer, numbers)
+    assert [each.number for each in found] == numbers
+    for each in found:
+        z = responses[each.number]
+        assert torch.allclose(each.response, z, atol=1e-5 * float(z.abs().max()))
+        assert torch.equal(each.relu - each.negative, each.response)
+        assert torch.equal(each.relu + each.negative, each.avr)
+        assert not (each.relu * each.negative).any()
+        assert torch.equal(each.filter, net.convolution(layer).weight[each.number])
+        record = each.record()
+        other = float(each.negative.double().square().sum() / each.response.double().square().sum())
+        assert record["energy_kept"]["relu"] == pytest.approx(1 - other, abs=1e-12)
+        assert record["positive_share"] == pytest.approx(float((z > 0).double().mean()), abs=1e-3)
+        assert record["avr_mean"] == pytest.approx(2 * record["relu_mean"] - record["response_mean"], abs=1e-9)
+
+
+def test_telling_filters_say_different_things(photograph: torch.Tensor) -> None:
+    """Opposites and copies of filters say nothing new: of 24 planted filters the 12 different ones are chosen first."""
+    net = load_model("convpool_cnn_c")
+    weight = net.convolution("conv1").weight
+    with torch.no_grad():
+        # 27 numbers: any 12 filters are independent. What is left of a copy is rounding.
+        weight[12:24] = -2 * weight[:12]
+        weight[24:] = 0
+    net.convolution("conv1").bias.data.zero_()
+    chosen = [each.number for each in rectify(net, photograph[..., :32, :32], "conv1", count=12)]
+    assert sorted(number % 12 for number in chosen) == list(range(12))
+
+
+def test_the_picture(net: Network, photograph: torch.Tensor) -> None:
+    """A row a filter, in colour for the first layer; a response of 0 everywhere is no error."""
+    found = rectify(net, photograph, "conv1", count=2)
+    one, two = (rectify_figure(photograph[0], found[:count], "title") for count in (1, 2))
+    assert two.height > 1.4 * one.height
+    assert one.width == two.width > 1000
+    silent = load_model("convpool_cnn_c")
+    for tensor in silent.convolution("conv1").parameters():
+        tensor.data.zero_()
+    none = rectify(silent, photograph[..., :32, :32], "conv1", [0])
+    assert none[0].record()["energy_kept"]["relu"] == 1.0
+    assert rectify_figure(photograph[0], none, "nothing").width > 1000
+
+
+def test_wrong_calls(net: Network, photograph: torch.Tensor) -> None:
+    with pytest.raises(CallError, match="has filters 0 to 95, and no 96"):
+        rectify(net, photograph, "conv1", [96])
+    with pytest.raises(CallError, match="one image"):
+        rectify(net, photograph.repeat(2, 1, 1, 1), "conv1")
+    with pytest.raises(CallError, match="max-pooling pool1 has no weights"):
+        rectify(load_model("convpool_cnn_c"), photograph, "pool1")

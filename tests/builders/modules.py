@@ -1,0 +1,98 @@
+"""Torch modules of the shapes that users bring."""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from reconstruct.network.module import TorchNetwork, from_torch
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+class Residual(nn.Module):
+    """Two convolutions around which the input goes; one ReLU in place, called twice."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1, self.norm = nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        inner = self.conv2(self.relu(self.norm(self.conv1(x))))
+        return self.relu(x + inner)
+
+
+class ResNet(nn.Module):
+    """A stem that is a chain, residual blocks, a concatenation, an attention over positions, a class score."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 12, 3, 2, 1), nn.BatchNorm2d(12), nn.ReLU(inplace=True))
+        self.layer1 = nn.Sequential(Residual(12), Residual(12))
+        self.down = nn.Conv2d(24, 10, 3, 2, 1)
+        self.attention = nn.MultiheadAttention(10, 2, batch_first=True)
+        self.mix = nn.Identity()
+        self.classes = nn.Linear(10, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        x = self.down(torch.cat((self.layer1(x), x), dim=1))
+        count, channels, height, width = x.shape
+        tokens = x.flatten(2).transpose(1, 2)
+        tokens = tokens + self.attention(tokens, tokens, tokens, need_weights=False)[0]
+        x = self.mix(tokens.transpose(1, 2).reshape(count, channels, height, width))
+        return self.classes(x.mean((2, 3)))
+
+
+class PhasePairs(nn.Module):
+    """CReLU as people write it, and an absolute value."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.conv2, self.conv3 = nn.Conv2d(3, 16, 5, 2, 2), nn.Conv2d(32, 8, 3), nn.Conv2d(8, 4, 1)
+        self.out = nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        z = self.conv1(x)
+        x = torch.cat([functional.relu(z), functional.relu(-z)], dim=1)
+        return self.out(torch.abs(self.conv3(self.conv2(x).relu())))
+
+
+def drawn(module: nn.Module, seed: int = 0) -> nn.Module:
+    """Random weights and statistics, those of norms away from 1 and 0; in training mode, as users hand it over."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, values in module.named_parameters():
+        scale = (2 / values[0].numel()) ** 0.5 if values.ndim > 1 else 0.1
+        norm = name.endswith(("norm.weight", "1.weight")) and values.ndim == 1
+        values.data = scale * torch.randn(values.shape, generator=generator) + norm
+    for each in module.modules():
+        if isinstance(each, nn.BatchNorm2d):
+            assert each.running_mean is not None
+            assert each.running_var is not None
+            each.running_mean.normal_(0, 0.2, generator=generator)
+            each.running_var.uniform_(0.5, 1.5, generator=generator)
+    return module.train()
+
+
+def chain(seed: int = 0) -> nn.Module:
+    """Convolutions, norms, poolings and activations one after the other."""
+    layers = (
+        nn.Conv2d(3, 16, 5, 2, 2, bias=False), nn.BatchNorm2d(16), nn.ReLU(inplace=True), nn.MaxPool2d(2), nn.Dropout(),
+        nn.Conv2d(16, 24, 3, padding=1), nn.ReLU6(), nn.AvgPool2d(2), nn.Conv2d(24, 8, 1), nn.LeakyReLU(0.1),
+    )  # fmt: skip
+    return drawn(nn.Sequential(*layers), seed)
+
+
+def resnet() -> TorchNetwork:
+    """What ``--model tests.builders.modules:resnet`` runs."""
+    return from_torch(drawn(ResNet()), IMAGENET, input_size=32, name="resnet")
+
+
+def plain() -> nn.Module:
+    """A module, images as they are; made for images of any size."""
+    return chain()
+
+
+def broken() -> int:
+    return 5

@@ -1,0 +1,83 @@
+"""``reconstruct bounds``."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from reconstruct import load_image, load_model
+from reconstruct.analysis.pooling_bounds import layer_bounds
+from reconstruct.network.network import with_pool
+from tests.builders.command_line import SAMPLE, refused, run
+
+NUMBERS = ("reconstruction_ratio", "relative_error", "bound_measured", "bound_model", "lambda_min", "lambda_max")
+POOLED = ("--model", "crelu_conv1_4", "--layer", "conv1", "--pool", "3/2")
+
+
+def test_bounds_of_an_image(tmp_path: Path) -> None:
+    """What the library says, as JSON; the images rebuilt; and the figure."""
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(Path(SAMPLE).read_bytes()[:3000])
+    out = tmp_path / "out"
+    call = ("--size", "67", "--budget", "40", "--seed", "3", "--json", "--output", str(out))
+    done = run("bounds", SAMPLE, str(broken), *POOLED, *call)
+    assert done.returncode == 1
+    assert "broken.jpg" in done.stderr
+    (record,) = json.loads(done.stdout)
+    assert (record["image"], record["layer"]) == (SAMPLE, "conv1_pool")
+    net = with_pool(load_model("crelu_conv1_4"), "conv1", 3, 2)
+    image = load_image(SAMPLE, 67)[None]
+    for random, given in ((None, record), (3, record["random_filters"])):
+        expected = layer_bounds(net, image, "conv1_pool", random=random)
+        assert (given["violations"], given["regions"], given["empty"]) == (0, 49, 0)
+        for name in NUMBERS:
+            values: torch.Tensor = getattr(expected, name)
+            worst = values.min() if name in ("reconstruction_ratio", "lambda_min") else values.max()
+            assert given[name] == pytest.approx({"mean": float(values.mean()), "worst": float(worst)}, rel=1e-6)
+    assert list(record["rebuilt"]) == ["switches", "intervals", "both", "centres", "map"]
+    for each in record["rebuilt"].values():
+        with Image.open(each["output"]) as written:
+            assert written.size == (67, 67)
+        assert each["psnr"] > 5
+    with Image.open(record["figure"]) as figure:
+        assert min(figure.size) > 400
+    assert {path.name for path in out.iterdir()} == {
+        Path(path).name for path in (record["figure"], *(each["output"] for each in record["rebuilt"].values()))
+    }
+
+
+def test_the_table(tmp_path: Path) -> None:
+    call = ("--model", "convpool_cnn_c", "--layer", "pool1", "--random-weights", "0", "--size", "16", "--budget", "10")
+    done = run("bounds", SAMPLE, *call, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for word in ("chelsea.jpg", "violations", "switches", "figure: chelsea.convpool_cnn_c.pool1.bounds.png"):
+        assert word in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("--model", "crelu_conv1_4", "--layer", "conv1"),
+            "not a max-pooling of a convolution's features; it has none",
+        ),
+        (("--model", "convpool_cnn_c", "--layer", "conv2"), "conv2 of convpool_cnn_c is not a max-pooling"),
+        (("--model", "convpool_cnn_c", "--layer", "conv2"), "it has pool1, pool2"),
+        (("--model", "convpool_cnn_c", "--layer", "pool1", "--pool", "2/2"), "name the convolution"),
+        ((*POOLED[:-1], "3"), "a kernel and a stride, as 3/2, not '3'"),
+        ((*POOLED[:-1], "0/2"), "at least 1, not 0 and 2"),
+        (
+            (*POOLED[:-1], "20/2", "--size", "67"),
+            "67 x 67 pixels is smaller than the receptive field of conv1_pool, 87",
+        ),
+        ((*POOLED[:-1], "100/2"), "windows of 100 do not fit the 55 x 55 positions of conv1"),
+        ((*POOLED, "--size", "50", "--native"), "give one of them"),
+        ((*POOLED, "--budget", "0"), "budget"),
+        (("--model", "avr_conv1_4", "--layer", "conv1", "--pool", "3/2", "--random-weights", "0"), "CReLU and ReLU"),
+    ],
+)
+def test_wrong_calls_get_one_clear_line(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    assert message in refused("bounds", SAMPLE, *arguments, cwd=tmp_path)
+    assert not list(tmp_path.iterdir())

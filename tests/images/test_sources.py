@@ -1,0 +1,245 @@
+import io
+import os
+import pickle
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy
+import pytest
+from PIL import Image
+
+from reconstruct.errors import CallError, ImageError
+from reconstruct.images.sources import digest, open_source, select
+from tests.builders.synthetic import cifar10_binary, cifar10_python, cifar100_python, patterns
+
+NAMES = [f"class {number}" for number in range(10)]
+
+
+def png(value: int) -> bytes:
+    """A picture of one colour, 4 x 5."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (5, 4), (value, 2 * value, 255 - value)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write(folder: Path, names: list[str]) -> None:
+    """Pictures whose red is their place in the list."""
+    for number, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(png(number))
+
+
+def tar(path: Path, members: list[tuple[str, bytes]], mode: str = "w") -> Path:
+    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return path
+
+
+def reds(path: Path | str, split: str = "test") -> list[int]:
+    """The red of each image's first pixel, by which tests know the image, from a copy that was sent elsewhere."""
+    source = pickle.loads(pickle.dumps(open_source(str(path), split)))
+    return [source.picture(index).getpixel((0, 0))[0] for index in range(len(source.names))]
+
+
+def test_folders_flat_and_by_class_in_the_order_of_paths(tmp_path: Path) -> None:
+    names = [
+        "n02/b.JPEG",
+        "n01/c.png",
+        "a.jpg",
+        "n01/z.tar",
+        "n01/.hidden.png",
+        ".git/x.png",
+        "n01/notes.txt",
+        "Z.webp",
+    ]
+    write(tmp_path, names)
+    source = open_source(str(tmp_path))
+    assert source.kind == "folder"
+    assert source.names == ["Z.webp", "a.jpg", "n01/c.png", "n02/b.JPEG"]
+    assert reds(tmp_path) == [names.index(name) for name in source.names]
+
+
+def test_what_is_no_regular_file_is_listed_and_says_so_when_it_is_read(tmp_path: Path) -> None:
+    write(tmp_path, ["good.png"])
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    source = open_source(str(tmp_path))
+    assert source.names == ["gone.png", "good.png", "pipe.png"]
+    with pytest.raises(ImageError, match=r"gone\.png does not exist"):
+        source.picture(0)
+    with pytest.raises(ImageError, match=r"pipe\.png is not a file"):
+        source.picture(2)
+
+
+def test_links_are_followed_and_circles_are_not(tmp_path: Path) -> None:
+    write(tmp_path / "store", ["x.png", "y.png"])
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "train").symlink_to(tmp_path / "store")
+    (tmp_path / "store" / "again").symlink_to(tmp_path / "set")
+    assert open_source(str(tmp_path / "set")).names == ["train/x.png", "train/y.png"]
+
+
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    try:
+        Path(os.fsdecode(bytes(tmp_path) + b"/caf\xe9.png")).write_bytes(png(7))
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    assert open_source(str(tmp_path)).names == ["caf\ufffd.png"]
+    assert reds(tmp_path) == [7]
+
+
+def test_lists(tmp_path: Path) -> None:
+    names = ["val/one.JPEG", "val/two 2.png", "elsewhere.png"]
+    write(tmp_path, names)
+    listed = tmp_path / "val.txt"
+    listed.write_text(
+        f"# ImageNet's form\n{names[1]} 65\n\n{names[0]}\t970\n{tmp_path / names[2]}\r\nval/two 2.png.png\n"
+    )
+    source = open_source(str(listed))
+    assert source.kind == "list"
+    assert source.names == [names[1], names[0], str(tmp_path / names[2]), "val/two 2.png.png"]
+    assert [source.picture(index).getpixel((0, 0))[0] for index in range(3)] == [1, 0, 2]
+    listed.write_text(f"{names[0]} 1\n{names[0]} 2\n")
+    with pytest.raises(CallError, match=r"lists val/one\.JPEG twice, in line 1 and in line 2"):
+        open_source(str(listed))
+
+
+def test_archives_one_and_several(tmp_path: Path) -> None:
+    extra = [("b.cls", b"3"), ("sub/._b.jpg", b"fork"), ("broken.jpg", png(9)[:40])]
+    first = tar(tmp_path / "set-0.tar", [("sub/b.png", png(1)), ("./a.png", png(2)), *extra])
+    source = open_source(str(first))
+    assert source.kind == "archive"
+    assert source.names == ["./a.png", "broken.jpg", "sub/b.png"]
+    assert source.picture(0).getpixel((0, 0)) == (2, 4, 253)
+    assert source.picture(2).size == (5, 4)
+    with pytest.raises(ImageError, match=r"set-0\.tar: broken\.jpg"):
+        source.picture(1)
+    first.unlink()
+    tar(tmp_path / "s-1.tar", [("a.png", png(5)), ("a.json", b"{}")])
+    tar(tmp_path / "s-0.tar", [("a.png", png(6)), (("long/" * 40) + "b.png", png(8))], "w")
+    assert reds(tmp_path) == [6, 8, 5]
+    assert open_source(str(tmp_path)).names[2] == "s-1.tar/a.png"
+
+
+@pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
+def test_every_form_of_tar_and_what_is_no_file_in_it(form: int, tmp_path: Path) -> None:
+    path = tmp_path / "set.tar"
+    with tarfile.open(path, "w", format=form) as archive:
+        for kind, name in (
+            (tarfile.SYMTYPE, "link.png"),
+            (tarfile.DIRTYPE, "folder.png"),
+            (tarfile.FIFOTYPE, "pipe.png"),
+        ):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, "/etc/passwd"
+            archive.addfile(info)
+        info = tarfile.TarInfo("../outside.png")
+        info.size = len(png(3))
+        archive.addfile(info, io.BytesIO(png(3)))
+    # Read in place and never unpacked, so a name that leads outside is only a name.
+    assert reds(path) == [3]
+
+
+def test_archives_that_are_none(tmp_path: Path) -> None:
+    whole = tar(tmp_path / "set.tar", [("a.png", png(1)), ("b.png", png(2))])
+    cut = tmp_path / "cut.tar"
+    # In the second header, in the first, and a second header that is damaged.
+    content = whole.read_bytes()
+    for part in (content[:1100], content[:1024] + b"\1" + content[1025:]):
+        cut.write_bytes(part)
+        for path in (str(cut), cut.as_uri()):
+            with pytest.raises(
+                CallError, match=r"cut\.tar (is damaged or cut off at byte 1,024, after 1|cannot be read)"
+            ):
+                open_source(path)
+    cut.write_bytes(content[:100])
+    with pytest.raises(CallError, match=r"cut\.tar cannot be read as a tar archive"):
+        open_source(str(cut))
+    packed = tar(tmp_path / "packed.tar", [("a.png", png(1))], "w:gz")
+    with pytest.raises(CallError, match="unpack it"):
+        open_source(str(packed))
+    twice = tar(tmp_path / "twice.tar", [("a.png", png(1)), ("a.png", png(2))])
+    with pytest.raises(CallError, match=r"holds a\.png twice"):
+        open_source(str(twice))
+
+
+@pytest.mark.parametrize("form", ["python", "binary", "hundred"])
+def test_cifar_as_it_is_published(form: str, tmp_path: Path) -> None:
+    train, test = patterns(20, 32, 10), patterns(7, 32, 10, seed=1)
+    if form == "hundred":
+        cifar100_python(tmp_path, train, test, [str(number) for number in range(100)])
+    else:
+        (cifar10_python if form == "python" else cifar10_binary)(tmp_path, train, test, NAMES)
+    for split, (images, _) in (("train", train), ("test", test)):
+        source = pickle.loads(pickle.dumps(open_source(str(tmp_path), split)))
+        assert source.kind == "cifar"
+        assert source.names[3] == f"{split}/00003"
+        assert len(source.names) == len(images)
+        for index, image in enumerate(images):
+            assert numpy.array_equal(numpy.asarray(source.picture(index)), image.transpose(1, 2, 0))
+
+
+def test_object_storage_by_pyarrows_file_systems(tmp_path: Path) -> None:
+    """``file://`` goes the way of ``s3://``: everything through pyarrow's file systems."""
+    write(tmp_path / "set", ["b/x.png", "a.png", ".hidden.png"])
+    (tmp_path / "set" / "b" / "list.txt").write_text("x.png 3\n")
+    (tmp_path / "shards").mkdir()
+    tar(tmp_path / "shards" / "s.tar", [("q.png", png(4))])
+    root = tmp_path.as_uri()
+    assert open_source(f"{root}/set").names == ["a.png", "b/x.png"]
+    assert reds(f"{root}/set") == [1, 0]
+    assert reds(f"{root}/set/b/list.txt") == [0]
+    assert reds(f"{root}/shards/s.tar") == reds(f"{root}/shards") == [4]
+    (tmp_path / "set" / "a.png").unlink()
+    source = open_source(f"{root}/set")
+    (tmp_path / "set" / "b" / "x.png").unlink()
+    with pytest.raises(ImageError, match=r"b/x\.png cannot be read"):
+        source.picture(0)
+    for uri, message in ((f"{root}/none", "does not exist"), ("nonsense://x", "cannot be opened")):
+        with pytest.raises(CallError, match=message):
+            open_source(uri)
+
+
+def described(make: Callable[[Path], object], path: Path) -> str:
+    make(path)
+    with pytest.raises(CallError) as caught:
+        open_source(str(path))
+    return str(caught.value)
+
+
+def test_what_is_no_set_of_images(tmp_path: Path) -> None:
+    assert "does not exist" in described(lambda path: None, tmp_path / "nothing")
+    assert "neither a folder nor a file" in described(os.mkfifo, tmp_path / "pipe")
+    assert "holds no pictures" in described(Path.mkdir, tmp_path / "empty")
+    assert "is a picture" in described(lambda path: path.write_bytes(png(1)), tmp_path / "one.png")
+    assert "neither a .tar archive nor a list" in described(
+        lambda path: path.write_bytes(b"\xff\xfe\x00"), tmp_path / "x"
+    )
+    packed = tmp_path / "downloads"
+    packed.mkdir()
+    assert "unpack cifar-10-python.tar.gz first" in described(
+        lambda path: (path / "cifar-10-python.tar.gz").write_bytes(b""), packed
+    )
+    with pytest.raises(CallError, match="'train' or 'test'"):
+        open_source(str(packed), "val")
+
+
+def test_a_selection_is_stable() -> None:
+    assert select(5) == select(5, limit=9) == [0, 1, 2, 3, 4]
+    assert select(5, limit=2) == [0, 1]
+    drawn = select(1000, sample=50, seed=3)
+    assert drawn == sorted(set(drawn)) == select(1000, sample=50, seed=3)
+    assert len(drawn) == 50
+    assert drawn != select(1000, sample=50, seed=4)
+    # A run with a larger sample goes on with a smaller one's.
+    assert set(drawn) < set(select(1000, sample=80, seed=3))
+    assert select(3, sample=9) == [0, 1, 2]
+
+
+def test_the_digest_tells_names_and_their_order() -> None:
+    assert digest(["a", "b"]) == digest(iter(["a", "b"]))
+    assert len({digest(names) for names in (["a", "b"], ["b", "a"], ["a"], ["a b"])}) == 4
