@@ -19,7 +19,7 @@ from unittest import mock
 import torch
 
 import reconstruct
-from reconstruct.inversion.most_probable import method
+from reconstruct.inversion.most_probable import gauss_newton, method, search, task
 from reconstruct.prior import gaussian as prior
 
 
@@ -35,26 +35,17 @@ CASES: dict[str, list[tuple[Any, str, object]]] = {
     "white images: amplitude 1 / f^0": [(prior, "EXPONENT", 0.0)],
     "steeper images: amplitude 1 / f^1": [(prior, "EXPONENT", 1.0)],
     "independent colours": [(prior, "AXES", GREY), (prior, "SPREAD", (1.0, 1.0, 1.0))],
-    "residuals not weighted (L-BFGS without G)": [],
-    "no continuation: fine from the start": [(method, "COARSE", method.FINE)],
+    "residuals not weighted (L-BFGS without G)": [(search, "inverse", unweighted)],
+    "no continuation: fine from the start": [(search, "COARSE", search.FINE)],
     "layers not stepped over": [(method, "steps_over", lambda *_: False)],
-    "no Gauss-Newton: L-BFGS all the way": [(method, "SHALLOW", -1)],
+    "no Gauss-Newton: L-BFGS all the way": [(task, "SHALLOW", -1)],
     "no prior in Gauss-Newton's preconditioner": [
-        (method, "SHIFT_LINEAR", 0.0),
-        (method, "SHIFT_OVER", 0.0),
-        (method, "SHIFT_UNDER", 0.0),
+        (gauss_newton, "SHIFT_LINEAR", 0.0),
+        (gauss_newton, "SHIFT_OVER", 0.0),
+        (gauss_newton, "SHIFT_UNDER", 0.0),
     ],
-    "rounds of Gauss-Newton do not grow": [(method, "GROWTH", 1.0)],
+    "rounds of Gauss-Newton do not grow": [(gauss_newton, "GROWTH", 1.0)],
 }
-
-
-def search_unweighted(self: Any, *arguments: Any) -> Any:
-    with mock.patch.object(method, "inverse", unweighted):
-        return ORIGINAL_SEARCH(self, *arguments)
-
-
-ORIGINAL_SEARCH = method._Problem._search
-CASES["residuals not weighted (L-BFGS without G)"] = [(method._Problem, "_search", search_unweighted)]
 
 
 def main() -> None:

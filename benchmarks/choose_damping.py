@@ -18,7 +18,7 @@ import torch
 import typer
 
 from reconstruct import ImageError, Network, invert, load_image, load_model, quality
-from reconstruct.inversion.linear import forget
+from reconstruct.network.kept import forget
 
 GRID = (0.0, 0.001, 0.003, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 1.0)
 SLACK = 1.0
@@ -33,13 +33,13 @@ def main(
     budget: Annotated[float, typer.Option(help="Forward passes of each trial.")] = 100,
 ) -> None:
     """Print a [damping] table."""
-    net = load_model(model)
+    net = load_model(model).longest_chain()
     images = _images(folder, net.input_size)
     print(f"# chosen by benchmarks/choose_damping.py on {len(images)} photographs")
     print("[damping]")
     chosen = dict(net.architecture.damping)
     for layer in layers.split(","):
-        names = [each.name for each in net.chain(layer)]
+        names = [each.name for each in net.up_to(layer)]
         # From what was found for the layer below. Undamped, one layer would hide what the others do.
         below = chosen.get(names[-2], {}) if len(names) > 1 else {}
         factors = {name: below.get(name, 0.1) for name in names[:-1]} | {layer: 0.0}

@@ -26,8 +26,8 @@ from typing import Any
 import torch
 
 import reconstruct
-from reconstruct.inversion.invert import applicable
-from reconstruct.network.network import with_tap
+from reconstruct.inversion.methods import applicable
+from reconstruct.network.surgery import with_tap
 
 ITERATIVE = ("map", "gradient")
 

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 from reconstruct import Network, invert, load_image, load_model, quality
 from reconstruct.inversion.linear import IMAGE_SHIFT, LayerInverse
-from reconstruct.operators.arrays import from_torch, using
+from reconstruct.operators.arrays import array_of, using
 from reconstruct.operators.convolution import Convolution
 from reconstruct.solvers.least_squares import cgls
 
@@ -117,7 +117,7 @@ def _curve(net: Network, picture: torch.Tensor) -> dict[str, dict[int, float]]:
             for count in ITERATIONS:
                 solved = cgls(
                     operator,
-                    from_torch(responses.to(dtype)),
+                    array_of(responses.to(dtype)),
                     norm=inverse.norm,
                     precondition=condition,
                     tolerance=1e-9,

@@ -25,7 +25,9 @@ from torch.nn.functional import conv_transpose2d
 import reconstruct
 from reconstruct.analysis.pooling_bounds import Regions, layer_bounds, random_filters, region_bounds
 from reconstruct.inversion.pooled import rebuild
-from reconstruct.network.network import Layer, Network, with_pool
+from reconstruct.network.architecture import Layer
+from reconstruct.network.network import Network
+from reconstruct.network.surgery import with_pool
 
 SUBSET = 12
 """Filters of a bank in the count of violations: small matrices make a million regions affordable."""

@@ -28,7 +28,8 @@ from reconstruct.evaluation.results import distribution, write_json
 from reconstruct.evaluation.run import Job, batch_size, measure
 from reconstruct.images.files import model_input, to_tensor, write_png
 from reconstruct.images.sources import open_source, select
-from reconstruct.inversion.invert import METHODS, applicable, disturb
+from reconstruct.inversion.disturb import disturb
+from reconstruct.inversion.methods import METHODS, applicable
 from reconstruct.network.network import Network
 from reconstruct.network.read_points import Point, point
 from reconstruct.report.figures import Panel, panels

@@ -14,12 +14,15 @@ if TYPE_CHECKING:
     from reconstruct.errors import CallError, FeatureError, ImageError, ModelError, ReconstructError
     from reconstruct.images.files import load_image, save_image
     from reconstruct.images.quality import Quality, quality
-    from reconstruct.inversion.invert import Result, disturb, invert
+    from reconstruct.inversion.disturb import disturb
+    from reconstruct.inversion.invert import invert
     from reconstruct.inversion.problem import Problem
-    from reconstruct.inversion.result import Inverted
+    from reconstruct.inversion.result import Inverted, Result
     from reconstruct.network.activations import linear_responses
+    from reconstruct.network.architecture import Architecture
     from reconstruct.network.module import from_torch
-    from reconstruct.network.network import Architecture, Network, fold_batch_norm
+    from reconstruct.network.network import Network
+    from reconstruct.network.surgery import fold_batch_norm
     from reconstruct.operators.as_scipy import linear_operator
     from reconstruct.operators.convolution import Convolution, frame
     from reconstruct.zoo.huggingface import save_pretrained

@@ -11,7 +11,8 @@ from reconstruct import Architecture, Network, fold_batch_norm, invert, load_ima
 from reconstruct.analysis.pooling_bounds import layer_bounds
 from reconstruct.inversion.linear import LayerInverse
 from reconstruct.inversion.pooled import rebuild
-from reconstruct.network.network import Layer, randomise, with_pool
+from reconstruct.network.architecture import Layer
+from reconstruct.network.surgery import randomise, with_pool
 from reconstruct.operators import arrays
 from reconstruct.operators.convolution import Convolution
 from reconstruct.training.data import Arrays, Augmentation
@@ -49,7 +50,7 @@ def test_operators_agree_to_float32(photograph: torch.Tensor) -> None:
     for device in ("cpu", "cuda"):
         op = Convolution(weight.to(device), 4, 0, (227, 227), torch.float32)
         with arrays.using(torch.device(device)):
-            x = arrays.from_torch(photograph.to(device))
+            x = arrays.array_of(photograph.to(device))
             z = op.apply(x)
             found[device] = [arrays.to_torch(each).cpu() for each in (z, op.adjoint(z), op.gram("inputs"))]
     for cpu, cuda in zip(found["cpu"], found["cuda"], strict=True):
@@ -62,7 +63,7 @@ def test_arrays_share_memory_stream_and_pool(gpu: torch.device) -> None:
     stream = torch.cuda.Stream()
     with torch.cuda.stream(stream), arrays.using(gpu):
         assert cupy.cuda.get_current_stream().ptr == stream.cuda_stream
-        array = arrays.from_torch(tensor)
+        array = arrays.array_of(tensor)
         array += 1
         assert arrays.to_torch(array).data_ptr() == tensor.data_ptr()
         before = torch.cuda.memory_allocated()
@@ -76,7 +77,7 @@ def test_a_loop_of_hand_overs_does_not_grow(gpu: torch.device) -> None:
     op = Convolution(torch.randn(8, 3, 5, 5, device=gpu), 2, 2, (64, 64), torch.float32)
     with arrays.using(gpu):
         inverse = LayerInverse(op, "global", 0.01)
-        z = arrays.from_torch(torch.randn(4, *op.output_shape, device=gpu))
+        z = arrays.array_of(torch.randn(4, *op.output_shape, device=gpu))
         used = []
         for _ in range(60):
             inverse.solve(z, 1e-3, 20)

@@ -24,7 +24,9 @@ import torch
 from torch.nn.functional import conv2d, pad
 
 from reconstruct.errors import CallError
-from reconstruct.network.network import Layer, Network, pooled_layer
+from reconstruct.network.architecture import Layer
+from reconstruct.network.network import Network
+from reconstruct.network.surgery import pooled_layer
 from reconstruct.operators.pooling import MaxPool
 
 ZERO = torch.finfo(torch.float64).eps ** (2 / 3)
@@ -171,7 +173,7 @@ def layer_bounds(net: Network, images: torch.Tensor, pool: str, *, random: int |
     """
     layer, last = pooled_layer(net, pool)
     net.architecture.response_sizes((images.shape[2], images.shape[3]), pool)  # refuses images that are too small
-    below = net.chain(layer.name)
+    below = net.up_to(layer.name)
     inputs = net.features(images, below[-2].name) if len(below) > 1 else (images - net.mean) / net.std
     convolution = net.convolution(layer.name)
     if random is None:

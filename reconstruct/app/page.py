@@ -28,7 +28,7 @@ from reconstruct.app.watched import watched
 from reconstruct.errors import CallError
 from reconstruct.evaluation.run import FAILURES
 from reconstruct.images.files import model_input, read_image, to_tensor
-from reconstruct.inversion.invert import METHODS
+from reconstruct.inversion.methods import METHODS
 from reconstruct.inversion.most_probable.method import BUDGET
 from reconstruct.network.network import Network
 from reconstruct.zoo.load import load_model, model_names, read_architecture

@@ -14,7 +14,7 @@ from PIL import Image
 from reconstruct.app.watched import Snapshot
 from reconstruct.images.files import to_pixels
 from reconstruct.images.quality import quality
-from reconstruct.network.network import Architecture
+from reconstruct.network.architecture import Architecture
 from reconstruct.report.charts import course
 
 STATUS = {

@@ -13,7 +13,9 @@ import torch
 
 from reconstruct.errors import CallError
 from reconstruct.images.quality import psnr
-from reconstruct.inversion.invert import Result, disturb, invert
+from reconstruct.inversion.disturb import disturb
+from reconstruct.inversion.invert import invert
+from reconstruct.inversion.result import Result
 from reconstruct.network.network import Network
 
 INTERVAL = 0.25

@@ -76,7 +76,7 @@ def pairs(
     """
     nets = load_nets(model, random_weights, "cpu", quiet or as_json)
     from reconstruct.analysis.crelu.pairing import layer_pairs
-    from reconstruct.network.network import layer_list
+    from reconstruct.network.read_points import layer_list
     from reconstruct.report.filter_figures import cosine_histograms, pair_grid
 
     chosen = [(net, name) for net in nets for name in layer_list(net, layer)]
@@ -165,7 +165,7 @@ def invariance(
     nets = load_nets(model, random_weights, device, quiet or as_json)
     from reconstruct.analysis.crelu.invariance import invariance as scored
     from reconstruct.images.sources import open_source, select
-    from reconstruct.network.network import layer_list
+    from reconstruct.network.read_points import layer_list
     from reconstruct.report.invariance_figure import invariance_figure
 
     chosen = [(net, layer_list(net, layer)) for net in nets]
@@ -212,7 +212,8 @@ def complexity(
     """
     with busy("loading", quiet or as_json):
         from reconstruct.analysis.crelu.complexity import layer_complexity, sample_estimates
-        from reconstruct.network.network import Network, layer_list
+        from reconstruct.network.network import Network
+        from reconstruct.network.read_points import layer_list
         from reconstruct.report.analysis_figures import complexity_figure
         from reconstruct.zoo.load import is_module, load_model, read_architecture
 
@@ -280,7 +281,7 @@ def rectify(
     numbers = [] if filters is None else numbers_of(filters, int, "--filter", "0,17")
     nets = load_nets(model, random_weights, device, quiet or as_json)
     from reconstruct.analysis.crelu.rectify import rectify as rectified
-    from reconstruct.network.network import layer_list
+    from reconstruct.network.read_points import layer_list
     from reconstruct.report.analysis_figures import rectify_figure
 
     chosen = [(net, layer_list(net, layer)) for net in nets]
@@ -330,7 +331,7 @@ def _applicable(
     nets: Sequence[Network], layer: str, lacking: Callable[[Network, str], str | None], quiet: bool
 ) -> list[list[str]]:
     """For each model the layers that an analysis applies to; one asked for alone to which it does not is an error."""
-    from reconstruct.network.network import layer_list
+    from reconstruct.network.read_points import layer_list
 
     kept = []
     for net in nets:

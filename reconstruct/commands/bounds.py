@@ -55,8 +55,8 @@ def bounds(
     """
     check_size(size, native)
     with busy("loading", quiet or as_json):
-        from reconstruct.inversion.result import check_limits
-        from reconstruct.network.network import pooled_layer, with_pool
+        from reconstruct.inversion.checks import check_limits
+        from reconstruct.network.surgery import pooled_layer, with_pool
 
         check_limits(None, budget)
         net = load_chain(model, random_weights, device_of(device, needs_cupy=False))

@@ -113,7 +113,7 @@ def evaluate(
         from reconstruct.evaluation import run as evaluation
         from reconstruct.evaluation.provenance import begin_session, describe_run
         from reconstruct.images.sources import open_source, select
-        from reconstruct.inversion.result import check_limits
+        from reconstruct.inversion.checks import check_limits
         from reconstruct.report.page import write_report
         from reconstruct.zoo.load import load_model
 

@@ -94,7 +94,7 @@ def _extract(
 ) -> list[dict[str, Any]]:
     """One picture's features of every layer, written, and a record of each."""
     from reconstruct.images.features import write_features
-    from reconstruct.inversion.invert import disturb
+    from reconstruct.inversion.disturb import disturb
 
     height, width = item.picture.shape[1:]
     records = []

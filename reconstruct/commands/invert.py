@@ -45,7 +45,8 @@ from reconstruct.errors import CallError
 if TYPE_CHECKING:
     import torch
 
-    from reconstruct.network.network import Network, Size
+    from reconstruct.network.architecture import Size
+    from reconstruct.network.network import Network
     from reconstruct.report.figures import Panel
 
 
@@ -152,7 +153,7 @@ def _sent(
     net: Network, pictures: torch.Tensor, layers: list[str], tap: str | None, disturbance: dict[str, Any]
 ) -> Iterator[tuple[str, torch.Tensor, float]]:
     """Features of every layer, as a sender would disturb them, and by how much."""
-    from reconstruct.inversion.invert import disturb
+    from reconstruct.inversion.disturb import disturb
     from reconstruct.network.read_points import point
 
     for layer in layers:
@@ -174,7 +175,7 @@ def _from_file(
     """The main job without pictures: records, and the pictures written, of every entry of a file of features."""
     from reconstruct.evaluation.run import CPU_PIXELS
     from reconstruct.images.features import read_features, recorded_noise
-    from reconstruct.inversion.invert import checked, image_size
+    from reconstruct.inversion.checks import checked, image_size
     from reconstruct.network.read_points import point
 
     ((layer, chosen),) = methods.items()
@@ -224,7 +225,7 @@ def _reconstruct(
     from reconstruct.evaluation.run import measure
     from reconstruct.images.atomic import file_part
     from reconstruct.images.files import save_image, write_png
-    from reconstruct.inversion.invert import applicable
+    from reconstruct.inversion.methods import applicable
     from reconstruct.network.read_points import point
     from reconstruct.report.figures import Panel, comparison
 

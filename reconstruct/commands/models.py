@@ -163,7 +163,7 @@ def _model_table(listed: list[dict[str, Any]]) -> None:
 def _layer_table(described: dict[str, Any]) -> None:
     from rich.table import Table
 
-    from reconstruct.network.network import KINDS
+    from reconstruct.network.architecture import KINDS
 
     size = described["input_size"]
     printed.print(f"{described['name']}: {described['source']}", soft_wrap=True)

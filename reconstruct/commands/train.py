@@ -81,7 +81,7 @@ def train(
     with busy("loading", quiet):
         import torch
 
-        from reconstruct.network.network import without_dropout
+        from reconstruct.network.surgery import without_dropout
         from reconstruct.training import loop, runs
         from reconstruct.training.data import load_pictures, statistics
         from reconstruct.training.distill import unlabelled

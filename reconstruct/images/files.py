@@ -14,7 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from reconstruct.errors import CallError, ImageError
 from reconstruct.images.atomic import write_atomically
-from reconstruct.network.network import Architecture, Size
+from reconstruct.network.architecture import Architecture, Size
 
 # Decoders for pictures only: Pillow would also hand an EPS file to Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")

@@ -1,16 +1,30 @@
-"""Methods of the user's: called, and what they return checked."""
+"""Methods of the user's own: called, and what they return checked."""
 
 from __future__ import annotations
 
 import torch
 
 from reconstruct.errors import CallError
-from reconstruct.inversion.problem import Method, Problem
-from reconstruct.inversion.result import Inverted
+from reconstruct.inversion.problem import BUDGET, TOLERANCE, CustomMethod, Problem
+from reconstruct.inversion.result import Inverted, Watch
+from reconstruct.network.architecture import Size
+from reconstruct.network.protocol import AnyNetwork
 
 
-def invert_own(method: Method, problem: Problem) -> Inverted:
-    """Call the method, with gradients enabled; what it raises passes through.
+def invert_custom(
+    method: CustomMethod,
+    net: AnyNetwork,
+    features: torch.Tensor,
+    layer: str,
+    size: Size,
+    *,
+    tolerance: float | None = None,
+    budget: float | None = None,
+    noise: float = 0.0,
+    seed: int = 0,
+    watch: Watch | None = None,
+) -> Inverted:
+    """Call the method with a ``Problem`` of these, and with gradients enabled; what it raises passes through.
 
     It returns images, N x 3 x H x W on the features' device, in [0, 1] as the network takes them and not clipped; or
     those and a status an image; or an ``Inverted``, whose own counts are then believed. Otherwise the work is what the
@@ -21,9 +35,20 @@ def invert_own(method: Method, problem: Problem) -> Inverted:
     ------
     CallError : what it returned is none of these, or not finite.
     """
+    problem = Problem(
+        net,
+        layer,
+        size,
+        features,
+        noise,
+        TOLERANCE if tolerance is None else tolerance,
+        BUDGET if budget is None else budget,
+        seed,
+        watch,
+    )
     name, count = name_of(method), len(problem)
     if not count:
-        empty = problem.features.new_zeros(0, problem.net.mean.shape[1], *problem.size, dtype=torch.float32)
+        empty = problem.features.new_zeros(0, problem.net.channels, *problem.size, dtype=torch.float32)
         return Inverted(empty, [], [], [], 0.0, 0.0)
     with torch.enable_grad():
         returned = method(problem)
@@ -47,13 +72,13 @@ def invert_own(method: Method, problem: Problem) -> Inverted:
     return Inverted(images, status, [evaluations] * count, [passes] * count, 0.0, 0.0)
 
 
-def name_of(method: str | Method) -> str:
+def name_of(method: str | CustomMethod) -> str:
     """What a method is called: its name among the built-in ones, ``package.module:function``, or the function's."""
     return method if isinstance(method, str) else getattr(method, "__name__", type(method).__name__)
 
 
 def _checked(name: str, images: object, problem: Problem) -> torch.Tensor:
-    wanted = (len(problem), problem.net.mean.shape[1], *problem.size)
+    wanted = (len(problem), problem.net.channels, *problem.size)
     form = f"images of {' x '.join(map(str, wanted))}, or (images, statuses), or an Inverted"
     if not isinstance(images, torch.Tensor):
         raise CallError(f"method {name} returned {type(images).__name__}; it is to return {form}")

@@ -30,9 +30,11 @@ from collections.abc import Callable
 
 import torch
 
+from reconstruct.inversion.residual import relative
 from reconstruct.inversion.result import Inverted
 from reconstruct.network.activations import activate, is_invertible, linear_responses
-from reconstruct.network.network import Network, Size
+from reconstruct.network.architecture import Size
+from reconstruct.network.protocol import AnyNetwork
 
 BUDGET = 450.0
 TOLERANCE = 1e-4
@@ -64,7 +66,7 @@ MOMENTS = (0.9, 0.9)
 
 
 def invert_gradient(
-    net: Network,
+    net: AnyNetwork,
     features: torch.Tensor,
     layer: str,
     size: Size,
@@ -98,7 +100,7 @@ def invert_gradient(
     steps = int((BUDGET if budget is None else budget) // EVALUATION)
     count, device, last = len(features), net.mean.device, net.layer(layer)
     invertible = is_invertible(last.activation, last.slope)
-    noise = torch.randn(3, *size, generator=torch.Generator().manual_seed(seed)).to(device)
+    noise = torch.randn(net.channels, *size, generator=torch.Generator().manual_seed(seed)).to(device)
     results = (NOISE * noise).repeat(count, 1, 1, 1)
     status, counts = ["budget"] * count, [steps] * count
 
@@ -157,15 +159,9 @@ def total_variation(x: torch.Tensor) -> torch.Tensor:
     return squares / (x.shape[2] * x.shape[3] * (GRADIENT * RANGE) ** 2)
 
 
-def tv_weight(net: Network, layer: str) -> float:
+def tv_weight(net: AnyNetwork, layer: str) -> float:
     """Weight of the total variation in the middle of a run, from the side of the layer's receptive field in pixels."""
-    return TV_WEIGHT * (net.architecture.receptive_field(layer) / 11) ** TV_GROWTH
-
-
-def relative(reached: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """|reached - wanted| / |wanted| of each image, or |reached - wanted| where nothing is wanted but 0."""
-    scale = wanted.flatten(1).norm(dim=1)
-    return (reached - wanted).flatten(1).norm(dim=1) / torch.where(scale > 0, scale, 1)
+    return TV_WEIGHT * (net.receptive_field(layer) / 11) ** TV_GROWTH
 
 
 def _adam(

@@ -19,17 +19,17 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, TypedDict
-from weakref import WeakKeyDictionary
 
 import torch
 
 from reconstruct.errors import CallError
 from reconstruct.inversion.result import Inverted
 from reconstruct.network.activations import linear_responses
-from reconstruct.network.network import Layer, Network, Size
+from reconstruct.network.architecture import Layer, Size
+from reconstruct.network.kept import kept_or_made
+from reconstruct.network.network import Network
 from reconstruct.operators import arrays
 from reconstruct.operators.convolution import Convolution, upper_bound
-from reconstruct.operators.layer_stack import multiplications
 from reconstruct.operators.pooling import AvgPool
 from reconstruct.solvers.least_squares import Solution, cgls, cgne, relative_norms
 
@@ -83,7 +83,7 @@ def invert_linear(
     budget : work in forward passes through all layers up to ``layer``; default 300. Each layer's solve is
         given budget / 2 iterations, of 2 passes each through that layer.
     """
-    chain = net.chain(layer)
+    chain = net.up_to(layer)
     factors = damping_factors(net, layer, damping)
     tolerances = dict.fromkeys(factors, FEATURE_TOLERANCE if tolerance is None else tolerance)
     tolerances[chain[0].name] = IMAGE_TOLERANCE if tolerance is None else tolerance
@@ -91,7 +91,7 @@ def invert_linear(
     dtype = torch.float64 if min(tolerances.values()) < FLOAT64_BELOW else torch.float32
 
     began = time.perf_counter()
-    sizes = net.architecture.response_sizes(size, layer)
+    sizes = net.shapes(size, layer)
     inputs = [size, *(sizes[each.name] for each in chain[:-1])]
     with arrays.using(features.device):
         inverses = [
@@ -99,7 +99,7 @@ def invert_linear(
             for each, area in zip(chain, inputs, strict=True)
         ]
         prepare_seconds = time.perf_counter() - began
-        total = sum(multiplications(net, layer, size).values())
+        total = sum(net.multiplications(layer, size).values())
         values = features.to(dtype)
         status, counts, passes = ["converged"] * len(values), [0] * len(values), [0.0] * len(values)
         for each, (inverse, _) in zip(reversed(chain), reversed(inverses), strict=True):
@@ -110,7 +110,7 @@ def invert_linear(
             # A pooling's channels are solved for as if each were an image.
             channels = 1 if each.has_weights else each.channels
             given = responses if each.has_weights else responses.flatten(0, 1).unsqueeze(1)
-            solved = inverse.solve(arrays.from_torch(given), tolerances[each.name], iterations)
+            solved = inverse.solve(arrays.array_of(given), tolerances[each.name], iterations)
             values = arrays.to_torch(solved.value)
             if not each.has_weights:
                 values = values.squeeze(1).unflatten(0, responses.shape[:2])
@@ -121,13 +121,21 @@ def invert_linear(
                 passes[image] += share * sum(solved.iterations[own])
                 status[image] = next((how for how in solved.status[own] if how != "converged"), status[image])
     images = (values * net.std + net.mean).float()
-    fresh = [inverse.prepare_multiplications / total for inverse, cached in inverses if not cached]
+    fresh = [inverse.prepare_multiplications / total for inverse, made in inverses if made]
     return Inverted(images, status, counts, passes, prepare_seconds, sum(fresh))
+
+
+def check_options(net: Network | None, layer: str, linear_form: str, damping: Damping) -> None:
+    """Refuses a form or a damping that there is not, before any method has worked; ``net`` is None for no chain."""
+    if linear_form not in ("global", "patch"):
+        raise CallError(f"linear_form is 'global' or 'patch', not '{linear_form}'")
+    if net is not None:
+        damping_factors(net, layer, damping)
 
 
 def damping_factors(net: Network, layer: str, damping: Damping) -> dict[str, float]:
     """The damping of each layer of the chain, in units of its upper frame bound."""
-    names = [each.name for each in net.chain(layer)]
+    names = [each.name for each in net.up_to(layer)]
     if damping == "auto":
         recorded = net.architecture.damping.get(layer)
         return recorded or {name: 0.0 if name == layer else DAMPING for name in names}
@@ -254,39 +262,27 @@ def _check_memory(operator: Convolution) -> None:
 def _patches(operator: Convolution, damping: float) -> Array:
     """Rows of the (damped) pseudoinverse of the filter matrix, as K x C x kh x kw."""
     # float64: singular values of trained filters span four decades, their squares eight.
-    filters = arrays.from_torch(operator.weight.double())
+    filters = arrays.array_of(operator.weight.double())
     xp = arrays.namespace(filters)
     left, values, right = xp.linalg.svd(filters.reshape(len(filters), -1), full_matrices=False)
     largest = values.max()
     kept = values > largest * max(filters.shape[0], right.shape[1]) * xp.finfo(xp.float64).eps
     gains = xp.where(kept, values / xp.where(kept, values**2 + damping * largest**2, 1), 0)
     patches = ((left * gains) @ right).reshape(filters.shape)
-    dtype = arrays.from_torch(operator.weight).dtype
+    dtype = arrays.array_of(operator.weight).dtype
     return xp.ascontiguousarray(patches, dtype=dtype)
-
-
-_cache: WeakKeyDictionary[Network, dict[tuple[object, ...], LayerInverse]] = WeakKeyDictionary()
-
-
-def forget(net: Network) -> None:
-    """Free what was prepared for a network."""
-    _cache.pop(net, None)
 
 
 def _prepared(
     net: Network, layer: str, size: Size, form: Form, damping: float, dtype: torch.dtype
 ) -> tuple[LayerInverse, bool]:
-    """The inverse of a layer, and whether it was there already. Changed weights are noticed."""
-    key: tuple[object, ...] = (layer, size, form, damping, dtype, net.mean.device)
-    if net.layer(layer).has_weights:
-        weight = net.convolution(layer).weight
-        key = (*key, weight.data_ptr(), weight._version)
-    known = _cache.setdefault(net, {})
-    if key in known:
-        return known[key], True
-    shift = IMAGE_SHIFT if layer == net.layer_names[0] else FEATURE_SHIFT
-    known[key] = LayerInverse(_operator(net, net.layer(layer), size, dtype), form, damping, shift)
-    return known[key], False
+    """The inverse of a layer, and whether it had to be made."""
+
+    def make() -> LayerInverse:
+        shift = IMAGE_SHIFT if layer == net.layer_names[0] else FEATURE_SHIFT
+        return LayerInverse(_operator(net, net.layer(layer), size, dtype), form, damping, shift)
+
+    return kept_or_made(net, ("inverse", layer, size, form, damping, dtype), make)
 
 
 def _operator(net: Network, layer: Layer, size: Size, dtype: torch.dtype) -> Convolution:

@@ -1,8 +1,8 @@
 """Images from what a max-pooling leaves of a layer: responses known at switches, bounds of all of them, or both.
 
-Which responses are known, or between which bounds, is a ``pooling.Box``; the most probable image in it is found as by
-method ``map`` (``posterior.invert_known``). For a first layer this is a convex problem: least squares on the known
-responses, and on those outside their bounds.
+Which responses are known, or between which bounds, is a ``known.Box``; the most probable image in it is found as by
+method ``map`` (``invert_known``). For a first layer this is a convex problem: least squares on the known responses, and
+on those outside their bounds.
 
 Bounds alone have no middle for the prior to find: without biases the flat picture of the mean colour is always between
 them. From intervals, the image is therefore first sought in their middle halves, and then moved as far as they ask.
@@ -17,11 +17,15 @@ from functools import partial
 import torch
 
 from reconstruct.errors import CallError
+from reconstruct.inversion.checks import check_limits
+from reconstruct.inversion.known import Box, at_switches, intervals
 from reconstruct.inversion.most_probable.method import BUDGET, TOLERANCE, invert_known, invert_map
-from reconstruct.inversion.result import Inverted, Watch, check_limits
+from reconstruct.inversion.result import Inverted, Watch
 from reconstruct.network.activations import check_features
-from reconstruct.network.network import Network, Size, pooled_layer
-from reconstruct.operators.pooling import Box, MaxPool, at_switches, intervals
+from reconstruct.network.architecture import Size
+from reconstruct.network.network import Network
+from reconstruct.network.surgery import pooled_layer
+from reconstruct.operators.pooling import MaxPool
 
 Knowing = Callable[[MaxPool, torch.Tensor, torch.Tensor, str], Box]
 """Pooling, its features, its switches and the activation below it to what is known of the responses."""
@@ -83,7 +87,7 @@ def invert_pooled(
     if known not in KNOWN:
         raise CallError(f"known is one of {', '.join(KNOWN)}, not '{known}'")
     below, pooling = pooled_layer(net, layer)
-    pool = MaxPool(pooling, net.architecture.response_sizes(size, layer)[below.name])
+    pool = MaxPool(pooling, net.shapes(size, layer)[below.name])
     values = features.float()
     if values.shape[1:] != (below.channels, *pool.grid):
         wanted, given = ((" x ".join(map(str, shape))) for shape in ((below.channels, *pool.grid), values.shape[1:]))

@@ -8,11 +8,13 @@ from functools import cached_property
 
 import torch
 
+from reconstruct.inversion.residual import relative
 from reconstruct.inversion.result import Watch
-from reconstruct.network.network import Network, Size
-from reconstruct.operators.autodiff import AutodiffChain
+from reconstruct.network.architecture import Size
+from reconstruct.network.protocol import AnyNetwork
+from reconstruct.operators.autodiff import Differentiation
 from reconstruct.operators.forward import Forward, Reached
-from reconstruct.operators.layer_stack import Chain
+from reconstruct.operators.layer_stack import LayerStack
 from reconstruct.prior.gaussian import Prior
 
 BUDGET = 450.0
@@ -47,7 +49,7 @@ class Problem:
     watch : whoever looks on; ``show`` tells it.
     """
 
-    net: Network
+    net: AnyNetwork
     layer: str
     size: Size
     features: torch.Tensor
@@ -74,7 +76,7 @@ class Problem:
         return self.f.target(self.features)
 
     @cached_property
-    def chain(self) -> Chain | AutodiffChain:
+    def chain(self) -> LayerStack | Differentiation:
         """The layers; ``chain.operators`` has ``convolve`` and ``transpose`` of each, without normalisation or bias.
 
         A module that is no chain has none of them, and J by differentiation.
@@ -84,7 +86,7 @@ class Problem:
     @cached_property
     def prior(self) -> Prior:
         """The Gaussian prior of natural images of this size: ``image``, ``field``, ``whiten``, ``draw``, ``mean``."""
-        return Prior(self.size, self.net.mean.shape[1], device=self.features.device)
+        return Prior(self.size, self.net.channels, device=self.features.device)
 
     @property
     def passes(self) -> float:
@@ -112,8 +114,7 @@ class Problem:
 
     def misfit(self, reached: torch.Tensor) -> torch.Tensor:
         """The residual, N, of what ``forward`` or ``linearise`` gave of all images."""
-        scale = self.target.flatten(1).norm(dim=1)
-        return (reached - self.target).flatten(1).norm(dim=1) / torch.where(scale > 0, scale, 1)
+        return relative(reached, self.target)
 
     def linearise(self, images: torch.Tensor) -> Reached:
         """f at images, ``.values``, and what ``product`` and ``transposed`` take for its Jacobian there."""
@@ -141,5 +142,5 @@ class Problem:
         self.spend(2, len(gradient))
 
 
-Method = Callable[[Problem], object]
-"""A method of the user's; ``own.invert_own`` says what it may return."""
+CustomMethod = Callable[[Problem], object]
+"""A method of the user's; ``custom.invert_custom`` says what it may return."""

@@ -2,32 +2,35 @@
 
 A module is run once with hooks on all of its parts, which tells their order, shapes and activations. A layer is a call
 of a part that gives N x C x h x w: ``features.3``, ``layer1.0``, or ``layer1.0.relu:2`` where a part is called again.
-Where the way from the image up to it is a chain (``torch_chain``) every method applies; elsewhere automatic
-differentiation stands for the operators (``AutodiffChain``), and ``map`` and ``gradient`` apply.
+Where the way from the image up to it is a chain (``tracing``) every method applies; elsewhere automatic differentiation
+stands for the operators, and ``map`` and ``gradient`` apply.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
-from torch.fx import Graph
 
 from reconstruct.errors import CallError
-from reconstruct.network.activations import TAPS, activate
-from reconstruct.network.network import Architecture, Layer, Network, Size, with_tap
-from reconstruct.network.tracing import chain_of_operators, trace
-from reconstruct.user_function import function_named
+from reconstruct.network.activations import activate
+from reconstruct.network.architecture import Architecture, Layer, Size, Split, unknown_layer
+from reconstruct.network.kept import kept
+from reconstruct.network.network import Network, check_images
+from reconstruct.network.surgery import in_float32
+from reconstruct.network.tracing import Place, chain_in, trace
 
 FIELD_ENERGY = 0.999
 """Of a response's gradient by the image, how much lies in its receptive field as it is measured."""
 FIELD_IMAGES = 4
+AGREEMENT = 1e-4
+"""Of a chain's features with the module's, relative to their norm: float32 through some layers, and folded norms."""
 
 
 @dataclass(frozen=True)
@@ -42,132 +45,106 @@ class Call:
     size: Size
 
 
-class TorchArchitecture(Architecture):
-    """What ``Architecture`` says of a chain, found by running a module."""
+class ModuleNetwork(nn.Module):
+    """A torch module as a network; images in [0, 1] go in and are normalised inside. ``from_torch`` makes one.
 
-    def attach(self, net: TorchNetwork) -> None:
-        object.__setattr__(self, "net", net)
+    Its ``layers`` are its parts' calls in the order in which they end, of the kind ``module``. What is found out about
+    the module by running it is ``kept``, and found out anew when its weights or statistics have changed.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(
+        self, module: nn.Module, mean: Sequence[float], std: Sequence[float], input_size: int, name: str
+    ) -> None:
+        super().__init__()
+        self.module = copy.deepcopy(module).float().eval().requires_grad_(False)
+        self.name, self.input_size = name, input_size
+        self.normalisation = (tuple(mean), tuple(std))
+        statistics = torch.tensor(self.normalisation, dtype=torch.float32).view(2, 1, -1, 1, 1)
+        self.register_buffer("mean", statistics[0], persistent=False)
+        self.register_buffer("std", statistics[1], persistent=False)
+        self.source = f"torch module {type(module).__name__}"
+        self.weights_file: str | None = None
+        self.splits: dict[str, Split] = {}
+        self._tapped: str | None = None
+        # Which calls there are is what the network is, as its layers are; at other sizes they are found out anew.
+        self._own = self._run_on((input_size, input_size))
+        self.layers = tuple(call.layer for call in self._own.values())
 
     @property
-    def _net(self) -> TorchNetwork:
-        net: TorchNetwork = self.__dict__["net"]
-        return net
+    def channels(self) -> int:
+        """Channels of its images."""
+        return len(self.normalisation[0])
 
-    def receptive_field(self, layer: str) -> int:
-        """Side, in pixels, of the square that holds 99.9 % of the energy of a middle response's gradient."""
-        return self._net.measured_field(layer)
+    @property
+    def layer_names(self) -> list[str]:
+        """The layers that can be asked for."""
+        return [layer.name for layer in self.layers]
 
-    def response_sizes(self, size: Size, layer: str | None = None) -> dict[str, Size]:
-        """Grid of each layer's features for images of this height and width, up to ``layer`` as they are called.
+    @property
+    def layers_with_weights(self) -> list[Layer]:
+        """Its convolutions, which ``all`` stands for."""
+        parts = {name: self.module.get_submodule(call.part) for name, call in self._own.items()}
+        return [layer for layer in self.layers if isinstance(parts[layer.name], nn.Conv2d)]
+
+    def index(self, layer: str) -> int:
+        """The position of a layer in the order of the calls' ends.
+
+        Raises
+        ------
+        CallError : there is no such layer; says which there are.
+        """
+        names = self.layer_names
+        if layer not in names:
+            raise unknown_layer(self.name, layer, names)
+        return names.index(layer)
+
+    def layer(self, name: str) -> Layer:
+        """A layer by its name; errors as of ``index``."""
+        return self.layers[self.index(name)]
+
+    def call(self, layer: str) -> Call:
+        """The call that a layer is, in a run on an image of the network's own size; errors as of ``index``."""
+        self.index(layer)
+        return self._own[layer]
+
+    def shapes(self, size: Size, layer: str | None = None) -> dict[str, Size]:
+        """The grid of each layer's features for images of this height and width, up to ``layer`` as they are called.
 
         Raises
         ------
         CallError : the module cannot take such images.
         """
-        sizes = {name: call.size for name, call in self._net.calls(size).items()}
+        sizes = {name: call.size for name, call in self.calls(size).items()}
         if layer is None:
             return sizes
         names = list(sizes)[: self.index(layer) + 1]
         return {name: sizes[name] for name in names}
 
     def covered_size(self, size: Size, layer: str) -> Size:
-        """All of it: what a module leaves out is not known."""
+        """All of the image: what a module leaves out is not known."""
         return size
 
-    def parameters(self, layer: str | None = None) -> int:
+    def multiplications(self, layer: str, size: Size) -> dict[str, int]:
+        """Multiplications of a forward pass up to the layer, all in one number."""
+        self.index(layer)
+        return {layer: max(1, self.calls(size)[layer].multiplications)}
+
+    def weight_count(self, layer: str | None = None) -> int:
         """Weights without biases, of a part or of the whole module."""
-        part = self._net.module if layer is None else self._net.module.get_submodule(self._net.call(layer).part)
+        part = self.module if layer is None else self.module.get_submodule(self.call(layer).part)
         return sum(values.numel() for name, values in part.named_parameters() if not name.endswith("bias"))
 
-
-class TorchNetwork(Network):
-    """A torch module as a ``Network``; images in [0, 1] go in and are normalised inside. See ``from_torch``.
-
-    Its ``layers`` are its parts' calls in the order in which they end, of the kind ``module``.
-    """
-
-    def __init__(
-        self, module: nn.Module, mean: Sequence[float], std: Sequence[float], input_size: int, name: str
-    ) -> None:
-        nn.Module.__init__(self)
-        self.module = copy.deepcopy(module).float().eval().requires_grad_(False)
-        statistics = torch.tensor([tuple(mean), tuple(std)], dtype=torch.float32).view(2, 1, -1, 1, 1)
-        self.register_buffer("mean", statistics[0], persistent=False)
-        self.register_buffer("std", statistics[1], persistent=False)
-        self._calls: dict[Size, dict[str, Call]] = {}
-        self._fields: dict[str, int] = {}
-        self._chains: dict[str, Network | None] = {}
-        self._graph: tuple[Graph | None] | None = None
-        self.estimates: dict[tuple[str, str, int], torch.Tensor] = {}
-        found = self.calls((input_size, input_size), (tuple(mean), name))
-        self.layers = tuple(call.layer for call in found.values())
-        architecture = TorchArchitecture(name, self.layers, input_size, tuple(mean), tuple(std))
-        architecture.attach(self)
-        self.architecture: Architecture = architecture
-
-    @property
-    def layers_with_weights(self) -> list[Layer]:
-        """Its convolutions, which ``all`` stands for."""
-        calls = self.calls((self.input_size, self.input_size))
-        parts = {name: self.module.get_submodule(call.part) for name, call in calls.items()}
-        return [call.layer for name, call in calls.items() if isinstance(parts[name], nn.Conv2d)]
-
-    def chain(self, layer: str) -> tuple[Layer, ...]:
-        """The layer alone: what is below it is the module's affair."""
-        return (self.layers[self.architecture.index(layer)],)
-
-    def convolution(self, layer: str) -> nn.Conv2d:
-        self.chain(layer)
-        raise CallError(
-            f"{self.name} is no chain of convolutions up to {layer}: its filters are not known. "
-            f"{self.name}.operators(layer) gives the chain of a layer that has one"
-        )
-
-    def call(self, layer: str) -> Call:
-        """Of a layer, for the network's own images; an unknown one is answered with those there are."""
-        self.chain(layer)
-        return self.calls((self.input_size, self.input_size))[layer]
-
-    def graph(self) -> Graph | None:
-        """What ``torch.fx`` sees of the module, traced once; None where it cannot follow the code."""
-        if self._graph is None:
-            self._graph = (trace(self.module),)
-        return self._graph[0]
-
-    def operators(self, layer: str) -> Network | None:
+    def as_chain(self, layer: str) -> Network | None:
         """The chain of convolutions, activations and poolings from the image up to a layer; None if it is none.
 
-        It is compared with the module on a random image, and is None as well where they differ.
+        It is compared with the module on a random image, and is None as well where they differ. It has copies of the
+        weights, on the module's device and in float32.
         """
-        if layer not in self._chains:
-            self.chain(layer)
-            self._chains[layer] = chain_of_operators(self, layer)
-        return self._chains[layer]
-
-    def tapped(self, layer: str, tap: str) -> Network:
-        """The same with another activation at a layer (``network.with_tap``): of what goes into the layer's own, or of
-        what the part gives if it ends in none.
-
-        Raises
-        ------
-        CallError : an unknown tap or layer.
-        """
-        if tap not in TAPS:
-            raise CallError(f"unknown tap '{tap}'; there are {', '.join(TAPS)}")
-        chain = self.operators(layer)
-        if chain is not None and chain.layers[-1].has_weights:
-            return with_tap(chain, layer, tap)
-        made = copy.copy(self)
-        made.layers = tuple(
-            replace(each, activation=TAPS[tap], slope=0.0) if each.name == layer else each for each in self.layers
-        )
-        own = self.architecture
-        architecture = TorchArchitecture(own.name, made.layers, own.input_size, own.mean, own.std)
-        architecture.attach(made)
-        made.architecture = architecture
-        made._chains = dict.fromkeys(self.layer_names)
-        made.estimates = {}
-        return made
+        self.index(layer)
+        return None if layer == self._tapped else kept(self, ("chain", layer), lambda: self._chain(layer))
 
     def longest_chain(self) -> Network:
         """The chain of the last layer that has one: what analyses and bounds look into.
@@ -179,63 +156,128 @@ class TorchNetwork(Network):
         CallError : not even the first layer is a convolution of the zoo's kind.
         """
         for name in reversed(self.layer_names):
-            chain = self.operators(name)
+            chain = self.as_chain(name)
             if chain is not None and chain.layers_with_weights:
                 return chain
         raise CallError(f"{self.name} does not begin with a chain of convolutions: there are no filters to look into")
 
-    def calls(self, size: Size, new: tuple[tuple[float, ...], str] | None = None) -> dict[str, Call]:
-        """The parts' calls for images of this size, by the layers' names; ``new`` before there is an architecture."""
-        if size not in self._calls:
-            channels, name = (len(new[0]), new[1]) if new else (len(self.architecture.mean), self.name)
-            found = _listen(self.module, torch.zeros(1, channels, *size, device=self.mean.device), name)
-            if new is None and list(found) != [layer.name for layer in self.layers]:
-                raise CallError(f"{name} calls other parts for images of {size[0]} x {size[1]} than for its own")
-            self._calls[size] = found
-        return self._calls[size]
+    def with_activation(self, layer: str, activation: str) -> Network | ModuleNetwork:
+        """The same with another activation at a layer: of what goes into the layer's own, or of what a part gives
+        that ends in none. Weights are shared.
 
-    def measured_field(self, layer: str) -> int:
-        """See ``TorchArchitecture.receptive_field``."""
-        if layer not in self._fields:
-            side = self.input_size
-            generator = torch.Generator().manual_seed(0)
-            noise = torch.rand(FIELD_IMAGES, len(self.architecture.mean), side, side, generator=generator)
-            with torch.enable_grad():
-                images = noise.to(self.mean).requires_grad_(True)
-                responses = self.responses(images, layer)
-                height, width = responses.shape[2:]
-                signs = torch.randn(responses.shape[:2], generator=generator).to(self.mean)
-                middle = (responses[:, :, height // 2, width // 2] * signs).sum()
-                (slope,) = torch.autograd.grad(middle, images)
-            energy = slope.double().square().sum((0, 1))
-            self._fields[layer] = _side_of(energy, FIELD_ENERGY)
-        return self._fields[layer]
+        Raises
+        ------
+        CallError : there is no such layer.
+        """
+        chain = self.as_chain(layer)
+        if chain is not None and chain.layers[-1].has_weights:
+            return chain.with_activation(layer, activation)
+        made = copy.copy(self)
+        made._tapped = layer
+        made.layers = tuple(
+            replace(each, activation=activation, slope=0.0) if each.name == layer else each for each in self.layers
+        )
+        return made
+
+    def calls(self, size: Size) -> dict[str, Call]:
+        """The parts' calls for images of this size, by the layers' names.
+
+        Raises
+        ------
+        CallError : the module cannot take such images, no part of it gives N x C x h x w, or it calls other parts than
+            for images of its own size.
+        """
+        return kept(self, ("calls", size), lambda: self._calls(size))
+
+    def receptive_field(self, layer: str) -> int:
+        """The side, in pixels, of the square that holds 99.9 % of the energy of a middle response's gradient."""
+        self.index(layer)
+        return kept(self, ("receptive field", layer), lambda: self._measured_field(layer))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """What the module gives."""
-        self._check_form(images)
-        result: torch.Tensor = self.module((images - self.mean) / self.std)
+        result: torch.Tensor = self.module(self._normalised(images))
         return result
 
     def responses(self, images: torch.Tensor, layer: str) -> torch.Tensor:
-        """What goes into the activation that ends a layer; of a layer that ends in none, its features."""
+        """What goes into the activation that ends a layer; of a layer that ends in none, its features.
+
+        N x C x H x W images in [0, 1] to N x K x h x w, in the module's precision.
+        """
         call = self.call(layer)
-        self._check_form(images)
         if call.made_by is None:
             return self._taken(images, call.part, call.number, before=False)
         return self._taken(images, *call.made_by, before=True)
 
     def features(self, images: torch.Tensor, layer: str) -> torch.Tensor:
-        """What the part gives: N x C x h x w."""
+        """What the part gives: N x C x H x W images in [0, 1] to N x C x h x w."""
         last = self.layer(layer)
         return activate(self.responses(images, layer), last.activation, last.slope)
 
-    def features_of(self, images: torch.Tensor, layers: Any) -> dict[str, torch.Tensor]:
-        """Features of several layers; of a module, a pass a layer."""
-        return {layer: self.features(images, layer) for layer in layers}
+    def features_of(self, images: torch.Tensor, layers: Iterable[str]) -> dict[str, torch.Tensor]:
+        """The features of several layers by name, lowest first, from a pass each."""
+        wanted = set(layers)
+        for name in wanted:
+            self.index(name)
+        return {name: self.features(images, name) for name in self.layer_names if name in wanted}
 
-    def switches(self, images: torch.Tensor, layer: str) -> torch.Tensor:
-        raise CallError(f"switches are of the zoo's max-poolings; {layer} is a part of the module {self.name}")
+    def _chain(self, layer: str) -> Network | None:
+        same = in_float32(self)
+        if same is not self:
+            return same.as_chain(layer)
+        graph = kept(self, "graph", lambda: trace(self.module))
+        if graph is None:
+            return None
+        call, like = self.call(layer), Architecture(self.name, (), self.input_size, *self.normalisation)
+        found = chain_in(self.module, graph, Place(layer, call.part, call.number), like)
+        if found is None:
+            return None
+        found = found.to(self.mean.device)
+        return found if self._agrees(found, layer) else None
+
+    @torch.no_grad()
+    def _agrees(self, chain: Network, layer: str) -> bool:
+        """Whether a chain gives the module's features of a random image."""
+        side = self.input_size
+        image = torch.rand(1, self.channels, side, side, generator=torch.Generator().manual_seed(0))
+        image = image.to(self.mean.device)
+        wanted = self.features(image, layer)
+        try:
+            found = chain.features(image, layer)
+        except CallError:
+            return False
+        if found.shape != wanted.shape:
+            return False
+        return bool((found - wanted).norm() <= AGREEMENT * wanted.norm().clamp_min(1e-30))
+
+    def _run_on(self, size: Size) -> dict[str, Call]:
+        return _listen(
+            self.module, torch.zeros(1, self.channels, *size, device=self.mean.device, dtype=self.mean.dtype), self.name
+        )
+
+    def _calls(self, size: Size) -> dict[str, Call]:
+        found = self._run_on(size)
+        if list(found) != self.layer_names:
+            raise CallError(f"{self.name} calls other parts for images of {size[0]} x {size[1]} than for its own")
+        return found
+
+    def _measured_field(self, layer: str) -> int:
+        side = self.input_size
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.rand(FIELD_IMAGES, self.channels, side, side, generator=generator)
+        with torch.enable_grad():
+            images = noise.to(self.mean).requires_grad_(True)
+            responses = self.responses(images, layer)
+            height, width = responses.shape[2:]
+            signs = torch.randn(responses.shape[:2], generator=generator).to(self.mean)
+            middle = (responses[:, :, height // 2, width // 2] * signs).sum()
+            (slope,) = torch.autograd.grad(middle, images)
+        energy = slope.double().square().sum((0, 1))
+        return _side_of(energy, FIELD_ENERGY)
+
+    def _normalised(self, images: torch.Tensor) -> torch.Tensor:
+        check_images(images, self.channels)
+        return (images.to(self.mean.dtype) - self.mean) / self.std
 
     def _taken(self, images: torch.Tensor, part: str, number: int, *, before: bool) -> torch.Tensor:
         """Runs up to the part's call of this number, and gives a copy of what goes in or comes out.
@@ -257,7 +299,7 @@ class TorchNetwork(Network):
         target = self.module.get_submodule(part)
         hooks = (target.register_forward_pre_hook(into), target.register_forward_hook(out))
         try:
-            self.module((images - self.mean) / self.std)
+            self.module(self._normalised(images))
         except _TakenError as taken:
             return taken.values
         finally:
@@ -280,7 +322,7 @@ def from_torch(
     *,
     input_size: int = 224,
     name: str | None = None,
-) -> TorchNetwork:
+) -> ModuleNetwork:
     """A torch module as a network: ``invert`` and the rest take it like one of the zoo.
 
     Parameters
@@ -297,28 +339,7 @@ def from_torch(
     mean, std = (tuple(float(value) for value in values) for values in normalise)
     if len(mean) != len(std) or not mean or min(std) <= 0 or not all(map(math.isfinite, (*mean, *std))):
         raise CallError("normalise is (mean, std), as many numbers each as an image has channels, std above 0")
-    return TorchNetwork(module, mean, std, input_size, name or type(module).__name__)
-
-
-def load_torch(path: str, device: str | torch.device = "cpu") -> TorchNetwork:
-    """The network that the function ``package.module:function`` gives: a ``from_torch``'s, or a module as it is.
-
-    Raises
-    ------
-    CallError : as ``named.function_named``, or it gives something else, or fails.
-    """
-    function = function_named(path, "model")
-    try:
-        found = function()
-    except TypeError as error:
-        raise CallError(f"{path} is called without arguments: {error}") from error
-    if isinstance(found, nn.Module) and not isinstance(found, Network):
-        found = from_torch(found, name=path.partition(":")[2].replace(".", "_"))
-    if not isinstance(found, TorchNetwork):
-        raise CallError(
-            f"{path} gives a {type(found).__name__}, and not a torch module or what from_torch makes of one"
-        )
-    return found.to(device)
+    return ModuleNetwork(module, mean, std, input_size, name or type(module).__name__)
 
 
 def _listen(module: nn.Module, images: torch.Tensor, name: str) -> dict[str, Call]:

@@ -1,227 +1,20 @@
-"""The network: named layers, features and linear responses, shapes, receptive fields, parameter counts.
+"""A chain of convolutions, activations and poolings as a torch module: the one forward definition.
 
-An ``Architecture`` is data, read from a TOML specification by ``zoo``. A ``Network`` is the torch module made from
-it, the one forward definition that extraction, inversion, training and evaluation use.
+Extraction, inversion, training and evaluation use it. Its ``Architecture`` says what it consists of.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
-from itertools import pairwise
+from dataclasses import replace
 
 import torch
 from torch import nn
 
 from reconstruct.errors import CallError
-from reconstruct.network.activations import TAPS, activate, phases
-
-Size = tuple[int, int]
-"""Height and width, in pixels or in positions of a layer's grid."""
-
-KINDS = {"conv": "convolution", "max_pool": "max-pooling", "avg_pool": "average pooling", "module": "module"}
-"""Of layers, as specifications name them and as messages do."""
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One convolution with what follows it: batch normalisation (optional), activation, dropout.
-
-    Or a pooling and its dropout, without weights or activation: of the kind ``max_pool``, padded with minus infinity,
-    or ``avg_pool``, padded with zeros that count, so that it is a linear map. Its ``filters`` are the channels of its
-    input; the ``Architecture`` sets them.
-    """
-
-    name: str
-    filters: int = 0
-    kernel: int = 1
-    stride: int = 1
-    padding: int = 0
-    activation: str = "relu"
-    slope: float = 0.0
-    dropout: float = 0.0
-    batch_norm: bool = False
-    kind: str = "conv"
-
-    @property
-    def has_weights(self) -> bool:
-        """A convolution has weights, a pooling none; a part of a torch module (``torch_network``) counts as having."""
-        return self.kind in ("conv", "module")
-
-    @property
-    def part(self) -> str:
-        """What a network's own parts are called: no name of torch's has a dot."""
-        return self.name.replace(".", "_")
-
-    @property
-    def channels(self) -> int:
-        """Channels of the features: twice the filters after CReLU."""
-        return self.filters * phases(self.activation)
-
-    def output_size(self, size: Size) -> Size:
-        """Grid of the responses for an input of this height and width."""
-        height, width = ((side + 2 * self.padding - self.kernel) // self.stride + 1 for side in size)
-        return height, width
-
-
-@dataclass(frozen=True)
-class Split:
-    """A point where a published network is split in two, by its authors' name: a convolution and what is read of it."""
-
-    layer: str
-    tap: str
-    """One of ``activations.TAPS``."""
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """What a specification file says: layers, input, and where it comes from."""
-
-    name: str
-    layers: tuple[Layer, ...]
-    input_size: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    base: str | None = None
-    source: str = ""
-    weights: str | None = None
-    damping: dict[str, dict[str, float]] = field(default_factory=dict)
-    """For each layer to invert from, the damping of every layer on the way (``inversion.linear``)."""
-    input_dropout: float = 0.0
-    """In training, of the normalised image's entries."""
-    torchvision: dict[str, str] = field(default_factory=dict)
-    """Where a published checkpoint of torchvision has each layer: its keys without ``.weight`` and ``.bias``."""
-    splits: dict[str, Split] = field(default_factory=dict)
-    """Split points by name (``taps.point``). One that bears a layer's name is of that layer, so that sizes, which no
-    tap changes, can be asked for by either kind of name."""
-
-    def __post_init__(self) -> None:
-        channels, layers = len(self.mean), []
-        for layer in self.layers:
-            known = layer if layer.has_weights else replace(layer, filters=channels, activation="none")
-            layers.append(known)
-            channels = known.channels
-        object.__setattr__(self, "layers", tuple(layers))
-
-    def index(self, layer: str) -> int:
-        """Position of a layer, or of a split point's, or a ``CallError`` that names those there are."""
-        names = [known.name for known in self.layers]
-        if layer in names:
-            return names.index(layer)
-        if layer in self.splits:
-            return names.index(self.splits[layer].layer)
-        near = get_close_matches(layer, [*names, *self.splits], n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        points = f"; its split points: {', '.join(self.splits)}" if self.splits else ""
-        raise CallError(f"{self.name} has no layer '{layer}'{hint} Its layers: {', '.join(names)}{points}")
-
-    def in_channels(self, layer: str) -> int:
-        """Channels of the layer's input."""
-        index = self.index(layer)
-        return self.layers[index - 1].channels if index else len(self.mean)
-
-    def parameters(self, layer: str | None = None) -> int:
-        """Weights without biases, of one layer or of the whole architecture."""
-        chosen = self.layers if layer is None else (self.layers[self.index(layer)],)
-        with_weights = [each for each in chosen if each.has_weights]
-        return sum(each.filters * self.in_channels(each.name) * each.kernel**2 for each in with_weights)
-
-    def receptive_field(self, layer: str) -> int:
-        """Side, in pixels, of the square of the image that one response of the layer sees."""
-        side = jump = 1
-        for each in self.layers[: self.index(layer) + 1]:
-            side += (each.kernel - 1) * jump
-            jump *= each.stride
-        return side
-
-    def grid(self, layer: str) -> tuple[float, int]:
-        """Where the layer's positions lie in the image: the centre of the first one's receptive field, and the step.
-
-        Both are in pixels and the same down and across: position k looks at ``start + step * k``, where pixel i
-        extends from i to i + 1, so that its centre is at i + 1/2. Padding may put the first centre near the border, or
-        outside; the receptive field is then centred there all the same, a part of it on the padding.
-        """
-        start, step = 0.5, 1
-        for each in self.layers[: self.index(layer) + 1]:
-            start += ((each.kernel - 1) / 2 - each.padding) * step
-            step *= each.stride
-        return start, step
-
-    def response_sizes(self, size: Size, layer: str | None = None) -> dict[str, Size]:
-        """Grid of each layer's responses up to ``layer`` (default: all) for images of this height and width.
-
-        Raises
-        ------
-        CallError : the image is smaller than the receptive field of ``layer``, and than the model's own images: in a
-            deep layer of a small model every response sees padding.
-        """
-        last = len(self.layers) - 1 if layer is None else self.index(layer)
-        if layer is not None and min(size) < min(field := self.receptive_field(layer), self.input_size):
-            what, side = f"the receptive field of {layer}", field
-            if field > self.input_size:
-                what, side = f"the images of {self.name}", self.input_size
-            raise CallError(f"an image of {size[0]} x {size[1]} pixels is smaller than {what}, {side} x {side} pixels")
-        sizes = {}
-        for each in self.layers[: last + 1]:
-            size = each.output_size(size)
-            sizes[each.name] = size
-        return sizes
-
-    def covered_size(self, size: Size, layer: str) -> Size:
-        """The part of an image, from its top left corner, that the responses of ``layer`` see.
-
-        A stride may leave rows on the right and below that no window reaches; this is the size without them.
-        """
-        height, width = (self._covered_side(side, layer) for side in size)
-        return height, width
-
-    def _covered_side(self, side: int, layer: str) -> int:
-        inputs = [side]
-        chain = self.layers[: self.index(layer) + 1]
-        for each in chain:
-            inputs.append(each.output_size((inputs[-1], 1))[0])
-        seen = inputs.pop()
-        for each, available in zip(reversed(chain), reversed(inputs), strict=True):
-            seen = min(available, (seen - 1) * each.stride - each.padding + each.kernel)
-        return seen
-
-
-def is_layer_name(name: str) -> bool:
-    """Whether a layer can be called so: a plain word that ``Network`` and the command line have not taken already."""
-    taken = ("layers", "architecture", "training", "mean", "std", "all")
-    return name.isidentifier() and not name.startswith("_") and name not in taken and not hasattr(Network, name)
-
-
-def with_classes(architecture: Architecture, classes: int) -> Architecture:
-    """The architecture with this many outputs: of its last layer, whose filters are half of them after CReLU.
-
-    Raises
-    ------
-    CallError : fewer than 1, a number that CReLU's pairs cannot give, or a last layer without weights.
-    """
-    last = architecture.layers[-1]
-    if not last.has_weights:
-        raise CallError(f"{architecture.name} ends in the {KINDS[last.kind]} {last.name}: it has no layer of classes")
-    if classes < 1:
-        raise CallError(f"classes are at least 1, not {classes}")
-    each = phases(last.activation)
-    if classes % each:
-        raise CallError(f"{last.name} of {architecture.name} is {last.activation}: its classes are even, not {classes}")
-    return replace(architecture, layers=(*architecture.layers[:-1], replace(last, filters=classes // each)))
-
-
-def with_batch_norm(architecture: Architecture) -> Architecture:
-    """The architecture with batch normalisation after every convolution; ``fold_batch_norm`` takes it off again."""
-    layers = tuple(replace(layer, batch_norm=layer.has_weights) for layer in architecture.layers)
-    return replace(architecture, layers=layers)
-
-
-def without_dropout(architecture: Architecture) -> Architecture:
-    """The architecture with no dropout anywhere, for runs too short to over-fit."""
-    layers = tuple(replace(layer, dropout=0.0) for layer in architecture.layers)
-    return replace(architecture, layers=layers, input_dropout=0.0)
+from reconstruct.network.activations import activate
+from reconstruct.network.architecture import KINDS, Architecture, Layer, Size, Split
 
 
 class Network(nn.Module):
@@ -263,6 +56,31 @@ class Network(nn.Module):
         return self.architecture.input_size
 
     @property
+    def source(self) -> str:
+        """Where the architecture comes from."""
+        return self.architecture.source
+
+    @property
+    def weights_file(self) -> str | None:
+        """The file that its specification names; None where it names none."""
+        return self.architecture.weights
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """Split points by name."""
+        return self.architecture.splits
+
+    @property
+    def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of each channel of images in [0, 1]."""
+        return self.architecture.mean, self.architecture.std
+
+    @property
+    def channels(self) -> int:
+        """Channels of its images."""
+        return len(self.architecture.mean)
+
+    @property
     def layer_names(self) -> list[str]:
         """The layers that can be asked for: those that the weights reach."""
         return [layer.name for layer in self.layers]
@@ -272,10 +90,41 @@ class Network(nn.Module):
         """All but the poolings."""
         return [layer for layer in self.layers if layer.has_weights]
 
-    def layer(self, name: str) -> Layer:
-        return self.chain(name)[-1]
+    def index(self, layer: str) -> int:
+        """The position of a layer, or of a split point's; see ``Architecture.index``."""
+        return self.architecture.index(layer)
 
-    def chain(self, layer: str) -> tuple[Layer, ...]:
+    def shapes(self, size: Size, layer: str | None = None) -> dict[str, Size]:
+        """The grid of each layer's responses up to ``layer``; see ``Architecture.response_sizes``."""
+        return self.architecture.response_sizes(size, layer)
+
+    def covered_size(self, size: Size, layer: str) -> Size:
+        """The part of an image that the responses of ``layer`` see; see ``Architecture.covered_size``."""
+        return self.architecture.covered_size(size, layer)
+
+    def receptive_field(self, layer: str) -> int:
+        """The side, in pixels, of the square that a response of the layer sees."""
+        return self.architecture.receptive_field(layer)
+
+    def multiplications(self, layer: str, size: Size) -> dict[str, int]:
+        """Multiplications of a forward pass on one image of this height and width, for every layer up to ``layer``.
+
+        An average pooling counts as the convolution that it is, a max-pooling as 0.
+        """
+        sizes = self.shapes(size)
+        weights = {
+            each.name: each.filters * each.kernel**2
+            if each.kind == "avg_pool"
+            else self.architecture.parameters(each.name)
+            for each in self.up_to(layer)
+        }
+        return {name: count * math.prod(sizes[name]) for name, count in weights.items()}
+
+    def layer(self, name: str) -> Layer:
+        """A layer by its name; errors as of ``up_to``."""
+        return self.up_to(name)[-1]
+
+    def up_to(self, layer: str) -> tuple[Layer, ...]:
         """The layers from the image up to this one.
 
         Raises
@@ -333,7 +182,7 @@ class Network(nn.Module):
         ``layers`` are names in any order; arguments and errors are otherwise those of ``features``.
         """
         wanted = set(layers)
-        chain = max((self.chain(name) for name in wanted), key=len, default=())
+        chain = max((self.up_to(name) for name in wanted), key=len, default=())
         if not chain:
             raise CallError(f"no layer named; {self.name} has {', '.join(self.layer_names)}")
         self._check(images, chain[-1].name)
@@ -350,7 +199,7 @@ class Network(nn.Module):
 
         Those of a pooling are its features.
         """
-        chain = self.chain(layer)
+        chain = self.up_to(layer)
         self._check(images, layer)
         return self._run(images, chain)
 
@@ -363,7 +212,7 @@ class Network(nn.Module):
         ------
         CallError : as from ``features``, or a layer of another kind.
         """
-        *below, pool = self.chain(layer)
+        *below, pool = self.up_to(layer)
         if pool.kind != "max_pool":
             raise CallError(f"switches are of a max-pooling, and not of the {KINDS[pool.kind]} {layer}")
         self._check(images, layer)
@@ -390,7 +239,7 @@ class Network(nn.Module):
         return self._respond(values, chain[-1])
 
     def _normalise(self, images: torch.Tensor) -> torch.Tensor:
-        values = (images - self.mean) / self.std
+        values = (images.to(self.mean.dtype) - self.mean) / self.std
         return nn.functional.dropout(values, self.architecture.input_dropout, self.training)
 
     def _respond(self, values: torch.Tensor, layer: Layer) -> torch.Tensor:
@@ -403,139 +252,53 @@ class Network(nn.Module):
             values = nn.functional.avg_pool2d(values, layer.kernel, layer.stride, layer.padding)
         return getattr(self, f"{layer.part}_bn")(values) if layer.batch_norm else values
 
-    def _check_form(self, images: torch.Tensor) -> None:
-        channels = len(self.architecture.mean)
-        if images.ndim != 4 or images.shape[1] != channels:
-            raise CallError(f"images are N x {channels} x H x W; these are {' x '.join(map(str, images.shape))}")
-        if not images.is_floating_point():
-            raise CallError(f"images are floating point in [0, 1]; these are {images.dtype} (divide by 255?)")
-
     def _check(self, images: torch.Tensor, layer: str | None = None) -> None:
-        self._check_form(images)
-        sizes = self.architecture.response_sizes((images.shape[2], images.shape[3]), layer)
+        check_images(images, self.channels)
+        sizes = self.shapes((images.shape[2], images.shape[3]), layer)
         if any(min(size) < 1 for size in sizes.values()):
             raise CallError(f"images of {images.shape[2]} x {images.shape[3]} vanish on the way through {self.name}")
 
+    def as_chain(self, layer: str) -> Network:
+        """Itself: it is a chain up to every layer that it has."""
+        self.up_to(layer)
+        return self
 
-@torch.no_grad()
-def fold_batch_norm(net: Network) -> Network:
-    """A copy of the network with each batch normalisation folded into the convolution before it.
+    def longest_chain(self) -> Network:
+        """Itself."""
+        return self
 
-    In evaluation mode the copy gives the same features. ``y = gamma (W x + b - mu) / sqrt(var + eps) + beta``
-    is the convolution with weights ``W g`` and bias ``(b - mu) g + beta``, ``g = gamma / sqrt(var + eps)``.
-    """
-    layers = tuple(replace(layer, batch_norm=False) for layer in net.architecture.layers)
-    folded = Network(replace(net.architecture, layers=layers), len(net.layers)).eval()
-    for layer in net.layers_with_weights:
-        source, target = getattr(net, layer.part), getattr(folded, layer.part)
-        gain = torch.ones(layer.filters)
-        offset = source.bias
-        if layer.batch_norm:
-            norm = getattr(net, f"{layer.part}_bn")
-            gain = norm.weight / (norm.running_var + norm.eps).sqrt()
-            offset = (source.bias - norm.running_mean) * gain + norm.bias
-        target.weight.copy_(source.weight * gain.to(source.weight).view(-1, 1, 1, 1))
-        target.bias.copy_(offset)
-    return folded.to(net.mean.device)
+    def with_activation(self, layer: str, activation: str) -> Network:
+        """The network up to a convolution, with another activation there; weights are shared.
 
+        Raises
+        ------
+        CallError : a layer without weights for it, or a pooling, which has no activation.
+        """
+        *below, last = self.up_to(layer)
+        if not last.has_weights:
+            raise CallError(f"the {KINDS[last.kind]} {layer} has no activation to replace: a tap is of a convolution")
+        return self.sharing((*below, replace(last, activation=activation, slope=0.0)))
 
-@torch.no_grad()
-def randomise(net: Network, seed: int) -> Network:
-    """Fill a network with random weights, the same for the same seed: He et al. 2015, biases 0."""
-    generator = torch.Generator().manual_seed(seed)
-    for layer in net.layers_with_weights:
-        convolution = getattr(net, layer.part)
-        fan_in = math.prod(convolution.weight.shape[1:])
-        weights = torch.randn(convolution.weight.shape, generator=generator) * math.sqrt(2 / fan_in)
-        convolution.weight.copy_(weights)
-        convolution.bias.zero_()
-    return net
+    def sharing(self, layers: tuple[Layer, ...]) -> Network:
+        """A network of these layers with this one's weights, not copied; it has no split points."""
+        with torch.device("meta"):  # no numbers are drawn for weights that are not kept
+            shared = Network(replace(self.architecture, layers=layers, splits={}))
+        shared.mean, shared.std = self.mean, self.std
+        for each in shared.layers_with_weights:
+            shared.add_module(each.part, self.convolution(each.name))
+        shared.training = self.training
+        return shared
 
 
-def pooled_layer(net: Network, pool: str) -> tuple[Layer, Layer]:
-    """A convolution and the max-pooling of its features that is asked for.
-
-    Raises
-    ------
-    CallError : the layer is not a max-pooling, or not right above a convolution.
-    """
-    chain = net.chain(pool)
-    if chain[-1].kind != "max_pool" or not chain[-2].has_weights:
-        pools = [upper.name for lower, upper in pairwise(net.layers) if upper.kind == "max_pool" and lower.has_weights]
-        has = f"it has {', '.join(pools)}" if pools else "it has none"
-        raise CallError(f"{pool} of {net.name} is not a max-pooling of a convolution's features; {has}")
-    return chain[-2], chain[-1]
+def check_images(images: torch.Tensor, channels: int) -> None:
+    """Refuse what is not N x C x H x W, floating point."""
+    if images.ndim != 4 or images.shape[1] != channels:
+        raise CallError(f"images are N x {channels} x H x W; these are {' x '.join(map(str, images.shape))}")
+    if not images.is_floating_point():
+        raise CallError(f"images are floating point in [0, 1]; these are {images.dtype} (divide by 255?)")
 
 
-def with_pool(net: Network, layer: str, kernel: int, stride: int) -> Network:
-    """The network up to a convolution, then a max-pooling of its features, ``LAYER_pool``; weights are shared.
-
-    Raises
-    ------
-    CallError : a layer without weights, sizes below 1, or windows larger than the layer's grid for the model's images.
-    """
-    chain = net.chain(layer)
-    if not chain[-1].has_weights:
-        raise CallError(f"{layer} is a pooling itself: name the convolution whose features are to be pooled")
-    if min(kernel, stride) < 1:
-        raise CallError(f"a pooling's kernel and stride are at least 1, not {kernel} and {stride}")
-    height, width = net.architecture.response_sizes((net.input_size, net.input_size))[layer]
-    if kernel > min(height, width):
-        raise CallError(f"windows of {kernel} do not fit the {height} x {width} positions of {layer}")
-    pool = Layer(f"{layer}_pool", kernel=kernel, stride=stride, kind="max_pool")
-    return _sharing(net, (*chain, pool))
-
-
-def with_tap(net: Network, layer: str, tap: str) -> Network:
-    """The network up to a convolution, with that layer's activation replaced; weights are shared.
-
-    What the layer would give if another activation followed its responses: a ReLU network's layer read through CReLU
-    keeps both phases, and through ``responses`` keeps them as they are.
-
-    Parameters
-    ----------
-    tap : one of ``activations.TAPS``: ``responses`` (before any activation), ``relu``, ``crelu``, ``avr``.
-
-    Raises
-    ------
-    CallError : an unknown tap, a layer without weights for it, or a pooling, which has no activation.
-    """
-    if tap not in TAPS:
-        raise CallError(f"unknown tap '{tap}'; there are {', '.join(TAPS)}")
-    *below, last = net.chain(layer)
-    if not last.has_weights:
-        raise CallError(f"the {KINDS[last.kind]} {layer} has no activation to replace: a tap is of a convolution")
-    return _sharing(net, (*below, replace(last, activation=TAPS[tap], slope=0.0)))
-
-
-def _sharing(net: Network, layers: tuple[Layer, ...]) -> Network:
-    """A network of these layers with the weights of another's; it has no split points."""
-    with torch.device("meta"):  # no numbers are drawn for weights that are not kept
-        shared = Network(replace(net.architecture, layers=layers, splits={}))
-    shared.mean, shared.std = net.mean, net.std
-    for each in shared.layers_with_weights:
-        shared.add_module(each.part, net.convolution(each.name))
-    shared.training = net.training
-    return shared
-
-
-def layer_list(net: Network, wanted: str | Iterable[str]) -> list[str]:
-    """``all`` (every layer that has weights), names with commas, or names, as a list of layers the network can run.
-
-    A split point's name stands for its layer.
-    """
-    layers = [net.architecture.layers[net.architecture.index(name)].name for name in name_list(net, wanted)]
-    for layer in layers:
-        net.chain(layer)
-    return list(dict.fromkeys(layers))
-
-
-def name_list(net: Network, wanted: str | Iterable[str]) -> list[str]:
-    """The names in ``layer_list``'s argument, each once, before anybody has looked what they are names of."""
-    names = wanted.split(",") if isinstance(wanted, str) else list(wanted)
-    names = [name.strip() for name in names if name.strip()]
-    if names == ["all"]:
-        return [layer.name for layer in net.layers_with_weights]
-    if not names:
-        raise CallError(f"no layer named; {net.name} has {', '.join(net.layer_names)}")
-    return list(dict.fromkeys(names))
+def is_layer_name(name: str) -> bool:
+    """Whether a layer can be called so: a plain word that ``Network`` and the command line have not taken already."""
+    taken = ("layers", "architecture", "training", "mean", "std", "all")
+    return name.isidentifier() and not name.startswith("_") and name not in taken and not hasattr(Network, name)

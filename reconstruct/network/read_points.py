@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
 
 import torch
 
 from reconstruct.errors import CallError
-from reconstruct.network.module import TorchNetwork
-from reconstruct.network.network import Network, name_list, with_tap
+from reconstruct.network.kept import kept
+from reconstruct.network.protocol import AnyNetwork
+from reconstruct.network.surgery import with_tap
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Point:
     """A name, the network and its layer that it means, and what is read of the layer; None: as the model has it."""
 
     name: str
-    net: Network
+    net: AnyNetwork
     layer: str
     tap: str | None
 
@@ -32,12 +32,7 @@ class Point:
         return self.net.features(images, self.layer)
 
 
-_Key = tuple[str, str, torch.device]
-_made: WeakKeyDictionary[Network, dict[_Key, Network]] = WeakKeyDictionary()
-"""Networks with taps: what a method prepares for one must be there for the next batch of images."""
-
-
-def point(net: Network, name: str, tap: str | None = None) -> Point:
+def point(net: AnyNetwork, name: str, tap: str | None = None) -> Point:
     """What a name means.
 
     Without a tap a split point's name goes first, so that a model's users find what its authors call so, then a
@@ -53,22 +48,43 @@ def point(net: Network, name: str, tap: str | None = None) -> Point:
     CallError : no such name, no weights for it, an unknown tap, a pooling with one, or a split point, which has one of
         its own.
     """
-    layer, split = name, net.architecture.splits.get(name)
+    layer, split = name, net.splits.get(name)
     if tap is None and split is None:
-        net.chain(name)
+        net.layer(name)
         return Point(name, net, name, None)
     if tap is None and split is not None:
         layer, tap = split.layer, split.tap
     elif split is not None and split.layer != name:
         raise CallError(f"{name} of {net.name} reads {split.tap} of {split.layer}: name the layer to read its {tap}")
     assert tap is not None
-    made = _made.setdefault(net, {})
-    key = (layer, tap, net.mean.device)
-    if key not in made:
-        made[key] = net.tapped(layer, tap) if isinstance(net, TorchNetwork) else with_tap(net, layer, tap)
-    return Point(name, made[key], layer, tap)
+    tapped, read = net, tap  # as the function below sees them
+    made = kept(net, ("tap", layer, tap), lambda: with_tap(tapped, layer, read))
+    return Point(name, made, layer, tap)
 
 
-def points(net: Network, wanted: str | Iterable[str], tap: str | None = None) -> list[Point]:
+def points(net: AnyNetwork, wanted: str | Iterable[str], tap: str | None = None) -> list[Point]:
     """What several names mean: ``all`` (every layer that has weights), names with commas, or names; each once."""
     return [point(net, name, tap) for name in name_list(net, wanted)]
+
+
+def layer_list(net: AnyNetwork, wanted: str | Iterable[str]) -> list[str]:
+    """``all`` (every layer that has weights), names with commas, or names, as a list of layers the network can run.
+
+    A split point's name stands for its layer.
+    """
+    layers = []
+    for name in name_list(net, wanted):
+        split = None if name in net.layer_names else net.splits.get(name)
+        layers.append(net.layer(name if split is None else split.layer).name)
+    return list(dict.fromkeys(layers))
+
+
+def name_list(net: AnyNetwork, wanted: str | Iterable[str]) -> list[str]:
+    """The names in ``layer_list``'s argument, each once, before anybody has looked what they are names of."""
+    names = wanted.split(",") if isinstance(wanted, str) else list(wanted)
+    names = [name.strip() for name in names if name.strip()]
+    if names == ["all"]:
+        return [layer.name for layer in net.layers_with_weights]
+    if not names:
+        raise CallError(f"no layer named; {net.name} has {', '.join(net.layer_names)}")
+    return list(dict.fromkeys(names))

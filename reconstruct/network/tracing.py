@@ -9,19 +9,15 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import fx, nn
 from torch.nn import functional
 
-from reconstruct.network.network import Architecture, Layer, Network
-
-if TYPE_CHECKING:
-    from reconstruct.network.module import TorchNetwork
-
-AGREEMENT = 1e-4
-"""Of a chain's features with the module's, relative to their norm: float32 through some layers, and folded norms."""
+from reconstruct.network.architecture import Architecture, Layer
+from reconstruct.network.network import Network
+from reconstruct.network.surgery import folded
 
 
 class _NoChainError(Exception):
@@ -35,6 +31,15 @@ class _Step:
     layer: Layer
     convolution: nn.Conv2d | None = None
     norm: nn.BatchNorm2d | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """A layer's name, and the call of a part of a module, the ``number``-th of it, whose value the layer is."""
+
+    name: str
+    part: str
+    number: int
 
 
 @dataclass
@@ -54,46 +59,52 @@ def trace(module: nn.Module) -> fx.Graph | None:
         return None
 
 
-def chain_of_operators(net: TorchNetwork, layer: str) -> Network | None:
-    """The network of the chain from the image up to ``layer``, its last layer's name; None if there is none."""
-    graph = net.graph()
-    if graph is None:
-        return None
+def chain_in(module: nn.Module, graph: fx.Graph, end: Place, like: Architecture) -> Network | None:
+    """The chain of layers from the image up to a place of a module, or None if there is none.
+
+    Parameters
+    ----------
+    graph : the module's, as ``trace`` gives it.
+    end : the chain's last layer goes by its name.
+    like : an architecture whose name, input and normalisation the chain has; its layers are left aside.
+
+    Returns
+    -------
+    A network of its own, float32, with copies of the module's weights, batch normalisation folded in. Nobody has
+    compared it with the module yet.
+    """
     try:
-        steps = _steps(net.module, _node(net, graph, layer))
+        steps = _steps(module, _node(graph, end))
     except _NoChainError:
         return None
     names = [step.layer.name for step in steps]
     if not steps or len(set(names)) < len(names):
         return None
-    steps[-1].layer = replace(steps[-1].layer, name=layer)
-    own = net.architecture
-    source = f"the chain up to {layer} of {own.name}"
-    architecture = Architecture(
-        own.name, tuple(step.layer for step in steps), own.input_size, own.mean, own.std, source=source
-    )
-    chain = Network(architecture)
-    for step in steps:
-        if step.convolution is not None:
-            _fill(chain.convolution(step.layer.name), step.convolution, step.norm)
-    chain = chain.eval().requires_grad_(False).to(net.mean.device)
-    return chain if _agree(net, chain, layer) else None
+    steps[-1].layer = replace(steps[-1].layer, name=end.name)
+    source = f"the chain up to {end.name} of {like.name}"
+    chain = Network(replace(like, layers=tuple(step.layer for step in steps), source=source))
+    with torch.no_grad():
+        for step in steps:
+            if step.convolution is not None:
+                weight, bias = folded(step.convolution, step.norm)
+                target = chain.convolution(step.layer.name)
+                target.load_state_dict({"weight": weight, "bias": bias})
+    return chain.eval().requires_grad_(False)
 
 
-def _node(net: TorchNetwork, graph: fx.Graph, layer: str) -> fx.Node:
-    """The node whose value is the layer's: of a part with parts of its own, the last inside of it."""
-    call = net.call(layer)
+def _node(graph: fx.Graph, end: Place) -> fx.Node:
+    """The node whose value is the place's: of a part with parts of its own, the last inside of it."""
     number = 0
     inside: list[fx.Node] = []
     for node in graph.nodes:
-        if node.op == "call_module" and node.target == call.part:
+        if node.op == "call_module" and node.target == end.part:
             number += 1
-            if number == call.number:
+            if number == end.number:
                 return node
         stack = [str(path) for path, _ in node.meta.get("nn_module_stack", {}).values()]
-        if call.part in stack:
+        if end.part in stack:
             inside.append(node)
-    if not inside or call.number > 1:
+    if not inside or end.number > 1:
         raise _NoChainError
     return inside[-1]
 
@@ -214,35 +225,3 @@ def _square(value: Any) -> int:
     if isinstance(value, tuple) and len(value) == 2 and value[0] == value[1]:
         return int(value[0])
     raise _NoChainError
-
-
-@torch.no_grad()
-def _fill(target: nn.Conv2d, source: nn.Conv2d, norm: nn.BatchNorm2d | None) -> None:
-    """A convolution's weights, with the batch normalisation behind it folded in (``network.fold_batch_norm``)."""
-    weight = source.weight
-    bias = weight.new_zeros(len(weight)) if source.bias is None else source.bias
-    if norm is not None:
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        gain = (norm.running_var + norm.eps).rsqrt()
-        if norm.affine:
-            gain = gain * norm.weight
-        weight = weight * gain.view(-1, 1, 1, 1)
-        bias = (bias - norm.running_mean) * gain + (norm.bias if norm.affine else 0.0)
-    target.weight.copy_(weight)
-    assert target.bias is not None
-    target.bias.copy_(bias)
-
-
-@torch.no_grad()
-def _agree(net: TorchNetwork, chain: Network, layer: str) -> bool:
-    """Whether the chain gives the module's features of a random image."""
-    side = net.input_size
-    generator = torch.Generator().manual_seed(0)
-    image = torch.rand(1, len(net.architecture.mean), side, side, generator=generator).to(net.mean)
-    wanted = net.features(image, layer)
-    try:
-        found = chain.features(image, layer)
-    except ValueError:
-        return False
-    return found.shape == wanted.shape and bool((found - wanted).norm() <= AGREEMENT * wanted.norm().clamp_min(1e-30))

@@ -34,7 +34,7 @@ def namespace(array: Array) -> ModuleType:
     return numpy if isinstance(array, numpy.ndarray) else _cupy()
 
 
-def from_torch(tensor: torch.Tensor) -> Array:
+def array_of(tensor: torch.Tensor) -> Array:
     """The tensor as an array on its own device: the same memory, no gradient."""
     tensor = tensor.detach()
     return numpy.from_dlpack(tensor) if tensor.device.type == "cpu" else _cupy().from_dlpack(tensor)

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from reconstruct.errors import CallError
-from reconstruct.network.network import Network, Size
+from reconstruct.network.architecture import Size
+from reconstruct.network.protocol import AnyNetwork
 from reconstruct.operators.forward import Forward
 from reconstruct.operators.tangent import Tangent
 
@@ -31,7 +32,7 @@ class LayerPhysics(Physics):  # type: ignore[misc]  # not followed: optional
     options : of ``deepinv.physics.Physics``: ``noise_model``, ``max_iter`` and so on.
     """
 
-    def __init__(self, net: Network, layer: str, **options: Any) -> None:
+    def __init__(self, net: AnyNetwork, layer: str, **options: Any) -> None:
         self._f = Forward(net, layer)
         super().__init__(A=lambda images, **_: self._f(images), **options)
 
@@ -65,7 +66,7 @@ class TangentPhysics(LinearPhysics):  # type: ignore[misc]
 
     def __init__(
         self,
-        net: Network,
+        net: AnyNetwork,
         layer: str,
         size: Size,
         *,

@@ -8,7 +8,8 @@ import numpy
 import torch
 from scipy.sparse.linalg import LinearOperator
 
-from reconstruct.network.network import Network, Size
+from reconstruct.network.architecture import Size
+from reconstruct.network.protocol import AnyNetwork
 from reconstruct.operators.tangent import Tangent
 
 
@@ -47,7 +48,7 @@ class LayerOperator(LinearOperator):  # type: ignore[misc]  # SciPy has no types
 
 
 def linear_operator(
-    net: Network,
+    net: AnyNetwork,
     layer: str,
     size: Size | int,
     *,

@@ -1,15 +1,15 @@
-"""The Jacobian of any module up to a layer, by automatic differentiation: what ``jacobian.Chain`` is for chains."""
+"""The Jacobian of any network up to a layer, by automatic differentiation: what ``LayerStack`` is for a chain."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from reconstruct.network.module import TorchNetwork
-from reconstruct.network.network import Network, Size
-from reconstruct.operators.layer_stack import Chain
+from reconstruct.network.architecture import Layer, Size
+from reconstruct.network.protocol import AnyNetwork
 
 
 @dataclass(frozen=True)
@@ -29,30 +29,30 @@ class Differentiated:
         return Differentiated(self.responses[chosen], self.images, self.graph, self.rows[chosen])
 
 
-def chain_of(net: Network, layer: str, size: Size, dtype: torch.dtype = torch.float32) -> Chain | AutodiffChain:
-    """The layers up to one as linear operators, for images of one size; of a module, what differentiates through it."""
-    if isinstance(net, TorchNetwork):
-        return AutodiffChain(net, layer, size)
-    return Chain(net, layer, size, dtype=dtype)
+class Differentiation:
+    """A network up to the responses of ``layer``, for images of one size; products with its Jacobian.
 
+    Attributes
+    ----------
+    grid : height and width of the responses.
+    layer : what is known of the layer.
+    step : 1: no stride is known.
+    bends : infinite: nobody knows how many rectifications there are on the way.
+    """
 
-class AutodiffChain:
-    """A module up to the responses of ``layer``, for images of one size; products with its Jacobian."""
+    step = 1
+    bends = math.inf
 
-    def __init__(self, net: TorchNetwork, layer: str, size: Size) -> None:
-        self.net, self.layer = net, layer
-        self.layers = net.chain(layer)
-        self.grid = net.architecture.response_sizes(size, layer)[layer]
-
-    @property
-    def filters(self) -> int:
-        return self.layers[-1].filters
+    def __init__(self, net: AnyNetwork, layer: str, size: Size) -> None:
+        self.net = net
+        self.layer: Layer = net.layer(layer)
+        self.grid = net.shapes(size, layer)[layer]
 
     def linearise(self, images: torch.Tensor) -> Differentiated:
         """Responses at images N x C x H x W in [0, 1]: one forward pass."""
         with torch.enable_grad():
             leaf = images.detach().requires_grad_(True)
-            graph = self.net.responses(leaf, self.layer)
+            graph = self.net.responses(leaf, self.layer.name)
         return Differentiated(graph.detach(), leaf, graph, torch.arange(len(images), device=images.device))
 
     def product(self, at: Differentiated, images: torch.Tensor) -> torch.Tensor:
@@ -63,7 +63,7 @@ class AutodiffChain:
         # The plain attention: fused ones have one derivative only.
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
             leaf = at.images.detach()[at.rows].requires_grad_(True)
-            reached = self.net.responses(leaf, self.layer)
+            reached = self.net.responses(leaf, self.layer.name)
             weights = torch.zeros_like(reached, requires_grad=True)
             (pulled,) = torch.autograd.grad(reached, leaf, weights, create_graph=True)
             (changed,) = torch.autograd.grad(pulled, weights, images)

@@ -20,8 +20,9 @@ from scipy.fft import next_fast_len
 from torch.nn.functional import conv2d, conv_transpose2d, pad
 
 from reconstruct.errors import CallError
-from reconstruct.network.network import Size
+from reconstruct.network.architecture import Size
 from reconstruct.operators import arrays
+from reconstruct.operators.polyphase import polyphase, unpolyphase
 
 if TYPE_CHECKING:
     from reconstruct.operators.arrays import Array
@@ -80,11 +81,11 @@ class Convolution:
 
     def apply(self, inputs: Array) -> Array:
         """A x: N x C x H x W to N x K x h x w."""
-        return arrays.from_torch(self.convolve(arrays.to_torch(inputs)))
+        return arrays.array_of(self.convolve(arrays.to_torch(inputs)))
 
     def adjoint(self, responses: Array) -> Array:
         """A^T z: N x K x h x w to N x C x H x W."""
-        return arrays.from_torch(self.transpose(arrays.to_torch(responses)))
+        return arrays.array_of(self.transpose(arrays.to_torch(responses)))
 
     def convolve(self, images: torch.Tensor) -> torch.Tensor:
         """``apply`` for torch tensors."""
@@ -116,22 +117,18 @@ class Convolution:
 
     def _split(self, images: torch.Tensor, grid: Size) -> torch.Tensor:
         """N x C x H x W to polyphase components, N x C s^2 x grid, zero-padded or cropped to the grid."""
-        channels, height, width = self.input_shape
+        _, height, width = self.input_shape
         step, before = self.stride, self.padding
         after = (grid[0] * step - height - before, grid[1] * step - width - before)
-        padded = pad(images, (before, after[1], before, after[0]))
-        parts = padded.reshape(-1, channels, grid[0], step, grid[1], step).permute(0, 1, 3, 5, 2, 4)
-        return parts.reshape(-1, channels * step**2, *grid)
+        return polyphase(pad(images, (before, after[1], before, after[0])), step)
 
     def _join(self, parts: torch.Tensor) -> torch.Tensor:
         """The adjoint of ``_split``."""
-        channels, height, width = self.input_shape
+        _, height, width = self.input_shape
         step, before = self.stride, self.padding
         rows, columns = parts.shape[2:]
-        images = parts.reshape(-1, channels, step, step, rows, columns).permute(0, 1, 4, 2, 5, 3)
-        images = images.reshape(-1, channels, rows * step, columns * step)
         after = (rows * step - height - before, columns * step - width - before)
-        return pad(images, (-before, -after[1], -before, -after[0]))
+        return pad(unpolyphase(parts, step), (-before, -after[1], -before, -after[0]))
 
     def _transposed(self, responses: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         # ``slack`` rows and columns on the right and below are seen by no window; there are fewer than a stride
@@ -149,19 +146,19 @@ class Convolution:
 
         ``patches`` is K x C x kh x kw.
         """
-        return arrays.from_torch(self._transposed(arrays.to_torch(responses), arrays.to_torch(patches)))
+        return arrays.array_of(self._transposed(arrays.to_torch(responses), arrays.to_torch(patches)))
 
     @cached_property
     def coverage(self) -> Array:
         """How many windows see each pixel: 1 x 1 x H x W."""
         ones = self.weight.new_ones(1, 1, *self.output_shape[1:])
-        return arrays.from_torch(self._transposed(ones, self.weight.new_ones(1, 1, *self.kernel)))
+        return arrays.array_of(self._transposed(ones, self.weight.new_ones(1, 1, *self.kernel)))
 
     @cached_property
     def column_energy(self) -> Array:
         """Squared norm of every column of A, 1 x C x H x W: 0 for a pixel that no response depends on."""
         ones = self.weight.new_ones(1, *self.output_shape)
-        return arrays.from_torch(self._transposed(ones, self.weight**2))
+        return arrays.array_of(self._transposed(ones, self.weight**2))
 
     @property
     def overlaps(self) -> bool:
@@ -190,7 +187,7 @@ class Convolution:
         rows, columns = math.ceil(height / step), math.ceil(width / step)
         padded = pad(self.weight, (0, columns * step - width, 0, rows * step - height))
         parts = padded.reshape(filters, channels, rows, step, columns, step).permute(2, 4, 0, 1, 3, 5)
-        return arrays.from_torch(parts.reshape(rows, columns, filters, channels * step**2).contiguous())
+        return arrays.array_of(parts.reshape(rows, columns, filters, channels * step**2).contiguous())
 
     def smaller_side(self) -> Side:
         """The side on which the symbol's Gram matrix is smaller."""
@@ -261,7 +258,7 @@ class Convolution:
                 torus = pad(given.float(), (0, width - wide, 0, height - tall))
             waves = inverse @ torch.fft.rfft2(torus).permute(2, 3, 1, 0)
             torus = torch.fft.irfft2(waves.permute(3, 2, 0, 1), s=(height, width)).to(given.dtype)
-            return arrays.from_torch(self._join(torus) if side == "inputs" else torus[:, :, :tall, :wide])
+            return arrays.array_of(self._join(torus) if side == "inputs" else torus[:, :, :tall, :wide])
 
         return solve
 
@@ -357,7 +354,7 @@ def frame(operator: Convolution) -> Frame:
     gram = operator.gram(operator.smaller_side())
     xp = arrays.namespace(gram)
     # torch takes half the time of NumPy for a batch of small matrices.
-    values = arrays.from_torch(torch.linalg.eigvalsh(arrays.to_torch(gram)))
+    values = arrays.array_of(torch.linalg.eigvalsh(arrays.to_torch(gram)))
     upper = float(values.max())
     nonzero = values > upper * gram.shape[-1] * numpy.finfo(numpy.float64).eps
     # Frequencies strictly between 0 and the highest stand for their conjugates too.

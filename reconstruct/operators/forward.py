@@ -12,9 +12,11 @@ from typing import Any
 import torch
 
 from reconstruct.network.activations import activate, derivative, is_invertible, linear_responses
-from reconstruct.network.network import Network, Size
-from reconstruct.operators.autodiff import AutodiffChain, chain_of
-from reconstruct.operators.layer_stack import Chain
+from reconstruct.network.architecture import Size
+from reconstruct.network.protocol import AnyNetwork
+from reconstruct.operators.autodiff import Differentiation
+from reconstruct.operators.jacobian import jacobian_of
+from reconstruct.operators.layer_stack import LayerStack
 
 
 @dataclass(frozen=True)
@@ -36,16 +38,14 @@ class Reached:
 class Forward:
     """f: images, N x 3 x H x W in [0, 1], to what is known of a layer.
 
-    f itself asks for ``responses`` and ``features`` alone; J for a chain of layers, or differentiates a module.
-    The weights that J is made of are those at its first use.
+    f itself asks for ``responses`` and ``features`` alone; J is of a stack of layers, or differentiates.
     """
 
-    def __init__(self, net: Network, layer: str) -> None:
+    def __init__(self, net: AnyNetwork, layer: str) -> None:
         self.net = net
         self.layer = net.layer(layer)
         self.linear = is_invertible(self.layer.activation, self.layer.slope)
         """Whether f gives linear responses."""
-        self._chains: dict[tuple[Size, torch.dtype], Chain | AutodiffChain] = {}
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """f(x), N x K x h x w; differentiable."""
@@ -56,11 +56,9 @@ class Forward:
         """What f is to reach, N x K x h x w, of the layer's features N x C x h x w."""
         return linear_responses(features, self.layer.activation, self.layer.slope) if self.linear else features
 
-    def chain(self, size: Size, dtype: torch.dtype = torch.float32) -> Chain | AutodiffChain:
+    def chain(self, size: Size, dtype: torch.dtype = torch.float32) -> LayerStack | Differentiation:
         """The layers as linear operators, for images of one size."""
-        if (size, dtype) not in self._chains:
-            self._chains[size, dtype] = chain_of(self.net, self.layer.name, size, dtype)
-        return self._chains[size, dtype]
+        return jacobian_of(self.net, self.layer.name, size, dtype)
 
     def linearise(self, images: torch.Tensor) -> Reached:
         """f and its slopes at images N x 3 x H x W: one forward pass, in the images' precision."""
@@ -81,5 +79,5 @@ class Forward:
         given = values if reached.slopes is None else reached.slopes * values
         return self.chain(size, values.dtype).transposed(reached.at, given)
 
-    def _of(self, images: torch.Tensor) -> Chain | AutodiffChain:
+    def _of(self, images: torch.Tensor) -> LayerStack | Differentiation:
         return self.chain((images.shape[2], images.shape[3]), images.dtype)

@@ -7,15 +7,14 @@ slopes there, and each max-pooling by its switches, the positions of its maxima.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 
 from reconstruct.errors import CallError
 from reconstruct.network.activations import activate, derivative, phases
-from reconstruct.network.module import TorchNetwork
-from reconstruct.network.network import Layer, Network, Size
+from reconstruct.network.architecture import Layer, Size
+from reconstruct.network.network import Network
 from reconstruct.operators.convolution import Convolution, PeriodicConvolution
 from reconstruct.operators.pooling import AvgPool, MaxPool
 
@@ -35,8 +34,8 @@ class Linearised:
         return Linearised(self.responses[chosen], [each[chosen] for each in self.slopes])
 
 
-class Chain:
-    """The layers from the image to the responses of ``layer`` (of a pooling: its features), for images of one size.
+class LayerStack:
+    """The layers of a chain from the image to the responses of ``layer`` (of a pooling: its features), for one size.
 
     Parameters
     ----------
@@ -48,8 +47,8 @@ class Chain:
     def __init__(
         self, net: Network, layer: str, size: Size, *, periodic: bool = False, dtype: torch.dtype = torch.float32
     ) -> None:
-        self.net = net
-        self.layers = net.chain(layer)
+        self.layers = net.up_to(layer)
+        self.mean, self.std = (each.detach().to(dtype) for each in (net.mean, net.std))
         self.operators: list[Convolution | PeriodicConvolution | AvgPool | MaxPool] = []
         self.biases: list[torch.Tensor | None] = []
         area = size
@@ -80,12 +79,24 @@ class Chain:
         self.grid = area
 
     @property
-    def filters(self) -> int:
-        return self.layers[-1].filters
+    def layer(self) -> Layer:
+        """The last layer."""
+        return self.layers[-1]
+
+    @property
+    def step(self) -> int:
+        """The stride of the first layer, on whose polyphase components its responses are a convolution of stride 1."""
+        return self.layers[0].stride
+
+    @property
+    def bends(self) -> int:
+        """How many rectifications and max-poolings there are on the way, each convolution below counting as one."""
+        *below, last = (each.kind for each in self.layers)
+        return sum(kind != "avg_pool" for kind in below) + (last == "max_pool")
 
     def linearise(self, images: torch.Tensor) -> Linearised:
         """Responses and slopes at images N x 3 x H x W in [0, 1]: one forward pass."""
-        values = (images - self.net.mean) / self.net.std
+        values = (images - self.mean) / self.std
         slopes = []
         for i, (layer, operator, bias) in enumerate(zip(self.layers, self.operators, self.biases, strict=True)):
             if isinstance(operator, MaxPool):
@@ -121,7 +132,7 @@ class Chain:
         ------
         CallError : there is a max-pooling on the way.
         """
-        values = (images - self.net.mean) / self.net.std
+        values = (images - self.mean) / self.std
         for i, (layer, operator, bias) in enumerate(self.linear_maps()):
             values = operator.convolve(values)
             if bias is not None:
@@ -133,7 +144,7 @@ class Chain:
 
     def product(self, at: Linearised, images: torch.Tensor) -> torch.Tensor:
         """J v: the change of the responses, N x K x h x w, for a change of the images, N x 3 x H x W."""
-        values = images / self.net.std
+        values = images / self.std
         for i, (layer, operator) in enumerate(zip(self.layers, self.operators, strict=True)):
             if isinstance(operator, MaxPool):
                 values = operator.gather(values, at.slopes[i])
@@ -157,21 +168,4 @@ class Chain:
                     first, second = values.chunk(2, dim=1)
                     values = first + second
             values = operator.transpose(values)
-        return values / self.net.std
-
-
-def multiplications(net: Network, layer: str, size: Size) -> dict[str, int]:
-    """Multiplications of a forward pass on one image, for every layer up to ``layer``.
-
-    An average pooling counts as the convolution that it is, a max-pooling as 0. Of a module, all up to the layer are
-    one.
-    """
-    if isinstance(net, TorchNetwork):
-        net.chain(layer)
-        return {layer: max(1, net.calls(size)[layer].multiplications)}
-    sizes = net.architecture.response_sizes(size)
-    weights = {
-        each.name: each.filters * each.kernel**2 if each.kind == "avg_pool" else net.architecture.parameters(each.name)
-        for each in net.chain(layer)
-    }
-    return {name: count * math.prod(sizes[name]) for name, count in weights.items()}
+        return values / self.std

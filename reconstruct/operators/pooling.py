@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from reconstruct.errors import CallError
-from reconstruct.network.network import Layer, Size
+from reconstruct.network.architecture import Layer, Size
 from reconstruct.operators.convolution import Convolution, PeriodicConvolution
 
 
@@ -149,102 +149,6 @@ class MaxPool:
         """The adjoint of ``gather``: what several windows took from one position adds up there."""
         flat = values.new_zeros(*values.shape[:2], self.size[0] * self.size[1])
         return flat.scatter_add_(2, switches.flatten(2), values.flatten(2)).unflatten(2, self.size)
-
-
-@dataclass(frozen=True)
-class Box:
-    """What is known of linear responses z: ``lower <= z <= upper``, N x K x h x w; equal where z itself is known."""
-
-    lower: torch.Tensor
-    upper: torch.Tensor
-
-    def __len__(self) -> int:
-        return len(self.lower)
-
-    def __getitem__(self, chosen: torch.Tensor) -> Box:
-        """Of some images of the batch."""
-        upper = self.upper[chosen]
-        return Box(upper if self.exact else self.lower[chosen], upper)
-
-    @property
-    def exact(self) -> bool:
-        """Everything is known: ``Box(z, z)``."""
-        return self.lower is self.upper
-
-    @property
-    def known(self) -> torch.Tensor:
-        """Where z itself is known."""
-        return self.lower == self.upper
-
-    def norm(self) -> torch.Tensor:
-        """Of each image, the norm of the responses that are known; where none is, of the bounds that there are."""
-        known = self.known.flatten(1)
-        sides = torch.stack((self.lower, self.upper)).flatten(2).abs()
-        bounds = torch.where(sides.isfinite(), sides, 0).amax(0)
-        counted = known | ~known.any(1, keepdim=True)
-        return torch.where(counted, bounds, 0).norm(dim=1)
-
-    def inner(self, share: float) -> Box:
-        """Of every interval the middle, with this share of its length; one that is open to a side stays as it is."""
-        middle, half = (self.lower + self.upper) / 2, share * (self.upper - self.lower) / 2
-        closed = self.lower.isfinite() & self.upper.isfinite()
-        return Box(torch.where(closed, middle - half, self.lower), torch.where(closed, middle + half, self.upper))
-
-    def narrowed(self, known: Box) -> Box:
-        """With the responses that another box knows; where it knows none, as it was."""
-        there = known.known
-        return Box(torch.where(there, known.lower, self.lower), torch.where(there, known.upper, self.upper))
-
-    def residual(self, responses: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """The shortest way back into the box, and (1 or 0; None: everywhere) where it changes with the responses."""
-        if self.exact:
-            return self.upper - responses, None
-        nearest = torch.minimum(torch.maximum(responses, self.lower), self.upper)
-        active = self.known | (nearest != responses)
-        return nearest - responses, active.to(responses.dtype)
-
-
-def intervals(pool: MaxPool, features: torch.Tensor, activation: str) -> Box:
-    """Bounds of every response below a max-pooling, from what it gives: N x C x h x w to N x K x H x W.
-
-    Of every window that sees a response, the tightest: at most the window's largest positive phase, and after CReLU at
-    least minus its largest negative one (after AVR minus its largest value). Where no window looks: no bounds.
-
-    Raises
-    ------
-    CallError : an activation whose pooled features bound nothing.
-    """
-    if activation == "relu":
-        upper = pool.tightest(features)
-        return Box(torch.full_like(upper, -math.inf), upper)
-    if activation == "avr":
-        upper = pool.tightest(features)
-        return Box(-upper, upper)
-    if activation != "crelu":
-        raise CallError(f"intervals are of pooled CReLU, ReLU and AVR features, not of {activation}")
-    positive, negative = pool.tightest(features).chunk(2, dim=1)
-    return Box(-negative, positive)
-
-
-def at_switches(pool: MaxPool, features: torch.Tensor, switches: torch.Tensor, activation: str) -> Box:
-    """The responses at the switches, and nothing of the others; where a phase's maximum is 0, nothing either.
-
-    Raises
-    ------
-    CallError : AVR, whose |z| does not tell the sign.
-    """
-    if activation not in ("crelu", "relu"):
-        raise CallError(f"switches give responses of pooled CReLU and ReLU features, not of {activation}")
-    count = features.shape[1] // (2 if activation == "crelu" else 1)
-    flat = features.new_full((len(features), count, pool.size[0] * pool.size[1]), torch.nan)
-    for sign, first in ((1, 0), (-1, count))[: features.shape[1] // count]:
-        values = sign * features[:, first : first + count]
-        # Several windows that share a maximum agree on it. A maximum of 0 is written nowhere: past the end.
-        places = torch.where(values == 0, flat.shape[2], switches[:, first : first + count])
-        room = torch.cat((flat, flat[:, :, :1]), 2)
-        flat = room.scatter(2, places.flatten(2), values.flatten(2))[:, :, :-1]
-    flat = flat.unflatten(2, pool.size)
-    return Box(flat.nan_to_num(-math.inf), flat.nan_to_num(math.inf))
 
 
 def _positions(values: torch.Tensor, kernel: int, stride: int, padding: int) -> torch.Tensor:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 
 from reconstruct.errors import CallError
-from reconstruct.network.network import Network, Size
-from reconstruct.operators.layer_stack import Chain, Linearised
+from reconstruct.network.architecture import Size
+from reconstruct.network.protocol import AnyNetwork
+from reconstruct.operators.layer_stack import LayerStack, Linearised
 
 
 class Tangent:
@@ -32,38 +33,42 @@ class Tangent:
 
     def __init__(
         self,
-        net: Network,
+        net: AnyNetwork,
         layer: str,
         size: Size,
         *,
         at: torch.Tensor | None = None,
         dtype: torch.dtype = torch.float64,
     ) -> None:
-        self.shape = (net.mean.shape[1], *size)
+        self.shape = (net.channels, *size)
+        chain = net.as_chain(layer)
+        if chain is None:
+            raise CallError(f"{net.name} is no chain of convolutions up to {layer}: there is no linear map to give")
         if at is None:
-            bends = [each for each in net.chain(layer)[:-1] if each.activation != "none"]
-            bends += [each for each in net.chain(layer) if each.kind == "max_pool"]
+            layers = chain.up_to(layer)
+            bends = [each for each in layers[:-1] if each.activation != "none"]
+            bends += [each for each in layers if each.kind == "max_pool"]
             if bends:
                 what = "max-pooling" if bends[0].kind == "max_pool" else bends[0].activation
                 raise CallError(f"{layer} is not linear because of the {what} of {bends[0].name}: give the image, at=")
             at = net.mean.new_zeros(self.shape)
         if tuple(at.shape) != self.shape:
             raise CallError(f"the image is {' x '.join(map(str, self.shape))}, not {' x '.join(map(str, at.shape))}")
-        net.architecture.response_sizes(size, layer)  # refuses a size that does not reach the layer
-        self.chain = Chain(net, layer, size, dtype=dtype)
+        chain.shapes(size, layer)  # refuses a size that does not reach the layer
+        self.stack = LayerStack(chain, layer, size, dtype=dtype)
         self.dtype = dtype
         with torch.no_grad():
             image = at[None].to(net.mean.device, dtype)
-            self._at = self.chain.linearise(image)
-            self.offset = self._at.responses - self.chain.product(self._at, image)
+            self._at = self.stack.linearise(image)
+            self.offset = self._at.responses - self.stack.product(self._at, image)
 
     def product(self, images: torch.Tensor) -> torch.Tensor:
         """J v of a batch: N x 3 x H x W to N x K x h x w."""
-        return self.chain.product(self._of(len(images)), images)
+        return self.stack.product(self._of(len(images)), images)
 
     def transposed(self, responses: torch.Tensor) -> torch.Tensor:
         """J^T u of a batch: N x K x h x w to N x 3 x H x W."""
-        return self.chain.transposed(self._of(len(responses)), responses)
+        return self.stack.transposed(self._of(len(responses)), responses)
 
     def _of(self, count: int) -> Linearised:
         """The one image's slopes and switches for a batch."""

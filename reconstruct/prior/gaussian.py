@@ -12,8 +12,8 @@ import math
 import torch
 from scipy.fft import next_fast_len
 
-from reconstruct.network.network import Size
-from reconstruct.solvers.lbfgs import conjugate_gradients
+from reconstruct.network.architecture import Size
+from reconstruct.solvers.conjugate_gradients import conjugate_gradients
 
 EXPONENT = 0.75
 """Of the amplitude. Photographs have 1.0 to 1.3 (benchmarks/measure_prior.py: 1.26), because of their edges, which are

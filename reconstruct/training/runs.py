@@ -12,7 +12,9 @@ import torch
 
 from reconstruct.errors import CallError
 from reconstruct.images.atomic import write_atomically
-from reconstruct.network.network import Architecture, Network, randomise, with_batch_norm, with_classes
+from reconstruct.network.architecture import Architecture
+from reconstruct.network.network import Network
+from reconstruct.network.surgery import randomise, with_batch_norm, with_classes
 from reconstruct.training.checkpoint import CHECKPOINT
 from reconstruct.training.data import Arrays, Augmentation, Pictures, folds, split
 from reconstruct.training.ica import initialise_by_ica

@@ -19,8 +19,9 @@ import reconstruct
 from reconstruct.errors import CallError
 from reconstruct.images.atomic import write_atomically
 from reconstruct.network.activations import phases
-from reconstruct.network.module import TorchNetwork
-from reconstruct.network.network import KINDS, Network
+from reconstruct.network.architecture import KINDS
+from reconstruct.network.module import ModuleNetwork
+from reconstruct.network.network import Network
 from reconstruct.zoo.load import (
     CONFIG,
     CONFIG_FORMAT,
@@ -76,7 +77,7 @@ def save_pretrained(
     """
     if not isinstance(net, Network):
         raise CallError(f"save_pretrained takes a Network, as load_model gives it, not {type(net).__name__}")
-    if isinstance(net, TorchNetwork):
+    if isinstance(net, ModuleNetwork):
         raise CallError(f"{net.name} is a torch module, whose code no file holds: save its longest_chain()")
     if dtype not in ("float32", "float16"):
         raise CallError(f"weights are saved as float32 or float16, not {dtype!r}")

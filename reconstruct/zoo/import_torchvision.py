@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save
 
 from reconstruct.errors import ModelError
 from reconstruct.images.atomic import write_atomically
-from reconstruct.network.network import Architecture, Network
+from reconstruct.network.architecture import Architecture
+from reconstruct.network.network import Network
 from reconstruct.zoo.load import model_names, read_architecture, specification_path
 
 State = dict[str, torch.Tensor]

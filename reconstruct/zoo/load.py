@@ -17,21 +17,15 @@ from safetensors import SafetensorError, safe_open
 
 from reconstruct.errors import CallError, ModelError
 from reconstruct.network.activations import ACTIVATIONS, TAPS
-from reconstruct.network.module import TorchNetwork, load_torch
-from reconstruct.network.network import (
-    KINDS,
-    Architecture,
-    Layer,
-    Network,
-    Split,
-    fold_batch_norm,
-    is_layer_name,
-    randomise,
-    with_classes,
-)
+from reconstruct.network.architecture import KINDS, Architecture, Layer, Split
+from reconstruct.network.module import ModuleNetwork
+from reconstruct.network.network import Network, is_layer_name
+from reconstruct.network.protocol import AnyNetwork
+from reconstruct.network.surgery import fold_batch_norm, randomise, with_classes
 from reconstruct.operators.convolution import Convolution, frame
 from reconstruct.user_function import is_function_name
 from reconstruct.zoo.published import is_external, load_external
+from reconstruct.zoo.user_module import load_user_module
 
 _PACKAGE = Path(__file__).parent.parent
 _PACKAGED = _PACKAGE / "models"  # in a wheel
@@ -71,7 +65,9 @@ def model_names() -> list[str]:
     return sorted(names, key=lambda name: (read_architecture(name).base is not None, name))
 
 
-def load_model(name: str | Path, *, random_weights: int | None = None, device: str | torch.device = "cpu") -> Network:
+def load_model(
+    name: str | Path, *, random_weights: int | None = None, device: str | torch.device = "cpu"
+) -> AnyNetwork:
     """A network of the zoo, of a TOML file or of a folder, in evaluation mode and without gradients.
 
     Batch normalisation is folded into the convolutions (``fold_batch_norm``).
@@ -81,7 +77,7 @@ def load_model(name: str | Path, *, random_weights: int | None = None, device: s
     name : a name in the zoo; the path of a TOML specification; a folder that ``save_pretrained`` wrote, with
         ``config.json`` and ``model.safetensors`` (a name of the zoo goes first); ``efficientnet_lite0`` or
         ``torchvision:resnet18`` (``external``); or ``package.module:function``, which gives a torch module
-        (``torch_network``).
+        (``network.module``).
     random_weights : a seed: every layer gets random weights (He et al. 2015), in place of a weights file.
     device : where the network is put.
 
@@ -96,7 +92,7 @@ def load_model(name: str | Path, *, random_weights: int | None = None, device: s
     if is_function_name(name):
         if random_weights is not None:
             raise ModelError(f"{name} makes its own weights: leave out random weights")
-        return load_torch(name, device)
+        return load_user_module(name, device)
     architecture = read_architecture(name)
     if random_weights is not None:
         net = randomise(Network(architecture), random_weights)
@@ -154,7 +150,7 @@ def describe(name: str, *, random_weights: int | None = None) -> dict[str, Any]:
     """
     if is_module(name):
         module = load_model(name, random_weights=random_weights)
-        assert isinstance(module, TorchNetwork)
+        assert isinstance(module, ModuleNetwork)
         return _describe_module(module)
     architecture = read_architecture(name)
     net = None
@@ -202,12 +198,12 @@ def describe(name: str, *, random_weights: int | None = None) -> dict[str, Any]:
     }
 
 
-def _describe_module(net: TorchNetwork) -> dict[str, Any]:
+def _describe_module(net: ModuleNetwork) -> dict[str, Any]:
     """``describe`` of a torch module: frame bounds and the like only where a layer's way from the image is a chain."""
     size = (net.input_size, net.input_size)
     layers = []
     for name, call in net.calls(size).items():
-        chain = net.operators(name)
+        chain = net.as_chain(name)
         last = None if chain is None else chain.layers[-1]
         bounds = None
         if chain is not None and last is not None and last.has_weights and len(chain.layers) == 1:
@@ -222,8 +218,8 @@ def _describe_module(net: TorchNetwork) -> dict[str, Any]:
                 "padding": None if last is None else last.padding,
                 "activation": call.layer.activation,
                 "output_shape": [call.layer.channels, *call.size],
-                "receptive_field": net.architecture.receptive_field(name),
-                "parameters": net.architecture.parameters(name),
+                "receptive_field": net.receptive_field(name),
+                "parameters": net.weight_count(name),
                 "unknowns": None,
                 "equations": call.layer.filters * math.prod(call.size),
                 "frame_bounds": None if bounds is None else [bounds.lower, bounds.upper],
@@ -240,7 +236,7 @@ def _describe_module(net: TorchNetwork) -> dict[str, Any]:
         "weights": None,
         "own_weights": "the module's own",
         "splits": {},
-        "parameters": net.architecture.parameters(),
+        "parameters": net.weight_count(),
         "layers": layers,
     }
 

@@ -6,7 +6,7 @@ import json
 from dataclasses import fields
 from typing import Any
 
-from reconstruct.network.network import Architecture, Layer
+from reconstruct.network.architecture import Architecture, Layer
 
 _POOL_FIELDS = {"name", "kernel", "stride", "padding", "dropout", "kind"}
 _ALWAYS = {"name", "kernel"}

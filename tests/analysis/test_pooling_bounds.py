@@ -12,7 +12,8 @@ from torch.nn.functional import conv_transpose2d, pad, unfold
 from reconstruct import load_image, load_model
 from reconstruct.analysis.pooling_bounds import ZERO, Regions, random_filters, region_bounds
 from reconstruct.errors import CallError
-from reconstruct.network.network import Layer, Network
+from reconstruct.network.architecture import Layer
+from reconstruct.network.network import Network
 from tests.conftest import SAMPLES
 
 NUMBERS = ("reconstruction_ratio", "relative_error", "bound_measured", "bound_model", "lambda_min", "lambda_max")

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from reconstruct.network.module import TorchNetwork, from_torch
+from reconstruct.network.module import ModuleNetwork, from_torch
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -84,7 +84,7 @@ def chain(seed: int = 0) -> nn.Module:
     return drawn(nn.Sequential(*layers), seed)
 
 
-def resnet() -> TorchNetwork:
+def resnet() -> ModuleNetwork:
     """What ``--model tests.builders.modules:resnet`` runs."""
     return from_torch(drawn(ResNet()), IMAGENET, input_size=32, name="resnet")
 

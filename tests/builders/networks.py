@@ -3,7 +3,9 @@
 import numpy
 import torch
 
-from reconstruct.network.network import Architecture, Layer, Network, randomise
+from reconstruct.network.architecture import Architecture, Layer
+from reconstruct.network.network import Network
+from reconstruct.network.surgery import randomise
 from reconstruct.operators.convolution import Convolution
 
 

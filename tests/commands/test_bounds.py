@@ -9,7 +9,7 @@ from PIL import Image
 
 from reconstruct import load_image, load_model
 from reconstruct.analysis.pooling_bounds import layer_bounds
-from reconstruct.network.network import with_pool
+from reconstruct.network.surgery import with_pool
 from tests.builders.command_line import SAMPLE, refused, run
 
 NUMBERS = ("reconstruction_ratio", "relative_error", "bound_measured", "bound_model", "lambda_min", "lambda_max")

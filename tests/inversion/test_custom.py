@@ -12,8 +12,9 @@ import torch
 import reconstruct
 from reconstruct import CallError, Inverted, Problem, load_model
 from reconstruct.evaluation.results import read_rows, read_run
-from reconstruct.inversion.invert import feature_residual
-from reconstruct.network.network import Layer, Network
+from reconstruct.inversion.residual import feature_residual
+from reconstruct.network.architecture import Layer
+from reconstruct.network.network import Network
 from reconstruct.user_function import function_named
 from tests.builders.networks import randn, random_net
 from tests.conftest import ROOT, Call

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconstruct.errors import CallError
-from reconstruct.inversion.invert import disturb
+from reconstruct.inversion.disturb import disturb
 from tests.builders.networks import randn
 
 shapes = st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 5), st.integers(1, 5))

@@ -8,9 +8,12 @@ import torch
 from reconstruct.errors import CallError
 from reconstruct.images.quality import quality
 from reconstruct.inversion import gradient
-from reconstruct.inversion.gradient import alpha_norm, invert_gradient, relative, total_variation, tv_weight
+from reconstruct.inversion.gradient import alpha_norm, invert_gradient, total_variation, tv_weight
+from reconstruct.inversion.residual import relative
 from reconstruct.network.activations import linear_responses
-from reconstruct.network.network import Architecture, Layer, Network, randomise
+from reconstruct.network.architecture import Architecture, Layer
+from reconstruct.network.network import Network
+from reconstruct.network.surgery import randomise
 from reconstruct.zoo.load import load_model
 
 SIZE = (17, 15)

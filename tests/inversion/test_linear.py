@@ -9,7 +9,9 @@ from reconstruct.errors import CallError, FeatureError
 from reconstruct.images.quality import quality
 from reconstruct.inversion.linear import LayerInverse, damping_factors
 from reconstruct.network.activations import activate
-from reconstruct.network.network import Architecture, Layer, Network, randomise
+from reconstruct.network.architecture import Architecture, Layer
+from reconstruct.network.network import Network
+from reconstruct.network.surgery import randomise
 from reconstruct.operators.convolution import Convolution
 from reconstruct.operators.pooling import AvgPool
 from reconstruct.zoo.load import load_model

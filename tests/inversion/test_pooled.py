@@ -8,9 +8,11 @@ import torch
 from reconstruct import invert, quality
 from reconstruct.analysis.pooling_bounds import layer_bounds
 from reconstruct.errors import CallError, FeatureError
+from reconstruct.inversion.known import intervals
 from reconstruct.inversion.pooled import KNOWN, invert_pooled, rebuild
-from reconstruct.network.network import Network, with_pool
-from reconstruct.operators.pooling import MaxPool, intervals
+from reconstruct.network.network import Network
+from reconstruct.network.surgery import with_pool
+from reconstruct.operators.pooling import MaxPool
 from reconstruct.zoo.load import load_model
 
 SIDE = 67

@@ -8,8 +8,9 @@ from reconstruct.images.quality import quality
 from reconstruct.inversion import wiener
 from reconstruct.inversion.wiener import FLOOR, ROUNDING, invert_wiener
 from reconstruct.network.activations import linear_responses
-from reconstruct.network.network import Layer, Network
-from reconstruct.operators.layer_stack import Chain
+from reconstruct.network.architecture import Layer
+from reconstruct.network.network import Network
+from reconstruct.operators.layer_stack import LayerStack
 from reconstruct.prior.estimates import mean_field
 from reconstruct.prior.gaussian import Prior
 from reconstruct.zoo.load import load_model
@@ -37,7 +38,7 @@ def images(count: int) -> torch.Tensor:
 
 def dense(net: Network, layer: str, noise: float) -> tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray, numpy.ndarray]:
     """A, P, N as matrices and A mean + c, from the definitions: one image, or one pair of positions, at a time."""
-    chain, prior = Chain(net, layer, SIZE), Prior(SIZE)
+    chain, prior = LayerStack(net, layer, SIZE), Prior(SIZE)
     field, _ = mean_field(net, layer)
     numbers = 3 * SIZE[0] * SIZE[1]
     units = torch.eye(numbers).view(numbers, 3, *SIZE)

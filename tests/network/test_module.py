@@ -9,11 +9,12 @@ import reconstruct
 from reconstruct import CallError, FeatureError, from_torch, invert, load_image, load_model, quality
 from reconstruct.analysis.crelu.pairing import layer_pairs
 from reconstruct.network.activations import activate
-from reconstruct.network.module import TorchNetwork, load_torch
+from reconstruct.network.module import ModuleNetwork
 from reconstruct.network.network import Network
 from reconstruct.network.read_points import point
-from reconstruct.operators.autodiff import AutodiffChain
+from reconstruct.operators.autodiff import Differentiation
 from reconstruct.operators.layer_stack import multiplications
+from reconstruct.zoo.user_module import load_user_module
 from tests.builders import modules
 from tests.builders.modules import IMAGENET, PhasePairs, ResNet, chain, drawn
 from tests.conftest import ROOT, Call
@@ -22,7 +23,7 @@ SAMPLE = ROOT / "samples" / "chelsea.jpg"
 
 
 @pytest.fixture(scope="module")
-def net() -> TorchNetwork:
+def net() -> ModuleNetwork:
     """A ResNet-like module, 32 x 32 images."""
     return modules.resnet()
 
@@ -51,7 +52,7 @@ def by_hand(module: nn.Module, images: torch.Tensor) -> dict[str, torch.Tensor]:
     return found
 
 
-def test_layers_are_the_parts_calls(net: TorchNetwork, image: torch.Tensor) -> None:
+def test_layers_are_the_parts_calls(net: ModuleNetwork, image: torch.Tensor) -> None:
     """In the order in which they end, a second call of one part by its number; features are what each gives, although
     activations write in place; and the user's module is left as it was."""
     module = drawn(ResNet())
@@ -101,7 +102,7 @@ def test_crelu_and_avr_as_people_write_them(image: torch.Tensor) -> None:
     assert result.feature_residual[0] < 1e-4
 
 
-def test_what_is_no_chain(net: TorchNetwork) -> None:
+def test_what_is_no_chain(net: ModuleNetwork) -> None:
     """Up to the first sum, concatenation or depthwise convolution there is one."""
     found = {name for name in net.layer_names if net.operators(name) is not None}
     inside = {"layer1.0.conv1", "layer1.0.norm", "layer1.0.relu"}
@@ -133,12 +134,12 @@ def test_convolutions_and_poolings_that_are_no_operators(change: str, image: tor
 
 @pytest.mark.parametrize("layer", ["layer1.0", "layer1.1.conv2", "down", "mix"])
 def test_products_with_the_jacobian(
-    net: TorchNetwork, image: torch.Tensor, layer: str, generator: torch.Generator
+    net: ModuleNetwork, image: torch.Tensor, layer: str, generator: torch.Generator
 ) -> None:
     """The dot test, <J v, u> = <v, J^T u>, relative to the norms, for each image of a batch and for some of them; and
     J v against a central difference in float64."""
     images = torch.cat((image, image.flip(3), image.flip(2)))
-    operators = AutodiffChain(net, layer, (32, 32))
+    operators = Differentiation(net, layer, (32, 32))
     at = operators.linearise(images)
     # With gradients attention is computed in another order.
     assert torch.allclose(at.responses, net.responses(images, layer), atol=1e-5)
@@ -157,12 +158,14 @@ def test_products_with_the_jacobian(
     exact.mean, exact.std = exact.mean.double(), exact.std.double()
     size = 1e-7
     difference = (exact.responses(wide + size * step, layer) - exact.responses(wide - size * step, layer)) / (2 * size)
-    product = AutodiffChain(exact, layer, (32, 32)).product(AutodiffChain(exact, layer, (32, 32)).linearise(wide), step)
+    product = Differentiation(exact, layer, (32, 32)).product(
+        Differentiation(exact, layer, (32, 32)).linearise(wide), step
+    )
     # A kink between the two points would be seen; at this distance there is next to none.
     assert float((product - difference).norm() / difference.norm()) < 1e-4
 
 
-def test_map_runs_through_it_and_beats_gradient(net: TorchNetwork, image: torch.Tensor) -> None:
+def test_map_runs_through_it_and_beats_gradient(net: ModuleNetwork, image: torch.Tensor) -> None:
     """Behind two residual blocks with random weights."""
     features = net.features(image, "layer1")
     psnr = {}
@@ -178,14 +181,14 @@ def test_map_runs_through_it_and_beats_gradient(net: TorchNetwork, image: torch.
     assert psnr["map"] > psnr["gradient"] + 3
 
 
-def test_batches_are_independent(net: TorchNetwork, image: torch.Tensor) -> None:
+def test_batches_are_independent(net: ModuleNetwork, image: torch.Tensor) -> None:
     images = torch.cat((image, image.flip(3)))
     both = invert(net, net.features(images, "layer1"), "layer1", budget=45).image
     alone = invert(net, net.features(images[1:], "layer1"), "layer1", budget=45).image
     assert torch.allclose(both[1:], alone, atol=1e-3)
 
 
-def test_methods_that_need_a_chain_say_so(net: TorchNetwork, image: torch.Tensor) -> None:
+def test_methods_that_need_a_chain_say_so(net: ModuleNetwork, image: torch.Tensor) -> None:
     features = net.features(image, "layer1")
     for method in ("linear", "wiener"):
         with pytest.raises(CallError, match="is none up to layer1: map and gradient"):
@@ -199,7 +202,7 @@ def test_methods_that_need_a_chain_say_so(net: TorchNetwork, image: torch.Tensor
 
 
 @pytest.mark.parametrize("layer", ["layer1.0.relu", "layer1.1.relu:2", "down"])
-def test_taps(net: TorchNetwork, image: torch.Tensor, layer: str) -> None:
+def test_taps(net: ModuleNetwork, image: torch.Tensor, layer: str) -> None:
     """CReLU at a ReLU layer's responses: features of both phases, from which more comes back than from one."""
     at = point(net, layer, "crelu")
     features = at.features(image)
@@ -232,7 +235,7 @@ def test_work_is_counted() -> None:
     assert counted == 16 * 75 * 16**2 + 24 * 16 * 9 * 8**2
 
 
-def test_other_sizes(net: TorchNetwork) -> None:
+def test_other_sizes(net: ModuleNetwork) -> None:
     """An image of another size; the size is asked for where it cannot be told."""
     image = load_image(SAMPLE, (40, 36))[None]
     features = net.features(image, "stem")
@@ -256,7 +259,7 @@ def test_wrong_modules() -> None:
         ("tests.builders.modules:drawn", "called without arguments"),
     ):
         with pytest.raises(CallError, match=message):
-            load_torch(path)
+            load_user_module(path)
 
 
 def test_the_command_line(call: Call, tmp_path: Path) -> None:

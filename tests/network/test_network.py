@@ -6,16 +6,10 @@ import pytest
 import torch
 
 from reconstruct.errors import CallError
-from reconstruct.network.network import (
-    Architecture,
-    Layer,
-    Network,
-    fold_batch_norm,
-    layer_list,
-    randomise,
-    with_batch_norm,
-    with_classes,
-)
+from reconstruct.network.architecture import Architecture, Layer
+from reconstruct.network.network import Network
+from reconstruct.network.read_points import layer_list
+from reconstruct.network.surgery import fold_batch_norm, randomise, with_batch_norm, with_classes
 from reconstruct.zoo.load import load_model
 
 

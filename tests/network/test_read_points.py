@@ -14,10 +14,12 @@ from reconstruct import CallError, Convolution, ModelError, disturb, invert, loa
 from reconstruct.evaluation.provenance import fingerprint
 from reconstruct.evaluation.results import read_rows, read_run
 from reconstruct.evaluation.run import Item, Job, evaluate_batch
-from reconstruct.inversion.invert import applicable
+from reconstruct.inversion.methods import applicable
 from reconstruct.network.activations import TAPS, activate
-from reconstruct.network.network import Architecture, Layer, Network, Split, layer_list, randomise, with_tap
-from reconstruct.network.read_points import point, points
+from reconstruct.network.architecture import Architecture, Layer, Split
+from reconstruct.network.network import Network
+from reconstruct.network.read_points import layer_list, point, points
+from reconstruct.network.surgery import randomise, with_tap
 from reconstruct.zoo.export import specification
 from reconstruct.zoo.load import describe, read_architecture
 from tests.conftest import SAMPLES, Call

@@ -11,7 +11,8 @@ import torch
 from scipy.sparse.linalg import lsqr
 
 import reconstruct
-from reconstruct.network.network import Layer, Network
+from reconstruct.network.architecture import Layer
+from reconstruct.network.network import Network
 from tests.builders.networks import random_net
 from tests.conftest import ROOT
 

@@ -6,7 +6,8 @@ import torch
 from scipy.sparse.linalg import lsqr, svds
 
 from reconstruct import CallError, load_model
-from reconstruct.network.network import Layer, Network
+from reconstruct.network.architecture import Layer
+from reconstruct.network.network import Network
 from reconstruct.operators import as_scipy as linear_operator
 from tests.builders.networks import random_net
 

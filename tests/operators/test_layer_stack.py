@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 from reconstruct.errors import CallError
 from reconstruct.network.activations import ACTIVATIONS, activate, derivative, phases
-from reconstruct.network.network import Layer, Network
+from reconstruct.network.architecture import Layer
+from reconstruct.network.network import Network
 from reconstruct.operators.convolution import Convolution, PeriodicConvolution
-from reconstruct.operators.layer_stack import Chain, Linearised, multiplications
+from reconstruct.operators.layer_stack import LayerStack, Linearised, multiplications
 from reconstruct.operators.pooling import AvgPool, MaxPool
 from reconstruct.zoo.load import load_model
 from tests.builders.networks import randn, random_net
@@ -44,7 +45,7 @@ def inner(first: torch.Tensor, second: torch.Tensor) -> float:
 
 
 def check_jacobian(net: Network, layer: str, images: torch.Tensor) -> None:
-    chain = Chain(net, layer, (images.shape[2], images.shape[3]))
+    chain = LayerStack(net, layer, (images.shape[2], images.shape[3]))
     at = chain.linearise(images)
     reached = net.responses(images, layer)
     assert at.responses.shape == reached.shape == (len(images), chain.filters, *chain.grid)
@@ -109,7 +110,7 @@ def test_the_network_is_linear_as_long_as_no_sign_changes(activation: str, kind:
         Layer("conv2", 5, 3, 1, 1, activation, 0.1),
         Layer("conv3", 6, 1),
     )
-    chain = Chain(net, "conv3", (12, 11))
+    chain = LayerStack(net, "conv3", (12, 11))
     images = torch.rand(2, 3, 12, 11, generator=torch.Generator().manual_seed(0))
     at = chain.linearise(images)
     for step in (1e-1, 1e-2, 1e-3, 1e-4, 1e-5):
@@ -171,7 +172,7 @@ def test_a_torus_that_does_not_fit_is_refused() -> None:
 )
 def test_a_periodic_chain_commutes_with_shifts_by_all_strides(model: str, layer: str) -> None:
     net = load_model(model, random_weights=0)
-    chain = Chain(net, layer, (40, 48), periodic=True)
+    chain = LayerStack(net, layer, (40, 48), periodic=True)
     total = math.prod(each.stride for each in chain.layers)
     assert chain.grid == (40 // total, 48 // total)
     images = torch.rand(2, 3, 40, 48, generator=torch.Generator().manual_seed(0))
@@ -272,7 +273,7 @@ def test_a_torus_that_does_not_fit_a_max_pooling_is_refused() -> None:
 def test_no_affine_map_stands_for_a_max_pooling() -> None:
     net = load_model("convpool_cnn_c_crelu_half", random_weights=0)
     for layer in ("pool1", "conv4"):
-        chain = Chain(net, layer, (32, 32))
+        chain = LayerStack(net, layer, (32, 32))
         with pytest.raises(CallError, match="pool1 is a max-pooling, and no affine map stands for it"):
             chain.affine(torch.zeros(1, 3, 32, 32), [], [])
 
@@ -284,14 +285,16 @@ def test_no_affine_map_stands_for_a_max_pooling() -> None:
 def test_away_from_the_borders_torus_and_layer_agree(pool: tuple[Layer, ...]) -> None:
     net = random_net(Layer("conv1", 4, 3, 2, 1, "crelu"), *pool, Layer("conv2", 5, 3, 1, 1))
     images = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    plain, torus = (Chain(net, "conv2", (16, 16), periodic=each).linearise(images).responses for each in (False, True))
+    plain, torus = (
+        LayerStack(net, "conv2", (16, 16), periodic=each).linearise(images).responses for each in (False, True)
+    )
     edge = slice(2 + len(pool), -2 - len(pool))
     torch.testing.assert_close(plain[:, :, edge, edge], torus[:, :, edge, edge], rtol=0, atol=1e-5)
 
 
 def test_affine_without_activations_is_the_network() -> None:
     net = random_net(Layer("conv1", 4, 3, 2, 1, "none"), Layer("conv2", 5, 3, 1, 1, "none"))
-    chain = Chain(net, "conv2", (12, 11))
+    chain = LayerStack(net, "conv2", (12, 11))
     images = torch.rand(2, 3, 12, 11, generator=torch.Generator().manual_seed(0))
     found = chain.affine(images, [torch.ones(1, 4, 1, 1)], [torch.zeros(1, 4, 1, 1)])
     torch.testing.assert_close(found, net.responses(images, "conv2"), rtol=0, atol=1e-5)
@@ -301,7 +304,7 @@ def test_affine_without_activations_is_the_network() -> None:
 def test_affine_maps_each_feature_by_its_slope_and_offset(activation: str) -> None:
     """Its differences are the Jacobian's product at these slopes, its value that of a network written out."""
     net = random_net(Layer("conv1", 4, 3, 2, 1, activation), Layer("conv2", 5, 3, 1, 1))
-    chain = Chain(net, "conv2", (12, 11))
+    chain = LayerStack(net, "conv2", (12, 11))
     channels = 4 * phases(activation)
     slope, offset = randn(1, channels, 1, 1, seed=3), randn(1, channels, 1, 1, seed=4)
     images = torch.rand(2, 3, 12, 11, generator=torch.Generator().manual_seed(0))
@@ -324,13 +327,13 @@ def test_affine_takes_the_means_of_an_average_pooling() -> None:
     for layer, expected in (("pool1", pooled), ("conv2", net.conv2(pooled))):
         slopes, offsets = [slope, torch.ones(1, 8, 1, 1)], [offset, torch.zeros(1, 8, 1, 1)]
         depth = {"pool1": 1, "conv2": 2}[layer]
-        found = Chain(net, layer, (12, 11)).affine(images, slopes[:depth], offsets[:depth])
+        found = LayerStack(net, layer, (12, 11)).affine(images, slopes[:depth], offsets[:depth])
         torch.testing.assert_close(found, expected, rtol=0, atol=64 * EPS * float(expected.abs().max()))
 
 
 def test_choosing_images_of_a_linearisation() -> None:
     net = random_net(Layer("conv1", 4, 3, 2, 1, "crelu"), Layer("conv2", 5, 3, 1, 1))
-    chain = Chain(net, "conv2", (12, 11))
+    chain = LayerStack(net, "conv2", (12, 11))
     at = chain.linearise(torch.rand(3, 3, 12, 11, generator=torch.Generator().manual_seed(0)))
     change = randn(3, 3, 12, 11)
     keep = torch.tensor([True, False, True])
@@ -340,7 +343,7 @@ def test_choosing_images_of_a_linearisation() -> None:
 @pytest.mark.parametrize("size", [(227, 227), (64, 75)])
 def test_multiplications_are_those_of_the_operators(net: Network, size: tuple[int, int]) -> None:
     found = multiplications(net, "conv4", size)
-    chain = Chain(net, "conv4", size)
+    chain = LayerStack(net, "conv4", size)
     assert list(found) == ["conv1", "conv2", "conv3", "conv4"]
     for count, operator in zip(found.values(), chain.operators, strict=True):
         assert isinstance(operator, Convolution)

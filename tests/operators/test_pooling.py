@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconstruct.errors import CallError
+from reconstruct.inversion.known import Box, at_switches, intervals
 from reconstruct.network.activations import activate
-from reconstruct.network.network import Layer
-from reconstruct.operators.pooling import Box, MaxPool, at_switches, intervals
+from reconstruct.network.architecture import Layer
+from reconstruct.operators.pooling import MaxPool
 from tests.builders.networks import randn
 
 

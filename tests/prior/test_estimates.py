@@ -7,22 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconstruct.errors import CallError
-from reconstruct.network.network import Layer, Network
-from reconstruct.operators.layer_stack import Chain
+from reconstruct.network.architecture import Layer
+from reconstruct.network.network import Network
+from reconstruct.operators.layer_stack import LayerStack
+from reconstruct.operators.polyphase import polyphase, unpolyphase
 from reconstruct.prior import estimates as covariance
-from reconstruct.prior.estimates import (
-    IMAGES,
-    REACH,
-    exact_image_gram,
-    image_gram,
-    inverse,
-    mean_field,
-    polyphase,
-    response_covariance,
-    spectrum,
-    unpolyphase,
-)
+from reconstruct.prior.estimates import IMAGES, REACH, exact_image_gram, image_gram, mean_field, response_covariance
 from reconstruct.prior.gaussian import Prior
+from reconstruct.prior.lags import inverse, spectrum
 from reconstruct.zoo.load import load_model
 from tests.builders.networks import randn, random_net
 
@@ -120,7 +112,7 @@ def test_the_exact_gram_of_a_first_layer(layer: Layer) -> None:
     net = random_net(layer)
     step = layer.stride
     size = (7 * step, 12 * step)
-    chain = Chain(net, "conv1", size, periodic=True)
+    chain = LayerStack(net, "conv1", size, periodic=True)
     images = randn(2, 3, *size)
     at = chain.linearise(images)
     expected = chain.transposed(at, chain.product(at, images))
@@ -133,7 +125,7 @@ def test_the_exact_gram_of_a_first_layer(layer: Layer) -> None:
 
 def exact_covariance(net: Network, side: int) -> torch.Tensor:
     """All lags of J P J^T of one layer on a torus, g x g x K x K: the responses' covariance with one of them."""
-    chain = Chain(net, "conv1", (side, side), periodic=True)
+    chain = LayerStack(net, "conv1", (side, side), periodic=True)
     prior = Prior((side, side), torus=True)
     impulses = torch.zeros(chain.filters, chain.filters, *chain.grid)
     impulses[range(chain.filters), range(chain.filters), 0, 0] = 1

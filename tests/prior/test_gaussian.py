@@ -5,8 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconstruct.prior.estimates import inverse, polyphase
+from reconstruct.operators.polyphase import polyphase
 from reconstruct.prior.gaussian import AXES, EXPONENT, MARGIN, MEAN, SPREAD, VARIANCE, Prior
+from reconstruct.prior.lags import inverse
 from tests.builders.networks import randn
 
 EPS = torch.finfo(torch.float32).eps

@@ -6,7 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconstruct.solvers.lbfgs import conjugate_gradients, lbfgs
+from reconstruct.solvers.conjugate_gradients import conjugate_gradients
+from reconstruct.solvers.lbfgs import lbfgs
 from tests.builders.networks import randn as randn32
 
 Evaluated = tuple[torch.Tensor, torch.Tensor, torch.Tensor]

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from reconstruct.errors import CallError
-from reconstruct.network.network import Architecture, Layer, Network, randomise
+from reconstruct.network.architecture import Architecture, Layer
+from reconstruct.network.network import Network
+from reconstruct.network.surgery import randomise
 from reconstruct.training.classification import autocast, average, check_classes, class_scores, error_rate, judge, views
 from reconstruct.training.data import Arrays, Files
 from reconstruct.training.distill import TEACHER_SIDE, ask, unlabelled

@@ -10,7 +10,9 @@ from PIL import Image
 
 import reconstruct
 from reconstruct.errors import CallError
-from reconstruct.network.network import Architecture, Layer, Network, randomise, with_batch_norm, with_classes
+from reconstruct.network.architecture import Architecture, Layer
+from reconstruct.network.network import Network
+from reconstruct.network.surgery import randomise, with_batch_norm, with_classes
 from reconstruct.training import distill, ica, runs
 from reconstruct.training.checkpoint import CHECKPOINT
 from reconstruct.training.classification import class_scores

@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from reconstruct import CallError, ModelError, load_model, save_pretrained
-from reconstruct.network.network import Network, fold_batch_norm, is_layer_name, randomise
+from reconstruct.network.network import Network, is_layer_name
+from reconstruct.network.surgery import fold_batch_norm, randomise
 from reconstruct.training.runs import trained_models
 from reconstruct.zoo.huggingface import export_model
 from reconstruct.zoo.load import class_names, read_architecture

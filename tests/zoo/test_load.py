@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from reconstruct import Convolution, ModelError, describe, frame, load_model, model_names
-from reconstruct.network.network import Network, randomise
+from reconstruct.network.network import Network
+from reconstruct.network.surgery import randomise
 from reconstruct.zoo.export import export
 from reconstruct.zoo.load import MODELS, read_architecture
 

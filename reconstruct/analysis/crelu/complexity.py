@@ -19,7 +19,8 @@ from typing import Any
 import numpy
 
 from reconstruct.errors import CallError
-from reconstruct.network.network import Architecture, Network
+from reconstruct.network.architecture import Architecture
+from reconstruct.network.network import Network
 
 ENUMERATED = 12
 """Points up to which every one of the 2^n sign vectors is taken."""

@@ -16,7 +16,8 @@ import torch
 from reconstruct.analysis.crelu.pairing import pairing
 from reconstruct.errors import CallError
 from reconstruct.network.activations import phases
-from reconstruct.network.network import KINDS, Network
+from reconstruct.network.architecture import KINDS
+from reconstruct.network.network import Network
 
 ROWS = 1024
 """Of the matrix of all cosines at a time: a layer of 4,096 units has 16 million of them, or 64 with both phases."""
@@ -109,7 +110,7 @@ def mean_absolute_cosine(dimensions: int) -> float:
 
 def _above(net: Network, layer: str) -> str | None:
     """The next convolution."""
-    above = net.layers[len(net.chain(layer)) :]
+    above = net.layers[len(net.up_to(layer)) :]
     return next((each.name for each in above if each.has_weights), None)
 
 

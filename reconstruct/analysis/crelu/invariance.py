@@ -29,7 +29,8 @@ import torch
 
 from reconstruct.analysis.crelu.quantile import QuantileSketch
 from reconstruct.errors import CallError, FeatureError
-from reconstruct.network.network import Network, Size
+from reconstruct.network.architecture import Size
+from reconstruct.network.network import Network
 
 KINDS = ("translation", "rotation", "scale", "flip")
 

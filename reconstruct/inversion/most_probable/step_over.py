@@ -11,10 +11,11 @@ from collections.abc import Callable
 
 import torch
 
-from reconstruct.network.network import Network, Size
+from reconstruct.network.architecture import Size
+from reconstruct.network.protocol import AnyNetwork
 from reconstruct.operators import arrays
 from reconstruct.operators.convolution import Convolution, upper_bound
-from reconstruct.solvers.lbfgs import conjugate_gradients
+from reconstruct.solvers.conjugate_gradients import conjugate_gradients
 
 FIRST, ROUND = 30, 10
 """Iterations with all features free, and between two looks at the signs."""
@@ -27,25 +28,26 @@ FREE = 0.7
 E[D A^T A D] = p^2 A^T A + p (1 - p) diag(A^T A)."""
 
 
-def steps_over(net: Network, layer: str, size: Size) -> bool:
+def steps_over(net: AnyNetwork, layer: str, size: Size) -> bool:
     """Whether the layer's linear responses determine those of the layer below, read off the shapes.
 
     The layer below is CReLU's, and there are at least as many responses as features that they come from. Neither is a
     pooling: what it gives are no CReLU features, and from a pooling there is nothing to gain.
     """
-    chain = net.chain(layer)
-    if len(chain) < 2 or chain[-2].activation != "crelu" or not chain[-1].has_weights:
+    chain = net.as_chain(layer)
+    layers = () if chain is None else chain.up_to(layer)
+    if chain is None or len(layers) < 2 or layers[-2].activation != "crelu" or not layers[-1].has_weights:
         return False
-    sizes = net.architecture.response_sizes(size)
-    rows = chain[-1].filters * sizes[layer][0] * sizes[layer][1]
-    below = sizes[chain[-2].name]
-    return rows >= chain[-2].channels * below[0] * below[1]
+    sizes = chain.shapes(size)
+    rows = layers[-1].filters * sizes[layer][0] * sizes[layer][1]
+    below = sizes[layers[-2].name]
+    return rows >= layers[-2].channels * below[0] * below[1]
 
 
 def step_over(
-    net: Network, layer: str, size: Size, responses: torch.Tensor, *, tolerance: float, iterations: int
-) -> tuple[torch.Tensor, list[int]]:
-    """Linear responses of the layer below, N x K' x h' x w', and the iterations (operator and adjoint) of each image.
+    net: AnyNetwork, layer: str, size: Size, responses: torch.Tensor, *, tolerance: float, iterations: int
+) -> tuple[str, torch.Tensor, list[int]]:
+    """The layer below, its linear responses, N x K' x h' x w', and the iterations (operator and adjoint) of each image.
 
     Parameters
     ----------
@@ -53,9 +55,10 @@ def step_over(
     tolerance : an image whose |A h - (z - b)| / |z - b| is at most this is done.
     iterations : at most.
     """
-    below = net.chain(layer)[-2]
-    convolution = net.convolution(layer)
-    area = net.architecture.response_sizes(size)[below.name]
+    chain = net.as_chain(layer)
+    assert chain is not None  # as ``steps_over`` has found
+    below, convolution = chain.up_to(layer)[-2], chain.convolution(layer)
+    area = chain.shapes(size)[below.name]
     operator = Convolution(convolution.weight, convolution.stride[0], int(convolution.padding[0]), area, torch.float32)
     gram = operator.gram("inputs", single=True)
     upper = upper_bound(gram)
@@ -99,7 +102,7 @@ def step_over(
         h = free * torch.cat(
             (torch.where(decided, difference, positive), torch.where(decided, -difference, negative)), dim=1
         )
-    return results, counts
+    return below.name, results, counts
 
 
 def _correction(
@@ -115,6 +118,6 @@ def _correction(
         return free * operator.transpose(operator.convolve(free * values))
 
     def precondition(values: torch.Tensor) -> torch.Tensor:
-        return free * arrays.to_torch(inverse(arrays.from_torch(free * values)))
+        return free * arrays.to_torch(inverse(arrays.array_of(free * values)))
 
     return conjugate_gradients(normal, free * operator.transpose(residual), precondition, steps)

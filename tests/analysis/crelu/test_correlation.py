@@ -6,7 +6,9 @@ import torch
 
 from reconstruct import CallError
 from reconstruct.analysis.crelu.correlation import lacking, mean_absolute_cosine, outgoing_correlation
-from reconstruct.network.network import Architecture, Layer, Network, randomise
+from reconstruct.network.architecture import Architecture, Layer
+from reconstruct.network.network import Network
+from reconstruct.network.surgery import randomise
 
 
 def chain(*layers: Layer, seed: int = 0) -> Network:

@@ -18,7 +18,9 @@ from reconstruct.analysis.crelu.invariance import (
 )
 from reconstruct.analysis.crelu.quantile import QuantileSketch
 from reconstruct.errors import CallError, FeatureError
-from reconstruct.network.network import Architecture, Layer, Network, randomise
+from reconstruct.network.architecture import Architecture, Layer
+from reconstruct.network.network import Network
+from reconstruct.network.surgery import randomise
 from reconstruct.report.invariance_figure import invariance_figure
 
 FLIP = Transformation("flip")

@@ -18,7 +18,9 @@ from reconstruct.analysis.spectrum.spectra import (
     layer_spectra_2d,
 )
 from reconstruct.errors import CallError
-from reconstruct.network.network import Architecture, Layer, Network, randomise
+from reconstruct.network.architecture import Architecture, Layer
+from reconstruct.network.network import Network
+from reconstruct.network.surgery import randomise
 from reconstruct.report import spectrum_figures as figures
 
 

@@ -6,11 +6,13 @@ import torch
 from reconstruct import invert, load_image
 from reconstruct.errors import CallError, FeatureError
 from reconstruct.images.quality import quality
-from reconstruct.inversion.gradient import relative
-from reconstruct.inversion.invert import applicable, disturb
+from reconstruct.inversion.disturb import disturb
+from reconstruct.inversion.known import Box
+from reconstruct.inversion.methods import applicable
 from reconstruct.inversion.most_probable.method import NOISE_WEIGHT, _Problem, invert_map
-from reconstruct.network.network import Layer, Network
-from reconstruct.operators.pooling import Box
+from reconstruct.inversion.residual import relative
+from reconstruct.network.architecture import Layer
+from reconstruct.network.network import Network
 from reconstruct.prior.gaussian import Prior
 from reconstruct.zoo.load import load_model
 from tests.builders.networks import random_net

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from reconstruct.inversion.most_probable.step_over import step_over, steps_over
-from reconstruct.network.network import Layer, Network
+from reconstruct.network.architecture import Layer
+from reconstruct.network.network import Network
 from reconstruct.zoo.load import load_model
 from tests.builders.networks import random_net
 

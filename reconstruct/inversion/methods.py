@@ -1,0 +1,131 @@
+"""The methods by name: what each is, which options it takes, what it needs of a layer, and where it stops.
+
+The command line, ``evaluate``, the page and the documentation read this; a new method is an entry here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import partial
+
+from reconstruct.errors import CallError
+from reconstruct.inversion import gradient, linear, wiener
+from reconstruct.inversion.checks import not_linear
+from reconstruct.inversion.custom import invert_custom, name_of
+from reconstruct.inversion.most_probable import method as most_probable
+from reconstruct.inversion.problem import BUDGET, TOLERANCE, CustomMethod
+from reconstruct.inversion.result import Inverted
+from reconstruct.network.protocol import AnyNetwork
+from reconstruct.user_function import function_named
+
+Refusal = Callable[[AnyNetwork, str], str | None]
+"""Why a layer of a network cannot be inverted, in a sentence; None where it can."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method of inversion, declared.
+
+    Attributes
+    ----------
+    name : as it is asked for.
+    summary : what it is, in half a sentence.
+    invert : network, features, layer's name and image size to ``Inverted``; takes ``options`` by name.
+    options : those of ``invert``'s options that it takes; ``tolerance`` and ``budget`` are every method's.
+    refusal : why it cannot invert a layer; None where it can.
+    budget, tolerance : where it stops by default, in forward passes and feature residual.
+    """
+
+    name: str
+    summary: str
+    invert: Callable[..., Inverted]
+    options: frozenset[str]
+    refusal: Refusal
+    budget: float
+    tolerance: float
+
+
+def anywhere(net: AnyNetwork, layer: str) -> str | None:
+    """The refusal of a method that inverts every layer."""
+    net.layer(layer)
+    return None
+
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method(
+            "map",
+            "the most probable natural image, through the whole network",
+            most_probable.invert_map,
+            frozenset({"noise", "watch"}),
+            anywhere,
+            most_probable.BUDGET,
+            most_probable.TOLERANCE,
+        ),
+        Method(
+            "wiener",
+            "one linear solve through all layers; CReLU only",
+            wiener.invert_wiener,
+            frozenset({"noise"}),
+            partial(not_linear, method="wiener"),
+            wiener.BUDGET,
+            wiener.TOLERANCE,
+        ),
+        Method(
+            "linear",
+            "the CReLU paper's algorithm, layer by layer; CReLU only",
+            linear.invert_linear,
+            frozenset({"linear_form", "damping"}),
+            partial(not_linear, method="linear"),
+            linear.BUDGET,
+            linear.IMAGE_TOLERANCE,
+        ),
+        Method(
+            "gradient",
+            "descent on the pixels with total variation, after Mahendran and Vedaldi",
+            gradient.invert_gradient,
+            frozenset({"seed", "watch"}),
+            anywhere,
+            gradient.BUDGET,
+            gradient.TOLERANCE,
+        ),
+    )
+}
+"""Every built-in method by name, the default first."""
+
+
+def method_of(method: str | CustomMethod) -> Method:
+    """The method that is meant: one of ``METHODS``, or a function of the user's, itself or by name.
+
+    Raises
+    ------
+    CallError : there is no such method, with the nearest that there is; or no such function.
+    """
+    if isinstance(method, str) and method in METHODS:
+        return METHODS[method]
+    if isinstance(method, str) and ":" not in method:
+        near = get_close_matches(method, METHODS, n=1)
+        end = f"; did you mean {near[0]}?" if near else "."
+        raise CallError(
+            f"unknown method '{method}'{end} There are {', '.join(METHODS)}, and your own: package.module:function"
+        )
+    function = function_named(method, "method") if isinstance(method, str) else method
+    if not callable(function):
+        raise CallError(f"method is a name or a function of a reconstruct.Problem, not {type(method).__name__}")
+    return Method(
+        name_of(method),
+        "a function of your own",
+        partial(invert_custom, function),
+        frozenset({"noise", "seed", "watch"}),
+        anywhere,
+        BUDGET,
+        TOLERANCE,
+    )
+
+
+def applicable(net: AnyNetwork, layer: str, method: str | CustomMethod) -> str | None:
+    """None if the method can invert this layer, otherwise why not, in a sentence."""
+    return method_of(method).refusal(net, layer)

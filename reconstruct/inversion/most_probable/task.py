@@ -1,0 +1,100 @@
+"""What method ``map`` has to solve, as plain data, and how far it has come."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from reconstruct.inversion.known import Exact, Known
+from reconstruct.network.architecture import Size
+from reconstruct.network.protocol import AnyNetwork
+from reconstruct.operators.jacobian import Jacobian, jacobian_of
+from reconstruct.prior.gaussian import Prior
+
+SHALLOW = 2
+"""Rectifications and max-poolings on the way up to which Gauss-Newton takes over: its preconditioner is a mean over
+their signs and switches."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """Images of whose responses at a layer something is known.
+
+    Attributes
+    ----------
+    operator : the layers up to this one, for images of the size asked for.
+    prior : of images of that size.
+    known : what is known of the responses, N images.
+    noise : the share of their norm that is noise.
+    scale : N, the norm of what is known; 1 where it is 0.
+    power : N x 1 x 1 x 1, mean squared response, of which the noise is a share.
+    work : multiplications of a forward pass through the layer.
+    """
+
+    net: AnyNetwork
+    layer: str
+    operator: Jacobian
+    prior: Prior
+    known: Known
+    noise: float
+    scale: torch.Tensor
+    power: torch.Tensor
+    work: int
+
+    @property
+    def linear(self) -> bool:
+        """Whether it is one linear problem: no rectification on the way, and every response is known."""
+        return self.operator.bends == 0 and isinstance(self.known, Exact)
+
+    @property
+    def shallow(self) -> bool:
+        """Whether Gauss-Newton finishes it: by then nearly all signs and switches are right."""
+        return self.operator.bends <= SHALLOW
+
+    @property
+    def responses(self) -> int:
+        """Numbers in the responses of one image."""
+        return self.operator.layer.filters * self.operator.grid[0] * self.operator.grid[1]
+
+    def misfit(self, residual: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        """|residual| / |known| of the images with these indices."""
+        return residual.flatten(1).norm(dim=1) / self.scale[images]
+
+    def passes_to_invert(self, matrices: torch.Tensor) -> float:
+        """Forward passes that inverting a matrix a frequency costs: some n^3 complex multiplications, of four real."""
+        return 4.0 * matrices.shape[0] * matrices.shape[1] * matrices.shape[2] ** 3 / self.work
+
+
+def task_of(net: AnyNetwork, layer: str, size: Size, known: Known, noise: float) -> Task:
+    """The task of images of this height and width."""
+    operator = jacobian_of(net, layer, size)
+    prior = Prior(size, net.channels, step=operator.step, device=net.mean.device)
+    norm = known.norm()
+    scale = torch.where(norm > 0, norm, 1)
+    numbers = operator.layer.filters * operator.grid[0] * operator.grid[1]
+    power = (scale.square() / numbers).view(-1, 1, 1, 1)
+    work = sum(net.multiplications(layer, size).values())
+    return Task(net, layer, operator, prior, known, noise, scale, power, work)
+
+
+@dataclass
+class Progress:
+    """How far a batch has come; lists hold one entry an image.
+
+    Attributes
+    ----------
+    images : N x C x H x W, the best so far.
+    status : ``budget`` until an image is done.
+    passes : forward passes spent on each.
+    """
+
+    images: torch.Tensor
+    status: list[str]
+    iterations: list[int]
+    passes: list[float]
+
+    def live(self) -> torch.Tensor:
+        """Indices of the images that are not done."""
+        waiting = [image for image, status in enumerate(self.status) if status == "budget"]
+        return torch.tensor(waiting, dtype=torch.long, device=self.images.device)

@@ -1,0 +1,187 @@
+"""Architectures as data: layers, their shapes, receptive fields and parameter counts.
+
+An ``Architecture`` is read from a specification by ``zoo``; ``network.Network`` is the torch module made from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+
+from reconstruct.errors import CallError
+from reconstruct.network.activations import phases
+
+Size = tuple[int, int]
+"""Height and width, in pixels or in positions of a layer's grid."""
+
+KINDS = {"conv": "convolution", "max_pool": "max-pooling", "avg_pool": "average pooling", "module": "module"}
+"""Of layers, as specifications name them and as messages do."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One convolution with what follows it: batch normalisation (optional), activation, dropout.
+
+    Or a pooling and its dropout, without weights or activation: of the kind ``max_pool``, padded with minus infinity,
+    or ``avg_pool``, padded with zeros that count, so that it is a linear map. Its ``filters`` are the channels of its
+    input; the ``Architecture`` sets them.
+    """
+
+    name: str
+    filters: int = 0
+    kernel: int = 1
+    stride: int = 1
+    padding: int = 0
+    activation: str = "relu"
+    slope: float = 0.0
+    dropout: float = 0.0
+    batch_norm: bool = False
+    kind: str = "conv"
+
+    @property
+    def has_weights(self) -> bool:
+        """A convolution has weights, a pooling none; a part of a torch module (``torch_network``) counts as having."""
+        return self.kind in ("conv", "module")
+
+    @property
+    def part(self) -> str:
+        """What a network's own parts are called: no name of torch's has a dot."""
+        return self.name.replace(".", "_")
+
+    @property
+    def channels(self) -> int:
+        """Channels of the features: twice the filters after CReLU."""
+        return self.filters * phases(self.activation)
+
+    def output_size(self, size: Size) -> Size:
+        """Grid of the responses for an input of this height and width."""
+        height, width = ((side + 2 * self.padding - self.kernel) // self.stride + 1 for side in size)
+        return height, width
+
+
+@dataclass(frozen=True)
+class Split:
+    """A point where a published network is split in two, by its authors' name: a convolution and what is read of it."""
+
+    layer: str
+    tap: str
+    """One of ``activations.TAPS``."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What a specification file says: layers, input, and where it comes from."""
+
+    name: str
+    layers: tuple[Layer, ...]
+    input_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    base: str | None = None
+    source: str = ""
+    weights: str | None = None
+    damping: dict[str, dict[str, float]] = field(default_factory=dict)
+    """For each layer to invert from, the damping of every layer on the way (``inversion.linear``)."""
+    input_dropout: float = 0.0
+    """In training, of the normalised image's entries."""
+    torchvision: dict[str, str] = field(default_factory=dict)
+    """Where a published checkpoint of torchvision has each layer: its keys without ``.weight`` and ``.bias``."""
+    splits: dict[str, Split] = field(default_factory=dict)
+    """Split points by name (``taps.point``). One that bears a layer's name is of that layer, so that sizes, which no
+    tap changes, can be asked for by either kind of name."""
+
+    def __post_init__(self) -> None:
+        channels, layers = len(self.mean), []
+        for layer in self.layers:
+            known = layer if layer.has_weights else replace(layer, filters=channels, activation="none")
+            layers.append(known)
+            channels = known.channels
+        object.__setattr__(self, "layers", tuple(layers))
+
+    def index(self, layer: str) -> int:
+        """Position of a layer, or of a split point's, or a ``CallError`` that names those there are."""
+        names = [known.name for known in self.layers]
+        if layer in names:
+            return names.index(layer)
+        if layer in self.splits:
+            return names.index(self.splits[layer].layer)
+        raise unknown_layer(self.name, layer, names, list(self.splits))
+
+    def in_channels(self, layer: str) -> int:
+        """Channels of the layer's input."""
+        index = self.index(layer)
+        return self.layers[index - 1].channels if index else len(self.mean)
+
+    def parameters(self, layer: str | None = None) -> int:
+        """Weights without biases, of one layer or of the whole architecture."""
+        chosen = self.layers if layer is None else (self.layers[self.index(layer)],)
+        with_weights = [each for each in chosen if each.has_weights]
+        return sum(each.filters * self.in_channels(each.name) * each.kernel**2 for each in with_weights)
+
+    def receptive_field(self, layer: str) -> int:
+        """Side, in pixels, of the square of the image that one response of the layer sees."""
+        side = jump = 1
+        for each in self.layers[: self.index(layer) + 1]:
+            side += (each.kernel - 1) * jump
+            jump *= each.stride
+        return side
+
+    def grid(self, layer: str) -> tuple[float, int]:
+        """Where the layer's positions lie in the image: the centre of the first one's receptive field, and the step.
+
+        Both are in pixels and the same down and across: position k looks at ``start + step * k``, where pixel i
+        extends from i to i + 1, so that its centre is at i + 1/2. Padding may put the first centre near the border, or
+        outside; the receptive field is then centred there all the same, a part of it on the padding.
+        """
+        start, step = 0.5, 1
+        for each in self.layers[: self.index(layer) + 1]:
+            start += ((each.kernel - 1) / 2 - each.padding) * step
+            step *= each.stride
+        return start, step
+
+    def response_sizes(self, size: Size, layer: str | None = None) -> dict[str, Size]:
+        """Grid of each layer's responses up to ``layer`` (default: all) for images of this height and width.
+
+        Raises
+        ------
+        CallError : the image is smaller than the receptive field of ``layer``, and than the model's own images: in a
+            deep layer of a small model every response sees padding.
+        """
+        last = len(self.layers) - 1 if layer is None else self.index(layer)
+        if layer is not None and min(size) < min(field := self.receptive_field(layer), self.input_size):
+            what, side = f"the receptive field of {layer}", field
+            if field > self.input_size:
+                what, side = f"the images of {self.name}", self.input_size
+            raise CallError(f"an image of {size[0]} x {size[1]} pixels is smaller than {what}, {side} x {side} pixels")
+        sizes = {}
+        for each in self.layers[: last + 1]:
+            size = each.output_size(size)
+            sizes[each.name] = size
+        return sizes
+
+    def covered_size(self, size: Size, layer: str) -> Size:
+        """The part of an image, from its top left corner, that the responses of ``layer`` see.
+
+        A stride may leave rows on the right and below that no window reaches; this is the size without them.
+        """
+        height, width = (self._covered_side(side, layer) for side in size)
+        return height, width
+
+    def _covered_side(self, side: int, layer: str) -> int:
+        inputs = [side]
+        chain = self.layers[: self.index(layer) + 1]
+        for each in chain:
+            inputs.append(each.output_size((inputs[-1], 1))[0])
+        seen = inputs.pop()
+        for each, available in zip(reversed(chain), reversed(inputs), strict=True):
+            seen = min(available, (seen - 1) * each.stride - each.padding + each.kernel)
+        return seen
+
+
+def unknown_layer(network: str, layer: str, names: list[str], splits: Sequence[str] = ()) -> CallError:
+    """The error that answers a layer's name which there is not, with the nearest one and all that there are."""
+    near = get_close_matches(layer, [*names, *splits], n=1)
+    end = f"; did you mean {near[0]}?" if near else "."
+    points = f"; its split points: {', '.join(splits)}" if splits else ""
+    return CallError(f"{network} has no layer '{layer}'{end} Its layers: {', '.join(names)}{points}")

@@ -1,0 +1,87 @@
+"""Stationary covariances held by their lags, tapered: to matrices at every frequency, and from spectra or samples.
+
+A covariance that depends only on the distance of two positions, its *lag*, is kept as (2r + 1) x (2r + 1) x K x K, r
+the reach. The triangular taper keeps it positive semi-definite and removes noise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+
+
+def spectrum(lags: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    """The matrices at every frequency of half a torus: g x (g/2 + 1) x K x K, complex64, Hermitian, >= 0."""
+    reach = len(lags) // 2
+    distances = torch.arange(-reach, reach + 1, device=lags.device)
+    down = torch.arange(grid[0], device=lags.device)[:, None] * distances / grid[0]
+    right = torch.arange(grid[1] // 2 + 1, device=lags.device)[:, None] * distances / grid[1]
+    columns = torch.einsum("fd,edkl->efkl", _wave(right), lags.to(torch.complex64))
+    return torch.einsum("fe,egkl->fgkl", _wave(down), columns)
+
+
+def inverse(matrices: torch.Tensor, shift: float) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The map (M + shift I)^-1 on a torus of the matrices' grid: N x K x g x g' to the same."""
+    eye = torch.eye(matrices.shape[-1], device=matrices.device)
+    # By Cholesky, as in ``Convolution.torus_inverse``.
+    inverses = torch.cholesky_inverse(torch.linalg.cholesky(matrices + shift * eye))
+
+    def solve(values: torch.Tensor) -> torch.Tensor:
+        if not len(values):  # which MKL's Fourier transform refuses
+            return values
+        waves = inverses @ torch.fft.rfft2(values).permute(2, 3, 1, 0)
+        return torch.fft.irfft2(waves.permute(3, 2, 0, 1), s=values.shape[2:])
+
+    return solve
+
+
+def cross_spectra(values: torch.Tensor) -> torch.Tensor:
+    """Sum over images of the cross-spectra of channels, N x K x g x g' to g x (g'/2 + 1) x K x K, by position."""
+    waves = torch.fft.rfft2(values).permute(2, 3, 1, 0)
+    return waves @ waves.mH / (values.shape[2] * values.shape[3])
+
+
+def tapered(spectra: torch.Tensor, reach: int) -> torch.Tensor:
+    """Spectra on a square torus, g x (g/2 + 1) x K x K, to lags up to the reach, tapered."""
+    grid = len(spectra)
+    lags = torch.fft.irfft2(spectra, s=(grid, grid), dim=(0, 1))
+    distances = torch.arange(-reach, reach + 1, device=lags.device)
+    return taper(lags[distances % grid][:, distances % grid])
+
+
+def taper(lags: torch.Tensor) -> torch.Tensor:
+    """The lags times a triangle in both directions, 1 at lag 0 and 0 just beyond the reach.
+
+    The triangle's transform is non-negative, so the product of the two stays positive semi-definite.
+    """
+    reach = len(lags) // 2
+    window = 1 - torch.arange(-reach, reach + 1, device=lags.device).abs() / (reach + 1)
+    return lags * (window[:, None] * window[None, :])[:, :, None, None]
+
+
+def lag_products(values: torch.Tensor, reach: int) -> torch.Tensor:
+    """Sums of z(p) z(p - lag)^T over images and positions p: N x K x h x w to (2r + 1) x (2r + 1) x K x K."""
+    _, channels, height, width = values.shape
+    found = values.new_zeros(2 * reach + 1, 2 * reach + 1, channels, channels)
+    for down in range(-reach, reach + 1):
+        for right in range(-reach, reach + 1):
+            if abs(down) >= height or abs(right) >= width:
+                continue
+            rows, columns = slice(max(0, down), height + min(0, down)), slice(max(0, right), width + min(0, right))
+            earlier = slice(max(0, -down), height + min(0, -down)), slice(max(0, -right), width + min(0, -right))
+            here, there = values[:, :, rows, columns], values[:, :, earlier[0], earlier[1]]
+            found[reach + down, reach + right] = torch.einsum("nkhw,nlhw->kl", here, there)
+    return found
+
+
+def variance(lags: torch.Tensor) -> float:
+    """The mean variance over channels."""
+    centre = len(lags) // 2
+    return float(lags[centre, centre].diagonal().mean())
+
+
+def _wave(turns: torch.Tensor) -> torch.Tensor:
+    # The cross-spectra are of z(p) z(q)^T at q = p - lag.
+    return torch.exp(-2j * math.pi * turns).to(torch.complex64)

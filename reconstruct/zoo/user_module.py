@@ -1,0 +1,31 @@
+"""Networks that functions of the user's make: ``package.module:function``."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from reconstruct.errors import CallError
+from reconstruct.network.module import from_torch
+from reconstruct.network.protocol import AnyNetwork
+from reconstruct.user_function import function_named
+
+
+def load_user_module(path: str, device: str | torch.device = "cpu") -> AnyNetwork:
+    """The network that the function ``package.module:function`` gives: one of ours, or a module as it is.
+
+    Raises
+    ------
+    CallError : as ``user_function.function_named``, or it gives something else, or fails.
+    """
+    function = function_named(path, "model")
+    try:
+        found = function()
+    except TypeError as error:
+        raise CallError(f"{path} is called without arguments: {error}") from error
+    if not isinstance(found, nn.Module):
+        raise CallError(
+            f"{path} gives a {type(found).__name__}, and not a torch module or what from_torch makes of one"
+        )
+    net = found if isinstance(found, AnyNetwork) else from_torch(found, name=path.partition(":")[2].replace(".", "_"))
+    return net.to(device)
