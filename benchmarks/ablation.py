@@ -37,7 +37,7 @@ CASES: dict[str, list[tuple[Any, str, object]]] = {
     "independent colours": [(prior, "AXES", GREY), (prior, "SPREAD", (1.0, 1.0, 1.0))],
     "residuals not weighted (L-BFGS without G)": [(search, "inverse", unweighted)],
     "no continuation: fine from the start": [(search, "COARSE", search.FINE)],
-    "layers not stepped over": [(method, "steps_over", lambda *_: False)],
+    "layers not stepped over": [(method, "steps_over", lambda *_: None)],
     "no Gauss-Newton: L-BFGS all the way": [(task, "SHALLOW", -1)],
     "no prior in Gauss-Newton's preconditioner": [
         (gauss_newton, "SHIFT_LINEAR", 0.0),

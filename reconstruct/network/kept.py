@@ -72,13 +72,16 @@ def state(net: Any) -> State:
 
 def _state(values: torch.Tensor) -> Hashable:
     version = 0 if values.is_inference() else values._version
+    about = (values.device, values.dtype, values.shape, values.data_ptr(), version)
+    if values.is_meta:  # it has no numbers
+        return about
     with torch.no_grad():
-        sums = [_bytes(values)] if values.ndim < 2 else [_bytes(values.flatten(1).sum(1)), _bytes(values.sum(0))]
-    return values.device, values.dtype, values.shape, values.data_ptr(), version, *sums
+        sums = (values,) if values.ndim < 2 else (values.flatten(1).sum(1), values.sum(0))
+    return *about, *map(_bits, sums)
 
 
-def _bytes(values: torch.Tensor) -> int:
-    """Bits, not numbers: one that is no number equals itself."""
-    if values.is_floating_point():
-        values = values.double()
-    return hash(values.cpu().numpy().tobytes())
+def _bits(values: torch.Tensor) -> int:
+    """A hash of the bits, not of the numbers: one that is no number equals itself."""
+    # NumPy has no bfloat16.
+    exact = values.double() if values.is_floating_point() else values
+    return hash(exact.cpu().numpy().tobytes())

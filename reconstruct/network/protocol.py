@@ -41,8 +41,8 @@ class AnyNetwork(Protocol):
     def buffers(self) -> Iterator[torch.Tensor]:
         """``torch.nn.Module.buffers``."""
 
-    def float(self) -> Self:
-        """``torch.nn.Module.float``."""
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """``torch.nn.Module.state_dict``."""
 
     @property
     def name(self) -> str: ...

@@ -141,7 +141,7 @@ def in_float32(net: Net) -> Net:
     floating = (values.dtype for values in chain(net.parameters(), net.buffers()) if values.is_floating_point())
     if all(dtype == torch.float32 for dtype in floating):
         return net
-    return kept(net, "float32", lambda: copy.deepcopy(net).float())
+    return kept(net, "float32", lambda: copy.deepcopy(net).to(torch.float32))
 
 
 def with_classes(architecture: Architecture, classes: int) -> Architecture:

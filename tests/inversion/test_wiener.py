@@ -47,7 +47,7 @@ def dense(net: Network, layer: str, noise: float) -> tuple[numpy.ndarray, numpy.
     columns = torch.cat([chain.affine(zero + unit, field.slopes, field.offsets) - base for unit in units])
     matrix = columns.flatten(1).T.double().numpy()
     covariance = prior.crop(prior.field(prior.field_adjoint(prior.extend(units)))).flatten(1).double().numpy()
-    filters, (height, width), reach = chain.filters, chain.grid, len(field.error) // 2
+    filters, (height, width), reach = chain.layer.filters, chain.grid, len(field.error) // 2
     lags = field.error.double().numpy()
     missed = numpy.zeros((filters, height, width, filters, height, width))
     for i, j in numpy.ndindex(height, width):

@@ -6,14 +6,13 @@ import torch
 from torch import nn
 
 import reconstruct
-from reconstruct import CallError, FeatureError, from_torch, invert, load_image, load_model, quality
+from reconstruct import CallError, FeatureError, from_torch, invert, linear_operator, load_image, load_model, quality
 from reconstruct.analysis.crelu.pairing import layer_pairs
 from reconstruct.network.activations import activate
 from reconstruct.network.module import ModuleNetwork
 from reconstruct.network.network import Network
 from reconstruct.network.read_points import point
 from reconstruct.operators.autodiff import Differentiation
-from reconstruct.operators.layer_stack import multiplications
 from reconstruct.zoo.user_module import load_user_module
 from tests.builders import modules
 from tests.builders.modules import IMAGENET, PhasePairs, ResNet, chain, drawn
@@ -79,11 +78,11 @@ def test_a_chain_becomes_operators(image: torch.Tensor) -> None:
     """Norms folded, dropout gone, poolings and activations in their places: the module's features by the zoo's code."""
     made = from_torch(chain(), IMAGENET, input_size=32)
     for name in made.layer_names:
-        operators = made.operators(name)
+        operators = made.as_chain(name)
         assert type(operators) is Network, name
         wanted = made.features(image, name)
         assert torch.allclose(operators.features(image, name), wanted, atol=1e-5 * float(wanted.abs().max())), name
-    last = made.operators("9")
+    last = made.as_chain("9")
     assert last is not None
     assert [(each.name, each.kind, each.activation) for each in last.layers] == [
         ("0", "conv", "relu"), ("3", "max_pool", "none"), ("5", "conv", "relu6"), ("7", "avg_pool", "none"),
@@ -94,7 +93,7 @@ def test_a_chain_becomes_operators(image: torch.Tensor) -> None:
 def test_crelu_and_avr_as_people_write_them(image: torch.Tensor) -> None:
     """A chain with CReLU at the first layer: its features invert exactly, by the paper's linear algorithm too."""
     made = from_torch(drawn(PhasePairs()), IMAGENET, input_size=32)
-    found = made.operators("out")
+    found = made.as_chain("out")
     assert found is not None
     assert [each.activation for each in found.layers] == ["crelu", "relu", "avr"]
     target = made.features(image, "conv1")
@@ -104,7 +103,7 @@ def test_crelu_and_avr_as_people_write_them(image: torch.Tensor) -> None:
 
 def test_what_is_no_chain(net: ModuleNetwork) -> None:
     """Up to the first sum, concatenation or depthwise convolution there is one."""
-    found = {name for name in net.layer_names if net.operators(name) is not None}
+    found = {name for name in net.layer_names if net.as_chain(name) is not None}
     inside = {"layer1.0.conv1", "layer1.0.norm", "layer1.0.relu"}
     assert found == {"stem.0", "stem.1", "stem.2", "stem", *inside}
 
@@ -127,8 +126,8 @@ def test_convolutions_and_poolings_that_are_no_operators(change: str, image: tor
         case "twice":
             odd = nn.Sequential(nn.ReLU(), nn.LeakyReLU(0.5))
     made = from_torch(drawn(nn.Sequential(nn.Conv2d(3, 4, 3), odd)), IMAGENET, input_size=32)
-    assert made.operators("0") is not None
-    assert made.operators("1") is None
+    assert made.as_chain("0") is not None
+    assert made.as_chain("1") is None
     assert made.features(image, "1").shape[1] == 4
 
 
@@ -196,7 +195,7 @@ def test_methods_that_need_a_chain_say_so(net: ModuleNetwork, image: torch.Tenso
     with pytest.raises(CallError, match="no layer 'layer3'; did you mean"):
         net.features(image, "layer3")
     with pytest.raises(CallError, match="no chain of convolutions up to down"):
-        net.convolution("down")
+        linear_operator(net, "down", 32, at=image[0])
     with pytest.raises(FeatureError, match="is negative"):
         invert(net, features - 1, "layer1")
 
@@ -222,16 +221,16 @@ def test_the_receptive_field_is_measured() -> None:
     """Of plain convolutions it is what kernels and strides say; a response that sees the whole image has its side."""
     made = from_torch(drawn(nn.Sequential(nn.Conv2d(3, 4, 5, 2, 2), nn.Conv2d(4, 4, 3, 1, 1))), IMAGENET, input_size=32)
     for name in made.layer_names:
-        exact = made.operators(name)
+        exact = made.as_chain(name)
         assert exact is not None
         # 99.9 % of the energy may be in a square smaller by the outermost pixels; its middle is rounded.
-        assert -2 <= exact.architecture.receptive_field(name) - made.architecture.receptive_field(name) <= 4
-    assert modules.resnet().architecture.receptive_field("mix") == 32
+        assert -2 <= exact.receptive_field(name) - made.receptive_field(name) <= 4
+    assert modules.resnet().receptive_field("mix") == 32
 
 
 def test_work_is_counted() -> None:
     made = from_torch(chain(), IMAGENET, input_size=32)
-    counted = multiplications(made, "5", (32, 32))["5"]
+    counted = made.multiplications("5", (32, 32))["5"]
     assert counted == 16 * 75 * 16**2 + 24 * 16 * 9 * 8**2
 
 

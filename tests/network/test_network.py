@@ -148,7 +148,7 @@ def test_a_max_pooling_has_the_channels_of_its_input_and_no_weights() -> None:
     shallow = Network(architecture, 2)
     assert shallow.layer_names == ["a", "p"]
     with pytest.raises(CallError, match="no weights for the layers below q; it has them for a "):
-        shallow.chain("q")
+        shallow.up_to("q")
     with pytest.raises(CallError, match="weights only up to a: no class scores"):
         shallow(torch.rand(1, 3, 37, 37))
 

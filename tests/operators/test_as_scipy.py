@@ -5,10 +5,9 @@ import pytest
 import torch
 from scipy.sparse.linalg import lsqr, svds
 
-from reconstruct import CallError, load_model
+from reconstruct import CallError, linear_operator, load_model
 from reconstruct.network.architecture import Layer
 from reconstruct.network.network import Network
-from reconstruct.operators import as_scipy as linear_operator
 from tests.builders.networks import random_net
 
 SIZE = (9, 7)

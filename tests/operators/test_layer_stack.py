@@ -10,7 +10,7 @@ from reconstruct.network.activations import ACTIVATIONS, activate, derivative, p
 from reconstruct.network.architecture import Layer
 from reconstruct.network.network import Network
 from reconstruct.operators.convolution import Convolution, PeriodicConvolution
-from reconstruct.operators.layer_stack import LayerStack, Linearised, multiplications
+from reconstruct.operators.layer_stack import LayerStack, Linearised
 from reconstruct.operators.pooling import AvgPool, MaxPool
 from reconstruct.zoo.load import load_model
 from tests.builders.networks import randn, random_net
@@ -48,7 +48,7 @@ def check_jacobian(net: Network, layer: str, images: torch.Tensor) -> None:
     chain = LayerStack(net, layer, (images.shape[2], images.shape[3]))
     at = chain.linearise(images)
     reached = net.responses(images, layer)
-    assert at.responses.shape == reached.shape == (len(images), chain.filters, *chain.grid)
+    assert at.responses.shape == reached.shape == (len(images), chain.layer.filters, *chain.grid)
     # Sums of n products differ by n eps of their moduli in the order of their terms; the moduli of a random sum
     # are about sqrt(n) times its size.
     terms = sum(net.architecture.in_channels(each.name) * each.kernel**2 for each in chain.layers)
@@ -342,7 +342,7 @@ def test_choosing_images_of_a_linearisation() -> None:
 
 @pytest.mark.parametrize("size", [(227, 227), (64, 75)])
 def test_multiplications_are_those_of_the_operators(net: Network, size: tuple[int, int]) -> None:
-    found = multiplications(net, "conv4", size)
+    found = net.multiplications("conv4", size)
     chain = LayerStack(net, "conv4", size)
     assert list(found) == ["conv1", "conv2", "conv3", "conv4"]
     for count, operator in zip(found.values(), chain.operators, strict=True):
@@ -351,7 +351,7 @@ def test_multiplications_are_those_of_the_operators(net: Network, size: tuple[in
 
 
 def test_a_max_pooling_multiplies_nothing() -> None:
-    found = multiplications(load_model("convpool_cnn_c", random_weights=0), "conv4", (32, 32))
+    found = load_model("convpool_cnn_c", random_weights=0).multiplications("conv4", (32, 32))
     assert list(found) == ["conv1", "conv2", "conv3", "pool1", "conv4"]
     assert found["pool1"] == 0
     assert found["conv4"] == 192 * 16 * 16 * 96 * 9
@@ -360,7 +360,7 @@ def test_a_max_pooling_multiplies_nothing() -> None:
 def test_an_average_pooling_counts_as_the_convolution_that_it_is() -> None:
     pool = Layer("pool1", kernel=3, stride=2, padding=1, kind="avg_pool")
     net = random_net(Layer("conv1", 4, 3, 1, 1, "crelu"), pool)
-    found = multiplications(net, "pool1", (12, 11))
+    found = net.multiplications("pool1", (12, 11))
     operator = AvgPool(pool, (12, 11)).operator
     assert isinstance(operator, Convolution)
     assert found == {"conv1": 4 * 27 * 12 * 11, "pool1": 8 * operator.multiplications}

@@ -127,8 +127,8 @@ def exact_covariance(net: Network, side: int) -> torch.Tensor:
     """All lags of J P J^T of one layer on a torus, g x g x K x K: the responses' covariance with one of them."""
     chain = LayerStack(net, "conv1", (side, side), periodic=True)
     prior = Prior((side, side), torus=True)
-    impulses = torch.zeros(chain.filters, chain.filters, *chain.grid)
-    impulses[range(chain.filters), range(chain.filters), 0, 0] = 1
+    impulses = torch.zeros(chain.layer.filters, chain.layer.filters, *chain.grid)
+    impulses[range(chain.layer.filters), range(chain.layer.filters), 0, 0] = 1
     at = chain.linearise(torch.zeros(1, 3, side, side))
     columns = chain.product(at, prior.field(prior.field_adjoint(chain.transposed(at, impulses))))
     return columns.permute(2, 3, 1, 0).double()

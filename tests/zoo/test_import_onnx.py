@@ -41,7 +41,7 @@ def rounding(net: Network, pictures: torch.Tensor, layer: str) -> torch.Tensor:
     """
     size = (pictures.double() + net.mean.abs().double()) / net.std.double()
     units = 8
-    for each in net.chain(layer):
+    for each in net.up_to(layer):
         if each.has_weights:
             convolution = net.convolution(each.name)
             weight, bias = convolution.weight.double().abs(), convolution.bias

@@ -83,14 +83,12 @@ def invert_map(
     work = net.multiplications(layer, size)
     passes, iterations = [0.0] * len(known), [0] * len(known)
     with arrays.using(features.device):
-        while isinstance(known, Exact) and noise <= STEP_OVER_NOISE and steps_over(net, layer, size):
+        while isinstance(known, Exact) and noise <= STEP_OVER_NOISE and (below := steps_over(net, layer, size)):
             share = 2 * work[layer] / sum(work.values())
             steps = int(STEP_OVER_SHARE * budget / share)
             if steps < 1:
                 break
-            below, target, counts = step_over(
-                net, layer, size, known.values, tolerance=0.01 * tolerance, iterations=steps
-            )
+            target, counts = step_over(net, layer, size, known.values, tolerance=0.01 * tolerance, iterations=steps)
             known, layer = Exact(target), below
             passes = [spent + share * count for spent, count in zip(passes, counts, strict=True)]
             iterations = [each + count for each, count in zip(iterations, counts, strict=True)]

@@ -7,6 +7,7 @@ is clearly decided is held at 0, which more than halves the unknowns and improve
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -28,26 +29,27 @@ FREE = 0.7
 E[D A^T A D] = p^2 A^T A + p (1 - p) diag(A^T A)."""
 
 
-def steps_over(net: AnyNetwork, layer: str, size: Size) -> bool:
-    """Whether the layer's linear responses determine those of the layer below, read off the shapes.
+def steps_over(net: AnyNetwork, layer: str, size: Size) -> str | None:
+    """The layer below where a layer's linear responses determine its own, read off the shapes; None elsewhere.
 
     The layer below is CReLU's, and there are at least as many responses as features that they come from. Neither is a
     pooling: what it gives are no CReLU features, and from a pooling there is nothing to gain.
     """
     chain = net.as_chain(layer)
-    layers = () if chain is None else chain.up_to(layer)
-    if chain is None or len(layers) < 2 or layers[-2].activation != "crelu" or not layers[-1].has_weights:
-        return False
-    sizes = chain.shapes(size)
-    rows = layers[-1].filters * sizes[layer][0] * sizes[layer][1]
-    below = sizes[layers[-2].name]
-    return rows >= layers[-2].channels * below[0] * below[1]
+    if chain is None or len(chain.up_to(layer)) == 1:
+        return None
+    *_, below, last = chain.up_to(layer)
+    if below.activation != "crelu" or not last.has_weights:
+        return None
+    grids = chain.shapes(size)
+    rows, unknowns = last.filters * math.prod(grids[layer]), below.channels * math.prod(grids[below.name])
+    return below.name if rows >= unknowns else None
 
 
 def step_over(
     net: AnyNetwork, layer: str, size: Size, responses: torch.Tensor, *, tolerance: float, iterations: int
-) -> tuple[str, torch.Tensor, list[int]]:
-    """The layer below, its linear responses, N x K' x h' x w', and the iterations (operator and adjoint) of each image.
+) -> tuple[torch.Tensor, list[int]]:
+    """Linear responses of the layer below, N x K' x h' x w', and the iterations (operator and adjoint) of each image.
 
     Parameters
     ----------
@@ -102,7 +104,7 @@ def step_over(
         h = free * torch.cat(
             (torch.where(decided, difference, positive), torch.where(decided, -difference, negative)), dim=1
         )
-    return below.name, results, counts
+    return results, counts
 
 
 def _correction(

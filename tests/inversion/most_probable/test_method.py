@@ -7,9 +7,11 @@ from reconstruct import invert, load_image
 from reconstruct.errors import CallError, FeatureError
 from reconstruct.images.quality import quality
 from reconstruct.inversion.disturb import disturb
-from reconstruct.inversion.known import Box
+from reconstruct.inversion.known import Exact
 from reconstruct.inversion.methods import applicable
-from reconstruct.inversion.most_probable.method import NOISE_WEIGHT, _Problem, invert_map
+from reconstruct.inversion.most_probable.gauss_newton import NOISE_WEIGHT
+from reconstruct.inversion.most_probable.method import invert_map
+from reconstruct.inversion.most_probable.task import task_of
 from reconstruct.inversion.residual import relative
 from reconstruct.network.architecture import Layer
 from reconstruct.network.network import Network
@@ -234,8 +236,8 @@ def test_an_average_pooling_bends_nothing() -> None:
     for pool in (POOL, AVERAGE):
         net = with_pooling("crelu", pool)
         for layer in ("pool1", "conv2", "conv3"):
-            known = Box(torch.zeros(0, net.layer(layer).filters, 1, 1), torch.zeros(0, net.layer(layer).filters, 1, 1))
-            shallow[pool.kind, layer] = _Problem(net, layer, SMALL, known, 0.0).shallow
+            known = Exact(torch.zeros(0, net.layer(layer).filters, 1, 1))
+            shallow[pool.kind, layer] = task_of(net, layer, SMALL, known, 0.0).shallow
     assert [shallow["max_pool", layer] for layer in ("pool1", "conv2", "conv3")] == [True, True, False]
     assert all(shallow["avg_pool", layer] for layer in ("pool1", "conv2", "conv3"))
 
