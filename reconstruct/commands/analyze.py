@@ -214,7 +214,8 @@ def complexity(
         from reconstruct.analysis.crelu.complexity import layer_complexity, sample_estimates
         from reconstruct.network.network import Network, layer_list
         from reconstruct.report.analysis_figures import complexity_figure
-        from reconstruct.zoo.load import is_module, load_model, read_architecture
+        from reconstruct.zoo.load import is_module, load_model
+        from reconstruct.zoo.specification import read_architecture
 
         found = {}
         for name in _names(model):

@@ -86,7 +86,7 @@ def train(
         from reconstruct.training.data import load_pictures, statistics
         from reconstruct.training.distill import unlabelled
         from reconstruct.training.ica import LEARNING_RATE
-        from reconstruct.zoo.load import read_architecture
+        from reconstruct.zoo.specification import read_architecture
 
         where = device_of(device, needs_cupy=False)
         rank, _ = loop.processes()
@@ -175,7 +175,8 @@ def classify(
         from reconstruct.training.data import load_pictures
         from reconstruct.training.distill import ask, load_teacher, unlabelled
         from reconstruct.training.runs import augmentation_for, trained_models
-        from reconstruct.zoo.load import class_names, load_model
+        from reconstruct.zoo.load import load_model
+        from reconstruct.zoo.registry import class_names
 
         names = [each for given in model for each in trained_models(given)]
         where = device_of(device, needs_cupy=False)

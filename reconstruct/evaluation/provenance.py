@@ -22,7 +22,7 @@ from reconstruct.images.sources import Source, digest
 from reconstruct.network.network import Network
 from reconstruct.operators import arrays
 from reconstruct.user_function import function_named
-from reconstruct.zoo.load import PRETRAINED
+from reconstruct.zoo.registry import PRETRAINED
 
 PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "pillow", "pyarrow", "cupy-cuda13x", "ray")
 

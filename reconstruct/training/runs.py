@@ -18,7 +18,7 @@ from reconstruct.training.data import Arrays, Augmentation, Pictures, folds, spl
 from reconstruct.training.ica import initialise_by_ica
 from reconstruct.training.loop import SAVE_SECONDS, Progress, Recipe, Trained, fit, processes
 from reconstruct.zoo.export import export
-from reconstruct.zoo.load import CONFIG, model_names
+from reconstruct.zoo.registry import CONFIG, model_names
 
 FOLDS = "folds.json"
 

@@ -15,24 +15,16 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
-import reconstruct
 from reconstruct.errors import CallError
 from reconstruct.images.atomic import write_atomically
 from reconstruct.network.activations import phases
 from reconstruct.network.module import TorchNetwork
 from reconstruct.network.network import KINDS, Network
-from reconstruct.zoo.load import (
-    CONFIG,
-    CONFIG_FORMAT,
-    CRELU_ORDER,
-    MODELS,
-    PRETRAINED,
-    class_names,
-    is_model_name,
-    load_model,
-    specification_path,
-)
-from reconstruct.zoo.write_specification import layer_table
+from reconstruct.version import __version__
+from reconstruct.zoo.load import load_model
+from reconstruct.zoo.registry import CONFIG, MODELS, PRETRAINED, class_names, is_model_name, specification_path
+from reconstruct.zoo.specification import CONFIG_FORMAT, CRELU_ORDER
+from reconstruct.zoo.specification_text import layer_table
 
 CARD = "README.md"
 Precision = Literal["float32", "float16"]
@@ -143,7 +135,7 @@ def _config(net: Network, dtype: Precision, classes: Sequence[str] | None) -> di
     architecture = net.architecture
     config: dict[str, Any] = {
         "library_name": "reconstruct",
-        "library_version": reconstruct.__version__,
+        "library_version": __version__,
         "format": CONFIG_FORMAT,
         "dtype": dtype,
         "name": architecture.name,

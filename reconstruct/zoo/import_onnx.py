@@ -22,9 +22,10 @@ from safetensors.torch import save
 from reconstruct.errors import CallError, ModelError
 from reconstruct.images.atomic import write_atomically
 from reconstruct.network.network import Architecture, Layer, is_layer_name
-from reconstruct.zoo.load import is_model_name, plain_architecture
 from reconstruct.zoo.onnx_file import Array, Graph, Node, attributes, called, numbers, read_graph
-from reconstruct.zoo.write_specification import specification
+from reconstruct.zoo.registry import is_model_name
+from reconstruct.zoo.specification import plain_architecture
+from reconstruct.zoo.specification_text import specification_text
 
 _ARITHMETIC = ("Sub", "Div", "Mul", "Add")
 
@@ -111,7 +112,7 @@ def import_onnx(
     architecture = _named(chain, _side(graph, size), centre, spread, chosen)
     path = folder / f"{chosen}.toml"
     weights = f"{chosen}.safetensors"
-    text = specification(architecture, weights)
+    text = specification_text(architecture, weights)
     plain_architecture(path, text)  # refuses what could not be loaded again
     state = {}
     convolutions = [layer.name for layer in architecture.layers if layer.has_weights]

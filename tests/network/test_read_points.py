@@ -18,8 +18,9 @@ from reconstruct.inversion.invert import applicable
 from reconstruct.network.activations import TAPS, activate
 from reconstruct.network.network import Architecture, Layer, Network, Split, layer_list, randomise, with_tap
 from reconstruct.network.read_points import point, points
+from reconstruct.zoo.describe import describe
 from reconstruct.zoo.export import specification
-from reconstruct.zoo.load import describe, read_architecture
+from reconstruct.zoo.specification import read_architecture
 from tests.conftest import SAMPLES, Call
 
 RELU = Architecture(

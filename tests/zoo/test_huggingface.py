@@ -14,7 +14,8 @@ from reconstruct import CallError, ModelError, load_model, save_pretrained
 from reconstruct.network.network import Network, fold_batch_norm, is_layer_name, randomise
 from reconstruct.training.runs import trained_models
 from reconstruct.zoo.huggingface import export_model
-from reconstruct.zoo.load import class_names, read_architecture
+from reconstruct.zoo.registry import class_names
+from reconstruct.zoo.specification import read_architecture
 from tests.conftest import Call
 
 SPEC = """

@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 from reconstruct import Convolution, ModelError, describe, frame, load_model, model_names
 from reconstruct.network.network import Network, randomise
 from reconstruct.zoo.export import export
-from reconstruct.zoo.load import MODELS, read_architecture
+from reconstruct.zoo.registry import MODELS
+from reconstruct.zoo.specification import read_architecture
 
 # Weights without biases. The paper's Table 5 prints them to two figures: 9.4M, 10.1M, 11.8M, 16.5M (its rounding of
 # 16.6M), 4.7M and 8.6M.
