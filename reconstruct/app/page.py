@@ -26,7 +26,7 @@ from PIL import Image
 from reconstruct.app.view import STYLE, View, failed, view, waiting
 from reconstruct.app.watched import watched
 from reconstruct.errors import CallError
-from reconstruct.evaluation.run import FAILURES
+from reconstruct.evaluation.batch import FAILURES
 from reconstruct.images.files import model_input, read_image, to_tensor
 from reconstruct.inversion.invert import METHODS
 from reconstruct.inversion.most_probable.method import BUDGET

@@ -6,7 +6,6 @@ Each analysis writes its figures and ``WHAT.json`` into the output folder.
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import product
@@ -352,14 +351,13 @@ def _squares(
     """Batches of the images of a set as they go into a network; those that cannot be used are left out, and told."""
     import torch
 
-    from reconstruct.evaluation.run import CPU_PIXELS
+    from reconstruct.evaluation.batch import CPU_PIXELS
     from reconstruct.images.files import model_input, quiet_pillow, to_tensor
 
     batch: list[torch.Tensor] = []
     for index in indices:
         try:
-            with warnings.catch_warnings():
-                quiet_pillow()
+            with quiet_pillow():
                 picture = source.picture(index)
             fitted = model_input(picture, source.names[index], net.architecture, layers, side, False)
         except ImageError as error:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 import reconstruct
-from reconstruct.evaluation.run import Job
+from reconstruct.evaluation.batch import Job
 from reconstruct.images.sources import Source, digest
 from reconstruct.network.network import Network
 from reconstruct.operators import arrays

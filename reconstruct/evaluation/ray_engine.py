@@ -12,7 +12,6 @@ import math
 import os
 import re
 import socket
-import warnings
 from collections.abc import Generator
 from functools import lru_cache
 from itertools import chain
@@ -23,8 +22,9 @@ import pyarrow
 import torch
 
 from reconstruct.errors import CallError, ReconstructError
+from reconstruct.evaluation.batch import Item, Job, Rows, evaluate_batch, read
 from reconstruct.evaluation.results import SCHEMA
-from reconstruct.evaluation.run import Batches, Item, Job, Rows, evaluate_batch, read
+from reconstruct.evaluation.run import Batches
 from reconstruct.images.files import quiet_pillow
 from reconstruct.images.sources import Source
 from reconstruct.network.network import Network
@@ -152,8 +152,7 @@ ITEMS = pyarrow.schema(
 def _read(batch: pyarrow.Table, shared: Any) -> pyarrow.Table:
     net, source, job = _fetched(shared)
     indices = chain.from_iterable(batch["indices"].to_pylist())
-    with warnings.catch_warnings():
-        quiet_pillow()
+    with quiet_pillow():
         items = read(source, list(indices), net.architecture, job)
     return pyarrow.Table.from_pylist(
         [

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -44,8 +45,7 @@ def load_image(path: str | Path, size: Size | int | None = None) -> torch.Tensor
 
 def read_image(path: str | Path) -> Image.Image:
     """The picture upright and in 8-bit RGB, at its own size; arguments and errors as in ``load_image``."""
-    with warnings.catch_warnings():
-        quiet_pillow()
+    with quiet_pillow():
         return decode_file(Path(path))
 
 
@@ -58,12 +58,16 @@ def decode_file(path: Path) -> Image.Image:
     return decode(path, str(path))
 
 
-def quiet_pillow() -> None:
-    """None of Pillow's warnings: it warns of much that it then reads without harm, as of pictures of half its limit.
+@contextmanager
+def quiet_pillow() -> Iterator[None]:
+    """Silence Pillow's warnings: it warns of much that it then reads without harm, as of pictures of half its limit.
 
-    For use in ``warnings.catch_warnings``, in which no two threads may be at once: a caller of threads enters it.
+    Python's warning filters belong to the process, and two threads that change them at once leave them wrong. Whoever
+    starts threads that decode enters this context around them; the threads do not (``decode_file``).
     """
-    warnings.filterwarnings("ignore", module=r"PIL\b")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\b")
+        yield
 
 
 def decode(file: Path | IO[bytes], name: str) -> Image.Image:

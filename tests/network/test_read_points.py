@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from reconstruct import CallError, Convolution, ModelError, disturb, invert, load_image, load_model, quality
+from reconstruct.evaluation.batch import Item, Job, evaluate_batch
 from reconstruct.evaluation.provenance import fingerprint
 from reconstruct.evaluation.results import read_rows, read_run
-from reconstruct.evaluation.run import Item, Job, evaluate_batch
 from reconstruct.inversion.invert import applicable
 from reconstruct.network.activations import TAPS, activate
 from reconstruct.network.network import Architecture, Layer, Network, Split, layer_list, randomise, with_tap
