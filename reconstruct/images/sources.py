@@ -22,8 +22,8 @@ import numpy
 from PIL import Image
 
 from reconstruct.errors import CallError, ImageError
+from reconstruct.images.cifar import load_cifar
 from reconstruct.images.files import SUFFIXES, decode, decode_file
-from reconstruct.training.data import Arrays, load_cifar
 
 LABELLED = re.compile(rf"(.*(?:{'|'.join(map(re.escape, SUFFIXES))}))\s+\d+", re.IGNORECASE)
 """A line of a list that ends in a class number, as ImageNet's do."""
@@ -66,12 +66,7 @@ class Files:
         path = self.paths[index]
         if self.filesystem is None:
             return decode_file(Path(path))
-        try:
-            with self.filesystem.open_input_file(path) as file:
-                content = _content(file, 0, file.size(), path)
-        except OSError as error:
-            raise ImageError(f"{path} cannot be read: {error}") from error
-        return decode(io.BytesIO(content), path)
+        return decode(io.BytesIO(_content(path, self.filesystem, path)), path)
 
 
 @dataclass(frozen=True)
@@ -87,12 +82,7 @@ class Archives:
     def picture(self, index: int) -> Image.Image:
         archive, offset, length = self.members[index]
         name = f"{self.path}: {self.names[index]}"
-        try:
-            with _opened(archive, self.filesystem) as file:
-                content = _content(file, offset, length, name)
-        except OSError as error:
-            raise ImageError(f"{name} cannot be read: {error}") from error
-        return decode(io.BytesIO(content), name)
+        return decode(io.BytesIO(_content(archive, self.filesystem, name, offset, length)), name)
 
 
 @dataclass(frozen=True)
@@ -109,14 +99,15 @@ class Cifar:
         return [f"{self.split}/{index:05d}" for index in range(self.count)]
 
     @cached_property
-    def _pictures(self) -> Arrays:
+    def _images(self) -> numpy.ndarray:
+        """N x 3 x 32 x 32 bytes."""
         found = load_cifar(Path(self.path), self.split)
-        if found is None or len(found) != self.count:
+        if found is None or len(found.images) != self.count:
             raise ImageError(f"{self.path} no longer holds CIFAR's files")
-        return found
+        return found.images
 
     def picture(self, index: int) -> Image.Image:
-        return Image.fromarray(numpy.ascontiguousarray(self._pictures.pixels(index).transpose(1, 2, 0)))
+        return Image.fromarray(numpy.ascontiguousarray(self._images[index].transpose(1, 2, 0)))
 
     def __getstate__(self) -> dict[str, Any]:
         # Not the pictures: whoever gets this reads them.
@@ -183,7 +174,7 @@ def _local(path: Path, split: str) -> Source:
         return Files("folder", str(path), list(map(_printable, pictures)), [str(path / name) for name in pictures])
     cifar = load_cifar(path, split)
     if cifar is not None:
-        return Cifar("cifar", str(path), split, len(cifar))
+        return Cifar("cifar", str(path), split, len(cifar.images))
     if tars := [name for name in names if name.lower().endswith(".tar")]:
         return _archives(str(path), {f"{name}/": str(path / name) for name in tars})
     if packed := [name for name in names if name.lower().endswith((".tar.gz", ".tgz", ".zip"))]:
@@ -300,8 +291,14 @@ def _opened(path: str, filesystem: Any, stream: bool = False) -> Any:
     return filesystem.open_input_stream(path) if stream else filesystem.open_input_file(path)
 
 
-def _content(file: Any, offset: int, length: int, name: str) -> bytes:
-    if length > LARGEST_MEMBER:
-        raise ImageError(f"{name} is too large: {length:,} bytes")
-    file.seek(offset)
-    return file.read(length)
+def _content(path: str, filesystem: Any, name: str, offset: int = 0, length: int | None = None) -> bytes:
+    """The bytes of the picture ``name``: so many of a file from a place on; without a length, all of a remote file."""
+    try:
+        with _opened(path, filesystem) as file:
+            length = file.size() if length is None else length
+            if length > LARGEST_MEMBER:
+                raise ImageError(f"{name} is too large: {length:,} bytes")
+            file.seek(offset)
+            return file.read(length)
+    except OSError as error:
+        raise ImageError(f"{name} cannot be read: {error}") from error

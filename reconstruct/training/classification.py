@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from reconstruct.errors import CallError
+from reconstruct.images.cifar import numbered
 from reconstruct.network.network import Network
-from reconstruct.training.data import Pictures, numbered, read_in_order, shorter_side
+from reconstruct.training.data import Pictures, read_in_order, shorter_side
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 BATCH = 64

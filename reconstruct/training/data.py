@@ -8,19 +8,19 @@ seen, whatever the number of worker processes.
 from __future__ import annotations
 
 import json
-import pickle
 import traceback
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy
 import torch
 from PIL import Image
 
 from reconstruct.errors import CallError, ReconstructError
+from reconstruct.images.cifar import load_cifar, numbered
 from reconstruct.images.files import SUFFIXES, read_image
 
 ASPECT = (3 / 4, 4 / 3)
@@ -120,17 +120,7 @@ def load_pictures(folder: Path, split: str = "train") -> Pictures:
     if (folder / "crops.json").is_file():
         return _crops(folder)
     cifar = load_cifar(folder, split)
-    return _class_folders(_split_folder(folder, split)) if cifar is None else cifar
-
-
-def load_cifar(folder: Path, split: str) -> Arrays | None:
-    """CIFAR-10 or CIFAR-100 as published, where its files lie in the folder."""
-    names = {path.name for path in folder.iterdir() if path.is_file()}
-    for read, batches in ((_cifar_python, _PYTHON), (_cifar_binary, _BINARY)):
-        for wanted in batches:
-            if set(wanted[split]) <= names:
-                return read(folder, wanted, split)
-    return None
+    return _class_folders(_split_folder(folder, split)) if cifar is None else Arrays(*cifar)
 
 
 @dataclass(frozen=True)
@@ -355,89 +345,3 @@ def _crops(folder: Path) -> Arrays:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CallError(f"{folder} holds no crops with a teacher's answers that can be read: {error}") from error
     return Arrays(images, answers, numbered(answers.shape[1]))
-
-
-def numbered(count: int) -> list[str]:
-    """Names of classes that have none."""
-    return [str(number) for number in range(count)]
-
-
-# The published files of each split, and of the classes' names; CIFAR-100 has 20 coarse and 100 fine labels.
-_PYTHON: tuple[dict[str, Any], ...] = (
-    {
-        "train": [f"data_batch_{i}" for i in range(1, 6)],
-        "test": ["test_batch"],
-        "labels": b"labels",
-        "names": ("batches.meta", b"label_names"),
-    },
-    {"train": ["train"], "test": ["test"], "labels": b"fine_labels", "names": ("meta", b"fine_label_names")},
-)
-_BINARY: tuple[dict[str, Any], ...] = (
-    {
-        "train": [f"data_batch_{i}.bin" for i in range(1, 6)],
-        "test": ["test_batch.bin"],
-        "labels": 1,
-        "names": ("batches.meta.txt", 10),
-    },
-    {"train": ["train.bin"], "test": ["test.bin"], "labels": 2, "names": ("fine_label_names.txt", 100)},
-)
-_ROW = 3 * 32 * 32
-
-
-def _cifar_python(folder: Path, files: dict[str, Any], split: str) -> Arrays:
-    batches = [_unpickle(folder / name) for name in files[split]]
-    file, key = files["names"]
-    names = _unpickle(folder / file) if (folder / file).is_file() else None
-    try:
-        images = numpy.concatenate([batch[b"data"] for batch in batches])
-        targets = numpy.concatenate([batch[files["labels"]] for batch in batches])
-        if images.dtype != numpy.uint8 or images.shape != (len(targets), _ROW) or targets.dtype.kind not in "iu":
-            raise ValueError("pictures and labels do not match")
-        classes = numbered(int(targets.max()) + 1) if names is None else [name.decode() for name in names[key]]
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise CallError(f"{folder}: these are not CIFAR's files ({error})") from error
-    _check_labels(folder, targets, classes)
-    return Arrays(images.reshape(-1, 3, 32, 32), targets.astype(numpy.int64), classes)
-
-
-def _cifar_binary(folder: Path, files: dict[str, Any], split: str) -> Arrays:
-    width = files["labels"] + _ROW
-    content = b"".join((folder / name).read_bytes() for name in files[split])
-    if not content or len(content) % width:
-        raise CallError(f"{folder}: {len(content)} bytes are no whole number of CIFAR pictures of {width} bytes")
-    rows = numpy.frombuffer(content, numpy.uint8).reshape(-1, width)
-    targets = rows[:, files["labels"] - 1].astype(numpy.int64)
-    file, count = files["names"]
-    classes = (folder / file).read_text().split() if (folder / file).is_file() else numbered(count)
-    _check_labels(folder, targets, classes)
-    return Arrays(rows[:, files["labels"] :].reshape(-1, 3, 32, 32), targets, classes)
-
-
-def _check_labels(folder: Path, targets: numpy.ndarray, classes: list[str]) -> None:
-    wrong = targets[(targets < 0) | (targets >= len(classes))]
-    if len(wrong):
-        raise CallError(f"{folder}: a label is {wrong[0]}, of {len(classes)} classes")
-
-
-class _Plain(pickle.Unpickler):
-    """CIFAR's published files are pickles of dictionaries, lists, bytes and byte arrays. Nothing else is built."""
-
-    def find_class(self, module: str, name: str, /) -> Any:
-        if name == "_reconstruct" and module in ("numpy.core.multiarray", "numpy._core.multiarray"):
-            return numpy._core.multiarray._reconstruct  # type: ignore[attr-defined]
-        if module == "numpy" and name in ("ndarray", "dtype"):
-            return getattr(numpy, name)
-        if (module, name) == ("_codecs", "encode"):
-            return lambda text, _: text.encode("latin-1")
-        raise pickle.UnpicklingError(f"it would run {module}.{name}")
-
-
-def _unpickle(path: Path) -> dict[bytes, Any]:
-    try:
-        with path.open("rb") as file:
-            found = _Plain(file, encoding="bytes").load()
-    except Exception as error:  # a broken pickle may raise anything
-        raise CallError(f"{path} is not one of CIFAR's files: {error}") from error
-    if not isinstance(found, dict):
-        raise CallError(f"{path} is not one of CIFAR's files")
-    return found

@@ -24,9 +24,10 @@ import torch
 
 from reconstruct.errors import CallError
 from reconstruct.images.atomic import write_atomically
+from reconstruct.images.cifar import numbered
 from reconstruct.images.files import read_image
 from reconstruct.training.classification import log_probabilities
-from reconstruct.training.data import Arrays, Files, Pictures, numbered, picture_paths, random_part, resize
+from reconstruct.training.data import Arrays, Files, Pictures, picture_paths, random_part, resize
 from reconstruct.zoo.published import efficientnet_lite0
 
 Teacher = Callable[[torch.Tensor], torch.Tensor]
