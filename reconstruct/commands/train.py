@@ -270,7 +270,8 @@ def _training(quiet: bool) -> Iterator[tuple[Callable[[str], None], Callable[[An
 def _trained(output: Path, model: str, found: dict[str, Any]) -> None:
     """How each run ended, and the model that it wrote."""
     for name, trained in found.items():
-        held = next((row[-1] for row in reversed(trained.rows) if row[-1] is not None), None)
+        errors = (row.validation_error for row in reversed(trained.rows))
+        held = next((error for error in errors if error is not None), None)
         text = f"{name}{': ' if name else ''}{trained.status} after {trained.steps} steps, loss {trained.loss:.4g}"
         printed.print(text if held is None else f"{text}, error held out {held:.2%}", soft_wrap=True)
         printed.print(f"model: {output / name / model}.toml", soft_wrap=True)

@@ -27,7 +27,7 @@ from torch import distributed, nn
 
 from reconstruct.errors import CallError
 from reconstruct.network.network import Network
-from reconstruct.training.checkpoint import Run
+from reconstruct.training.checkpoint import LogRow, Run
 from reconstruct.training.classification import autocast, class_scores, divergence, error_rate
 from reconstruct.training.data import Augmentation, Batches, Pictures, read_in_order
 
@@ -96,7 +96,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run is: a row of its log."""
+    """Where a run is: a row of its log (``checkpoint.LogRow``), and how many steps it is to have."""
 
     step: int
     steps: int
@@ -118,7 +118,7 @@ class Trained:
     status: str
     steps: int
     loss: float
-    rows: list[list[float | None]]
+    rows: list[LogRow]
 
 
 def fit(
@@ -191,12 +191,11 @@ def fit(
             if not math.isfinite(recent):
                 raise CallError(f"the loss is {recent} at step {run.step}; a lower learning rate may help")
             speed = (run.step - first) * recipe.batch_size / (time.perf_counter() - began)
-            row: list[float | None] = [run.step, run.step / per_epoch, recent, rate, speed, None, None]
+            row = LogRow(run.step, run.step / per_epoch, recent, rate, speed)
             if validation is not None and validates:
-                row[5:] = _validate(net, validation, augment, precision, workers) if rank == 0 else row[5:]
-                wait()
+                row = _validated(row, net, validation, augment, precision, workers)
             run.rows.append(row)
-            report(Progress(run.step, steps, *row[1:]))  # type: ignore[arg-type]
+            report(Progress(steps=steps, **row._asdict()))
         if rank == 0 and (run.ended or time.perf_counter() - saved > save_seconds):
             run.save()
             saved = time.perf_counter()
@@ -285,9 +284,20 @@ def _optimizer(net: Network, recipe: Recipe) -> torch.optim.Optimizer:
     return torch.optim.AdamW(options)
 
 
+def _validated(
+    row: LogRow, net: Network, validation: Pictures, augment: Augmentation, precision: str, workers: int
+) -> LogRow:
+    """A row with the loss and error on held-out pictures. Process 0 computes them, and the others wait for it."""
+    if processes()[0] == 0:
+        loss, error = _validate(net, validation, augment, precision, workers)
+        row = row._replace(validation_loss=loss, validation_error=error)
+    wait()
+    return row
+
+
 def _validate(
     net: Network, validation: Pictures, augment: Augmentation, precision: str, workers: int
-) -> list[float | None]:
+) -> tuple[float, float]:
     """Loss and top-1 error on centre crops as large as the network is trained on; leaves the network training."""
     net.eval()
     found = class_scores(
@@ -295,7 +305,7 @@ def _validate(
     )
     net.train()
     targets = torch.from_numpy(numpy.array(validation.targets))
-    return [float(divergence(found, targets)), error_rate(found, targets, 1)]
+    return float(divergence(found, targets)), error_rate(found, targets, 1)
 
 
 def _mean(value: torch.Tensor, world: int) -> float:

@@ -255,7 +255,7 @@ def _read_folds(folder: Path) -> dict[str, int]:
 def _card(net: Network, pictures: Pictures, recipe: Recipe, trained: Trained, seed: int) -> str:
     """What is known of a run without being told."""
     soft = pictures.targets.ndim == 2
-    last = next((row for row in reversed(trained.rows) if row[5] is not None), None)
+    last = next((row for row in reversed(trained.rows) if row.validation_loss is not None), None)
     settings = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in asdict(recipe).items() if value != ())
     lines = [
         f"# {net.name}",
@@ -267,6 +267,6 @@ def _card(net: Network, pictures: Pictures, recipe: Recipe, trained: Trained, se
     ]
     if last is not None:
         what = "disagreement with the teacher's first choice" if soft else "top-1 error"
-        lines.append(f"- **Held out**: loss {last[5]:.4g}, {what} {last[6]:.1%}.")
+        lines.append(f"- **Held out**: loss {last.validation_loss:.4g}, {what} {last.validation_error:.1%}.")
     lines += ["- **Licence**: fill in that of your data.", ""]
     return "\n".join(lines)
