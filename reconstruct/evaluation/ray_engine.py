@@ -28,6 +28,7 @@ from reconstruct.evaluation.run import Batches
 from reconstruct.images.files import quiet_pillow
 from reconstruct.images.sources import Source
 from reconstruct.network.network import Network
+from reconstruct.user_function import current_folder_importable
 
 
 def start(address: str | None, workers: int | None, cpus: int, gpus: float | None) -> tuple[int, float]:
@@ -188,7 +189,10 @@ class _Actor:
             for each in batch.to_pylist()
         ]
         schema = PICTURED if self.job.thumbnails else SCHEMA
-        return pyarrow.Table.from_pylist(evaluate_batch(self.net, items, self.job), schema=schema)
+        # As on the command line: a method of the user's may import its neighbours when it is called.
+        with current_folder_importable():
+            rows = evaluate_batch(self.net, items, self.job)
+        return pyarrow.Table.from_pylist(rows, schema=schema)
 
 
 @lru_cache(maxsize=1)
