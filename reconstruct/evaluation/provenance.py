@@ -16,12 +16,12 @@ from typing import Any
 
 import torch
 
-import reconstruct
 from reconstruct.evaluation.batch import Job
 from reconstruct.images.sources import Source, digest
 from reconstruct.network.network import Network
 from reconstruct.operators import arrays
 from reconstruct.user_function import function_named
+from reconstruct.version import __version__
 from reconstruct.zoo.registry import PRETRAINED
 
 PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "pillow", "pyarrow", "cupy-cuda13x", "ray")
@@ -125,7 +125,7 @@ def trained_on(net: Network) -> str | None:
 
 def versions() -> dict[str, str]:
     """Of this package, Python, and whatever else decides the numbers, where it is installed."""
-    found = {"reconstruct": reconstruct.__version__, "python": platform.python_version()}
+    found = {"reconstruct": __version__, "python": platform.python_version()}
     for package in PACKAGES:
         try:
             found[package] = version(package)
