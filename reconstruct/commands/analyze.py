@@ -352,9 +352,18 @@ def _squares(
     import torch
 
     from reconstruct.evaluation.batch import CPU_PIXELS
+    from reconstruct.images.batches import in_batches
+
+    squares = _usable_squares(source, indices, net, layers, side, failures)
+    return map(torch.stack, in_batches(squares, lambda _: (side, side), CPU_PIXELS))
+
+
+def _usable_squares(
+    source: Source, indices: Sequence[int], net: Network, layers: Sequence[str], side: int, failures: set[str]
+) -> Iterator[torch.Tensor]:
+    """The images that can be used, 3 x side x side, one by one; the error of any other is added to ``failures``."""
     from reconstruct.images.files import model_input, quiet_pillow, to_tensor
 
-    batch: list[torch.Tensor] = []
     for index in indices:
         try:
             with quiet_pillow():
@@ -363,12 +372,7 @@ def _squares(
         except ImageError as error:
             failures.add(str(error))
             continue
-        batch.append(to_tensor(fitted))
-        if len(batch) * side**2 >= CPU_PIXELS:
-            yield torch.stack(batch)
-            batch = []
-    if batch:
-        yield torch.stack(batch)
+        yield to_tensor(fitted)
 
 
 def _score(value: float | None) -> str:
