@@ -36,10 +36,10 @@ def start(address: str | None, workers: int | None, cpus: int, gpus: float | Non
 
     Parameters
     ----------
-    address : of a running cluster; ``auto`` for the one that this machine belongs to; None starts one that ends with
-        this process.
-    workers : how many; default as many as the cluster has room for.
-    cpus, gpus : of each worker; ``gpus`` None is 1 where the cluster has any.
+    address : where a running cluster is; ``auto`` for the one that this machine belongs to; None starts one that ends
+        with this process.
+    workers : how many workers; default as many as the cluster has room for.
+    cpus, gpus : the cores and GPUs of each worker; ``gpus`` None is 1 where the cluster has any.
 
     Returns
     -------
@@ -47,7 +47,7 @@ def start(address: str | None, workers: int | None, cpus: int, gpus: float | Non
 
     Raises
     ------
-    CallError : no Ray, no such cluster, or one without room for so many workers.
+    CallError : Ray is not installed, there is no such cluster, or it has no room for so many workers.
     """
     try:
         import ray
@@ -77,7 +77,12 @@ def start(address: str | None, workers: int | None, cpus: int, gpus: float | Non
 
 
 def _reach(address: str | None) -> None:
-    """Ray itself tries for many minutes to reach an address where nothing is."""
+    """Find out at once whether something is at an address: Ray itself tries for many minutes.
+
+    Raises
+    ------
+    CallError : nothing is there.
+    """
     there = re.fullmatch(r"(?:ray://)?\[?(.+?)\]?:(\d+)", address or "")
     if there is None:
         return
@@ -90,11 +95,11 @@ def _reach(address: str | None) -> None:
 def on_ray(
     net: Network, source: Source, batches: Batches, job: Job, *, workers: int, cpus: int, gpus: float
 ) -> Generator[Rows, None, None]:
-    """The engine: rows batch by batch, in whatever order they are done.
+    """The engine of several processes or machines: rows batch by batch, in whatever order they are done.
 
     Parameters
     ----------
-    workers, cpus, gpus : actors, and the cores and GPUs of each; see ``start``.
+    workers, cpus, gpus : how many actors, and the cores and GPUs of each; see ``start``.
 
     Raises
     ------
@@ -137,7 +142,7 @@ def on_ray(
 PICTURED = pyarrow.schema(
     [*SCHEMA, *(pyarrow.field(name, pyarrow.binary()) for name in ("original", "reconstruction"))]
 )
-"""A row with the pictures that come with it."""
+"""Columns of a row with the pictures that come with it."""
 
 ITEMS = pyarrow.schema(
     [
@@ -147,7 +152,7 @@ ITEMS = pyarrow.schema(
         pyarrow.field("pixels", pyarrow.large_binary()),
     ]
 )
-"""An ``Item`` on its way through Ray's object store; ``shape`` and ``pixels`` are null where there is an error."""
+"""Columns of an ``Item`` on its way through Ray's object store; ``shape`` and ``pixels`` are null after an error."""
 
 
 def _read(batch: pyarrow.Table, shared: Any) -> pyarrow.Table:

@@ -29,7 +29,7 @@ Batches = Sequence[Sequence[int]]
 """Numbers of images, batch by batch."""
 
 Engine = Callable[[Batches], Generator[Rows, None, None]]
-"""From batches to the rows of each, all rows of an image together, in whatever order the batches are done."""
+"""A function from batches to the rows of each, all rows of an image together, in whatever order batches are done."""
 
 
 def local(net: Network, source: Source, batches: Batches, job: Job, workers: int = 2) -> Generator[Rows, None, None]:
@@ -66,7 +66,7 @@ def evaluate(
 
     Parameters
     ----------
-    folder : as ``results.begin`` has left it.
+    folder : the folder of results, as ``results.begin`` has left it.
     chosen : numbers of the images.
     engine : makes the rows.
     batch_size : how many images are inverted together.

@@ -33,7 +33,7 @@ LARGEST_MEMBER = 1 << 30
 
 
 class Source(Protocol):
-    """A set of images; ``kind`` and ``path`` say what it is of."""
+    """A set of images; ``kind`` and ``path`` say where it comes from."""
 
     @property
     def kind(self) -> str: ...
@@ -45,9 +45,13 @@ class Source(Protocol):
     def names(self) -> list[str]: ...
 
     def picture(self, index: int) -> Image.Image:
-        """The image upright and in 8-bit RGB; an ``ImageError`` where it cannot be read.
+        """The image upright and in 8-bit RGB.
 
-        Threads may ask at once. Pillow's warnings are the caller's (``images.quiet_pillow``).
+        Threads may ask at once. Pillow's warnings are the caller's (``images.files.quiet_pillow``).
+
+        Raises
+        ------
+        ImageError : it cannot be read.
         """
         ...
 
@@ -128,7 +132,7 @@ def open_source(path: str, split: str = "test") -> Source:
 
     Raises
     ------
-    CallError : none of these, or no picture in it.
+    CallError : there is no such set, it cannot be listed, or no picture is in it.
     """
     if split not in ("train", "test"):
         raise CallError(f"a split is 'train' or 'test', not '{split}'")
@@ -142,7 +146,7 @@ def open_source(path: str, split: str = "test") -> Source:
 
 
 def digest(names: Iterable[str]) -> str:
-    """Of a listing: tells whether a set is the one that a run began with."""
+    """A digest of a listing, which tells whether a set is the one that a run began with."""
     return hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
 
 
@@ -151,8 +155,9 @@ def select(count: int, limit: int | None = None, sample: int | None = None, seed
 
     Parameters
     ----------
-    limit : the first so many.
-    sample : so many drawn without replacement, which ``seed`` decides; a smaller sample of a seed is part of a larger.
+    count : how many images there are.
+    limit : only so many are taken, the first.
+    sample : so many are drawn without replacement; ``seed`` decides which, and a smaller sample is part of a larger.
     """
     if sample is None:
         return list(range(count if limit is None else min(limit, count)))

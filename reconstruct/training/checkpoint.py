@@ -46,10 +46,13 @@ class Run:
     Attributes
     ----------
     call : what makes the run what it is; a checkpoint of another call is refused.
+    folder : where it keeps its files.
+    net, optimizer, scaler : what a checkpoint restores.
     step : steps done.
     loss : mean training loss of the last whole epoch.
     ended : None while it goes on, then ``finished`` or ``reached`` (the loss it was to stop at).
     rows : the rows of the log.
+    epoch_losses, recent_losses : the sum of losses, and how many, in this epoch and since the last row.
     """
 
     folder: Path
@@ -69,7 +72,7 @@ class Run:
 
         Raises
         ------
-        CallError : it is of another call, or cannot be read.
+        CallError : the checkpoint belongs to another call, or cannot be read.
         """
         path = self.folder / CHECKPOINT
         for name in (CHECKPOINT, LOG):
@@ -94,7 +97,7 @@ class Run:
             raise CallError(f"{self.folder} holds another run ({', '.join(said)}); name another folder, or delete it")
 
     def save(self) -> None:
-        """Checkpoint and log, each written whole or not at all."""
+        """Write checkpoint and log, each whole or not at all."""
         buffer = io.BytesIO()
         saved = {name: getattr(self, name) for name in _NUMBERS}
         saved |= {

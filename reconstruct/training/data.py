@@ -30,8 +30,10 @@ T = TypeVar("T")
 class Pictures(Protocol):
     """A data set.
 
-    ``targets``: class numbers, N, int64; or the logarithms of class probabilities, N x classes, float16.
-    ``classes``: the classes' names, in the order of their numbers.
+    Attributes
+    ----------
+    targets : class numbers, N, int64; or the logarithms of class probabilities, N x classes, float16.
+    classes : the classes' names, in the order of their numbers.
     """
 
     @property
@@ -111,7 +113,7 @@ def load_pictures(folder: Path, split: str = "train") -> Pictures:
 
     Raises
     ------
-    CallError : none of these, or files that are not what they should be.
+    CallError : the folder is none of these, or files in it are not what they should be.
     """
     if split not in ("train", "test"):
         raise CallError(f"a split is 'train' or 'test', not '{split}'")
@@ -129,12 +131,12 @@ class Augmentation:
 
     Attributes
     ----------
-    side : of what it sees, in pixels.
-    area : a part whose area is such a share of the picture's (drawn log-uniformly), of a shape from 3/4 to 4/3, resized
-        to ``side``. None: a square of ``side`` pixels at a random place.
-    resize : the picture's shorter side before a square is cut (Krizhevsky et al. 2012: 256); None: as it is.
-    shift : up to so many pixels in each direction, the gap filled with ``fill`` (CIFAR).
-    flip : mirrored, left to right, every other time.
+    side : height and width of what it sees, in pixels.
+    area : the part's share of the picture's area, drawn log-uniformly between these two; its shape is from 3/4 to 4/3,
+        and it is resized to ``side``. None takes a square of ``side`` pixels at a random place.
+    resize : the picture's shorter side before a square is cut (Krizhevsky et al. 2012: 256); None leaves it as it is.
+    shift : the picture moves by up to so many pixels in each direction, and the gap is filled with ``fill`` (CIFAR).
+    flip : whether every other picture is mirrored, left to right.
     """
 
     side: int
@@ -145,7 +147,7 @@ class Augmentation:
     fill: tuple[int, ...] = (127, 127, 127)
 
     def __call__(self, pixels: numpy.ndarray, draw: numpy.random.Generator) -> numpy.ndarray:
-        """3 x H x W bytes to 3 x side x side bytes."""
+        """Augment a picture: 3 x H x W bytes become 3 x side x side bytes."""
         if self.area is not None:
             pixels = resize(random_part(pixels, self.area, draw), (self.side, self.side))
         elif self.resize is not None:
@@ -171,14 +173,14 @@ def random_part(pixels: numpy.ndarray, area: tuple[float, float], draw: numpy.ra
 
 
 def shorter_side(pixels: numpy.ndarray, side: int) -> numpy.ndarray:
-    """Resized, antialiased bicubic, so that the shorter side has this length."""
+    """Resize 3 x H x W bytes, antialiased bicubic, so that the shorter side has this length."""
     height, width = pixels.shape[1:]
     scale = side / min(height, width)
     return resize(pixels, (max(side, round(height * scale)), max(side, round(width * scale))))
 
 
 def resize(pixels: numpy.ndarray, size: tuple[int, int]) -> numpy.ndarray:
-    """To this height and width, antialiased bicubic."""
+    """Resize 3 x H x W bytes to this height and width, antialiased bicubic."""
     if pixels.shape[1:] == size:
         return pixels
     image = Image.fromarray(numpy.ascontiguousarray(pixels.transpose(1, 2, 0)))
@@ -194,12 +196,12 @@ class Batches(torch.utils.data.Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
     Parameters
     ----------
-    batch_size : of all processes together.
+    batch_size : pictures of a batch, of all processes together.
     rank, world : this process's number and how many there are; each takes every ``world``-th picture of a batch.
 
     Raises
     ------
-    CallError : fewer pictures than a batch, or a batch that the processes cannot share evenly.
+    CallError : there are fewer pictures than a batch has, or the processes cannot share a batch evenly.
     """
 
     def __init__(
@@ -231,11 +233,11 @@ class Batches(torch.utils.data.Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
 
 def read_in_order(items: torch.utils.data.Dataset[T], order: Iterable[int], workers: int) -> Iterator[T]:
-    """The items of these numbers, in that order, read ahead by worker processes; 0: by this one.
+    """The items of these numbers, in that order, read ahead by so many worker processes, or by this one if 0.
 
     Raises
     ------
-    ReconstructError : of an item that cannot be read; its message is the item's own.
+    ReconstructError : an item cannot be read; the message is the item's own.
     """
     loader = torch.utils.data.DataLoader(items, batch_size=None, sampler=order, num_workers=workers)
     try:
@@ -270,7 +272,12 @@ def split(pictures: Pictures, share: float, seed: int) -> tuple[Part, Part]:
 
 
 def folds(pictures: Pictures, count: int, seed: int) -> list[tuple[Part, Part]]:
-    """Cross-validation: for each of ``count`` folds what is trained on, and the fold itself."""
+    """Cross-validation: for each of ``count`` folds what is trained on, and the fold itself.
+
+    Raises
+    ------
+    CallError : there are to be fewer than 2 folds, or more than pictures.
+    """
     if not 2 <= count <= len(pictures):
         raise CallError(
             f"{len(pictures)} pictures cannot be divided in {count} folds; 2 or more, and no more than pictures"
@@ -291,7 +298,7 @@ def picture_paths(folder: Path) -> list[Path]:
 
     Raises
     ------
-    CallError : no such folder, or none in it.
+    CallError : there is no such folder, or no picture in it.
     """
     if not folder.is_dir():
         raise CallError(f"there is no folder {folder}")

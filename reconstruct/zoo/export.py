@@ -17,7 +17,9 @@ def export(net: Network, folder: Path, *, classes: list[str], card: str) -> Path
 
     Parameters
     ----------
-    card : what the weights were trained on, how, for how long, and how well they do.
+    folder : where the files are written; made if need be.
+    classes : names of the outputs.
+    card : Markdown on what the weights were trained on, how, for how long, and how well they do.
 
     Returns
     -------

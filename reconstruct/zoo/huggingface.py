@@ -1,6 +1,6 @@
 """A model as a folder in the layout of the Hugging Face Hub: ``config.json``, ``model.safetensors`` and a card.
 
-Plain files, which ``load_model(folder)`` reads (``zoo``); nothing here talks to a hub.
+These are plain files, which ``load_model(folder)`` reads; nothing here talks to a hub.
 """
 
 from __future__ import annotations
@@ -50,12 +50,13 @@ def save_pretrained(
 
     Parameters
     ----------
+    net : the network, from ``load_model`` or trained; torch modules (``from_torch``) have no specification to write.
     folder : made where it is not there. One that this function wrote is written over; the config is written last.
-    dtype : of the numbers in the file, ``float32`` or ``float16``, to which they are rounded.
+    dtype : the precision to which numbers are rounded, ``float32`` or ``float16``.
     card : Markdown on what the weights were trained on and how well they do; without it the card says that this is not
         stated.
-    licence : of the weights, as the Hub calls it (``bsd-3-clause``); left out where it is None.
-    classes : names of the outputs, the config's ``id2label``.
+    licence : the weights' licence, as the Hub calls it (``bsd-3-clause``); left out where it is None.
+    classes : names of the outputs, which become the config's ``id2label``.
 
     Returns
     -------
@@ -63,8 +64,18 @@ def save_pretrained(
 
     Raises
     ------
-    CallError : no ``Network``; a dtype of another kind; a weight that is not finite, or too large for float16; a number
-        of names that is not the number of outputs; or a folder that holds another project's ``README.md`` or config.
+    CallError : ``net`` is no ``Network``; the dtype is another; a weight is not finite, or too large for float16; there
+        are not as many names as outputs; or the folder holds another project's ``README.md`` or config.
+
+    Examples
+    --------
+    >>> import reconstruct, tempfile
+    >>> net = reconstruct.load_model("cifar_split")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     written = reconstruct.save_pretrained(net, folder, dtype="float16")
+    ...     names = sorted(path.name for path in written.iterdir())
+    >>> names
+    ['README.md', 'config.json', 'model.safetensors']
     """
     if not isinstance(net, Network):
         raise CallError(f"save_pretrained takes a Network, as load_model gives it, not {type(net).__name__}")
@@ -88,10 +99,24 @@ def save_pretrained(
 
 
 def export_model(name: str, folder: str | Path, *, dtype: Precision | None = None, licence: str | None = None) -> Path:
-    """``save_pretrained`` of a model by name or path, with its card and its classes where they are known.
+    """Write a model of the zoo, or of a file, with its card and its classes where they are known.
 
-    dtype : None is float16 where the model's own weights file has nothing else, and float32 otherwise: both are exact.
     The card is NAME.md beside the weights. The zoo's own weights are under the project's licence, as their cards say.
+
+    Parameters
+    ----------
+    name : the model, as in ``load_model``.
+    folder, licence : as in ``save_pretrained``.
+    dtype : None is float16 where the model's own weights file has nothing else, and float32 otherwise: both are exact.
+
+    Returns
+    -------
+    The folder.
+
+    Raises
+    ------
+    ModelError : the model cannot be loaded.
+    CallError : as in ``save_pretrained``.
     """
     net = load_model(name)
     assert net.architecture.weights is not None
@@ -108,7 +133,7 @@ def export_model(name: str, folder: str | Path, *, dtype: Precision | None = Non
 
 
 def _rounded(key: str, value: torch.Tensor, dtype: Precision) -> torch.Tensor:
-    """A copy, since tensors of a file share no memory; counters stay whole numbers."""
+    """A rounded copy, since tensors of a file share no memory; counters stay whole numbers."""
     copied = value.detach().cpu()
     if not value.is_floating_point():
         return copied.clone().contiguous()
@@ -120,7 +145,7 @@ def _rounded(key: str, value: torch.Tensor, dtype: Precision) -> torch.Tensor:
 
 
 def _refuse_other(folder: Path) -> None:
-    """A card that somebody else wrote is not written over: the current folder may be any project's."""
+    """Refuse to write over a card that somebody else wrote: the current folder may be any project's."""
     config = folder / CONFIG
     try:
         ours = json.loads(config.read_text(encoding="utf-8"))["library_name"] == "reconstruct"
@@ -209,6 +234,6 @@ def _card(net: Network, dtype: Precision, card: str | None, licence: str | None)
 
 
 def _body(card: str) -> str:
-    """A card without front matter, its heading and what comes before "Weights"; relative links become text."""
+    """A card less its front matter, its heading and what comes before "Weights"; relative links become text."""
     text = card.partition("\n## Weights\n")[2] or re.sub(r"\A#[^\n]*\n", "", card)
     return re.sub(r"\[([^\]]*)\]\((?![a-z]+:)[^)]*\)", r"\1", text).strip()
