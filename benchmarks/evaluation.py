@@ -27,9 +27,10 @@ import typer
 from PIL import Image
 
 from reconstruct import Network, invert, load_model
+from reconstruct.evaluation.batch import Job, batch_size
+from reconstruct.evaluation.batch import read as read_items
 from reconstruct.evaluation.results import begin, write_json, write_part
-from reconstruct.evaluation.run import Job, batch_size, evaluate, local
-from reconstruct.evaluation.run import read as read_items
+from reconstruct.evaluation.run import evaluate, local
 from reconstruct.images.files import read_image
 from reconstruct.images.sources import open_source
 from reconstruct.report.page import write_report

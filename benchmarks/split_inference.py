@@ -24,8 +24,8 @@ import numpy
 import torch
 
 import reconstruct
+from reconstruct.evaluation.batch import Job, batch_size, measure
 from reconstruct.evaluation.results import distribution, write_json
-from reconstruct.evaluation.run import Job, batch_size, measure
 from reconstruct.images.files import model_input, to_tensor, write_png
 from reconstruct.images.sources import open_source, select
 from reconstruct.inversion.disturb import disturb

@@ -11,7 +11,7 @@ from typing import Any
 
 import griffe
 
-SECTION = re.compile(r"^(Parameters|Attributes|Raises|Returns|Yields)\n-{3,}\n", flags=re.MULTILINE)
+SECTION = re.compile(r"^(Parameters|Attributes|Raises|Returns|Yields|Examples)\n-{3,}\n", flags=re.MULTILINE)
 WHOLE = ("Returns", "Yields")
 ITEM = re.compile(r"^(?P<names>\*{0,2}\w+(?:, \*{0,2}\w+)*) : (?P<text>.*)$")
 
@@ -21,6 +21,9 @@ def as_numpydoc(text: str) -> str:
     before, *rest = SECTION.split(text)
     prose, sections = [before.strip()], []
     for title, body in zip(rest[::2], rest[1::2], strict=True):
+        if title == "Examples":
+            sections.append(f"Examples\n--------\n{body.strip()}")
+            continue
         items, *paragraphs = body.strip("\n").split("\n\n")
         while paragraphs and ITEM.match(paragraphs[0]):
             items += "\n" + paragraphs.pop(0)

@@ -343,7 +343,7 @@ class Entry:
 
 @dataclass
 class Report:
-    """What became of a package."""
+    """How many pictures of a package were kept, and why others were not."""
 
     package: str
     version: str

@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from reconstruct.network.surgery import fold_batch_norm
     from reconstruct.operators.as_scipy import linear_operator
     from reconstruct.operators.convolution import Convolution, frame
+    from reconstruct.zoo.describe import describe
     from reconstruct.zoo.huggingface import save_pretrained
-    from reconstruct.zoo.load import describe, load_model, model_names
+    from reconstruct.zoo.load import load_model
+    from reconstruct.zoo.registry import model_names
 
 
 _HOMES = {
@@ -44,8 +46,10 @@ _HOMES = {
     "network.surgery": ["fold_batch_norm"],
     "operators.as_scipy": ["linear_operator"],
     "operators.convolution": ["Convolution", "frame"],
+    "zoo.describe": ["describe"],
     "zoo.huggingface": ["save_pretrained"],
-    "zoo.load": ["describe", "load_model", "model_names"],
+    "zoo.load": ["load_model"],
+    "zoo.registry": ["model_names"],
 }
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,30 @@ from reconstruct.errors import CallError
 
 
 def is_function_name(name: str) -> bool:
-    """Whether a name is a function's, and no path."""
+    """Whether a name is that of a function, ``package.module:function``, and no path."""
     module, colon, function = name.partition(":")
     parts = (*module.split("."), function)
     return bool(colon) and not module.endswith(".py") and all(part.isidentifier() for part in parts)
+
+
+@contextmanager
+def current_folder_importable() -> Iterator[None]:
+    """While this lasts, modules in the current folder can be imported, after all those that are installed.
+
+    The command line is in it from beginning to end: a function of the user's may import its neighbours when it is
+    called, long after its own module was imported. In Python it lasts for one import, and ``sys.path`` stays as it was.
+    """
+    here = str(Path.cwd())
+    if here in sys.path:
+        yield
+        return
+    # Last, so that a file in the folder hides nothing that is installed.
+    sys.path.append(here)
+    try:
+        yield
+    finally:
+        if here in sys.path:  # what was imported may have changed the path itself
+            sys.path.remove(here)
 
 
 def function_named(name: str, what: str) -> Callable[..., Any]:
@@ -23,22 +44,20 @@ def function_named(name: str, what: str) -> Callable[..., Any]:
 
     Parameters
     ----------
-    what : it is, for messages: a ``method``, a ``model``.
+    name : the name.
+    what : what the function is for, as messages say it: a ``method``, a ``model``.
 
     Raises
     ------
-    CallError : another form of name, a module that cannot be imported, or no such function in it.
+    CallError : the name has another form, the module cannot be imported, or it has no such function.
     """
     module, _, function = name.partition(":")
     if not is_function_name(name):
         hint = f"; {Path(module).stem}:{function}?" if module.endswith(".py") else ""
         raise CallError(f"a {what} of your own is named package.module:function, not '{name}'{hint}")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        # Last, so that a file in it hides nothing that is installed.
-        sys.path.append(here)
     try:
-        home = import_module(module)
+        with current_folder_importable():
+            home = import_module(module)
     except (ImportError, SyntaxError) as error:
         raise CallError(f"{what} {name}: {module} cannot be imported: {error}") from error
     found: Any = getattr(home, function, None)

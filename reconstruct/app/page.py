@@ -26,12 +26,14 @@ from PIL import Image
 from reconstruct.app.view import STYLE, View, failed, view, waiting
 from reconstruct.app.watched import watched
 from reconstruct.errors import CallError
-from reconstruct.evaluation.run import FAILURES
+from reconstruct.evaluation.batch import FAILURES
 from reconstruct.images.files import model_input, read_image, to_tensor
 from reconstruct.inversion.methods import METHODS
 from reconstruct.inversion.most_probable.method import BUDGET
 from reconstruct.network.network import Network
-from reconstruct.zoo.load import load_model, model_names, read_architecture
+from reconstruct.zoo.load import load_model
+from reconstruct.zoo.registry import model_names
+from reconstruct.zoo.specification import read_architecture
 
 SAMPLES = ("chelsea", "astronaut", "coffee", "rocket", "camera")
 """Photographs that scikit-image brings; those of ``samples/`` are the same, as JPEG files."""

@@ -6,7 +6,6 @@ Each analysis writes its figures and ``WHAT.json`` into the output folder.
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import product
@@ -215,7 +214,8 @@ def complexity(
         from reconstruct.network.network import Network
         from reconstruct.network.read_points import layer_list
         from reconstruct.report.analysis_figures import complexity_figure
-        from reconstruct.zoo.load import is_module, load_model, read_architecture
+        from reconstruct.zoo.load import is_module, load_model
+        from reconstruct.zoo.specification import read_architecture
 
         found = {}
         for name in _names(model):
@@ -352,25 +352,28 @@ def _squares(
     """Batches of the images of a set as they go into a network; those that cannot be used are left out, and told."""
     import torch
 
-    from reconstruct.evaluation.run import CPU_PIXELS
+    from reconstruct.evaluation.batch import CPU_PIXELS
+    from reconstruct.images.batches import in_batches
+
+    squares = _usable_squares(source, indices, net, layers, side, failures)
+    return map(torch.stack, in_batches(squares, lambda _: (side, side), CPU_PIXELS))
+
+
+def _usable_squares(
+    source: Source, indices: Sequence[int], net: Network, layers: Sequence[str], side: int, failures: set[str]
+) -> Iterator[torch.Tensor]:
+    """The images that can be used, 3 x side x side, one by one; the error of any other is added to ``failures``."""
     from reconstruct.images.files import model_input, quiet_pillow, to_tensor
 
-    batch: list[torch.Tensor] = []
     for index in indices:
         try:
-            with warnings.catch_warnings():
-                quiet_pillow()
+            with quiet_pillow():
                 picture = source.picture(index)
             fitted = model_input(picture, source.names[index], net.architecture, layers, side, False)
         except ImageError as error:
             failures.add(str(error))
             continue
-        batch.append(to_tensor(fitted))
-        if len(batch) * side**2 >= CPU_PIXELS:
-            yield torch.stack(batch)
-            batch = []
-    if batch:
-        yield torch.stack(batch)
+        yield to_tensor(fitted)
 
 
 def _score(value: float | None) -> str:

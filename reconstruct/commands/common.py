@@ -20,8 +20,9 @@ from reconstruct.errors import CallError, ImageError
 if TYPE_CHECKING:
     import torch
 
-    from reconstruct.network.architecture import Size as Area
+    from reconstruct.inversion.linear import Form
     from reconstruct.network.network import Network
+    from reconstruct.network.network import Size as Area
 
 COMMANDS = ("invert", "features", "models", "bounds", "evaluate", "report", "analyze", "train", "classify", "app")
 
@@ -84,7 +85,7 @@ class Item(NamedTuple):
 
 def methods_of(net: Network, method: str, layer: str, tap: str | None, quiet: bool) -> dict[str, list[str]]:
     """For each layer with any, by name, the methods that apply; asked for alone, one that does not is an error."""
-    from reconstruct.inversion.methods import METHODS, applicable, method_of
+    from reconstruct.inversion.invert import METHODS, applicable, method_of
     from reconstruct.network.read_points import points
 
     wanted = points(net, layer, tap)
@@ -106,6 +107,13 @@ def methods_of(net: Network, method: str, layer: str, tap: str | None, quiet: bo
         where = ", ".join(at.name for at in wanted)
         raise CallError(f"no method of {', '.join(names)} applies to {where} of {wanted[0].net.name}")
     return chosen
+
+
+def form_of(value: str) -> Form:
+    match value:
+        case "global" | "patch":
+            return value
+    raise CallError(f"--linear-form is 'global' or 'patch', not '{value}'")
 
 
 def damping_of(value: str) -> Any:
@@ -138,11 +146,11 @@ def device_of(wanted: str, needs_cupy: bool = True) -> str:
 
 def load_chain(name: str, random_weights: int | None, device: str) -> Network:
     """A model as a chain of convolutions; of a torch module the longest that it begins with."""
-    from reconstruct.network.module import ModuleNetwork
+    from reconstruct.network.module import TorchNetwork
     from reconstruct.zoo.load import load_model
 
     net = load_model(name, random_weights=random_weights, device=device)
-    return net.longest_chain() if isinstance(net, ModuleNetwork) else net
+    return net.longest_chain() if isinstance(net, TorchNetwork) else net
 
 
 def check_disturbance(noise: float, quantise: str | None) -> None:
@@ -194,11 +202,25 @@ def batches(
     quiet: bool,
     failures: set[str],
 ) -> Iterator[list[Item]]:
-    """The images in batches of one size, as many as fit; of each that cannot be used its error, told and added."""
-    from reconstruct.evaluation.run import CPU_PIXELS
+    """The images in batches of one size, as many as fit; the error of each that cannot be used is told and added."""
+    from reconstruct.evaluation.batch import CPU_PIXELS
+    from reconstruct.images.batches import in_batches
 
+    usable = _usable(images, net, layers, size, native, quiet, failures)
+    return in_batches(usable, lambda item: (item.picture.shape[1], item.picture.shape[2]), CPU_PIXELS)
+
+
+def _usable(
+    images: list[Path],
+    net: Network,
+    layers: list[str],
+    size: Area | int | None,
+    native: bool,
+    quiet: bool,
+    failures: set[str],
+) -> Iterator[Item]:
+    """The images that can be used, one by one; the error of any other is told and added to ``failures``."""
     stems: list[str] = []
-    batch: list[Item] = []
     for path in images:
         try:
             picture = _picture(path, net, layers, size, native, quiet)
@@ -214,13 +236,7 @@ def batches(
             count += 1
             stem = f"{path.stem}-{count}"
         stems.append(stem)
-        pixels = picture.shape[1] * picture.shape[2]
-        if batch and (batch[0].picture.shape != picture.shape or (len(batch) + 1) * pixels > CPU_PIXELS):
-            yield batch
-            batch = []
-        batch.append(Item(str(path), stem, picture))
-    if batch:
-        yield batch
+        yield Item(str(path), stem, picture)
 
 
 def _picture(

@@ -42,6 +42,7 @@ from reconstruct.commands.common import (
     check_size,
     damping_of,
     device_of,
+    form_of,
     methods_of,
     notes,
     number,
@@ -111,6 +112,8 @@ def evaluate(
 
         from reconstruct.evaluation import results
         from reconstruct.evaluation import run as evaluation
+        from reconstruct.evaluation.batch import Job
+        from reconstruct.evaluation.batch import batch_size as size_by_memory
         from reconstruct.evaluation.provenance import begin_session, describe_run
         from reconstruct.images.sources import open_source, select
         from reconstruct.inversion.checks import check_limits
@@ -123,17 +126,17 @@ def evaluate(
         methods = methods_of(net, method, layer, tap, silent)
         source = open_source(images, split)
         chosen = select(len(source.names), limit, sample, seed)
-        job = evaluation.Job(
+        job = Job(
             methods, size, native,
             options={
-                "linear_form": linear_form, "damping": damping_of(damping), "budget": budget, "tolerance": tolerance,
-                "seed": seed,
+                "linear_form": form_of(linear_form), "damping": damping_of(damping), "budget": budget,
+                "tolerance": tolerance, "seed": seed,
             },
             disturbance={"noise": noise, "quantise": quantise, "seed": seed},
             tap=tap,
         )  # fmt: skip
         rows_of, workers = _engine(engine, workers, address, cpus_per_worker, gpus_per_worker)
-        together = _batch_size(batch_size) or evaluation.batch_size(net, job, 1 if engine == "local" else workers)
+        together = _batch_size(batch_size) or size_by_memory(net, job, 1 if engine == "local" else workers)
         job = replace(
             job,
             pixels=together * (net.input_size if size is None else size) ** 2,

@@ -173,7 +173,8 @@ def _from_file(
     as_json: bool,
 ) -> list[dict[str, Any]]:
     """The main job without pictures: records, and the pictures written, of every entry of a file of features."""
-    from reconstruct.evaluation.run import CPU_PIXELS
+    from reconstruct.evaluation.batch import CPU_PIXELS
+    from reconstruct.images.batches import most_together
     from reconstruct.images.features import read_features, recorded_noise
     from reconstruct.inversion.checks import checked, image_size
     from reconstruct.network.read_points import point
@@ -195,7 +196,7 @@ def _from_file(
     count = len(values)
     stems = [stem] if count == 1 else [f"{stem}-{number}" for number in range(1, count + 1)]
     names = [file] if count == 1 else [f"{file}[{index}]" for index in range(count)]
-    together = max(1, CPU_PIXELS // (area[0] * area[1]))
+    together = most_together(area, CPU_PIXELS)
     records = []
     with progress(count * len(chosen), quiet or as_json) as advance:
         for start in range(0, count, together):
@@ -222,7 +223,7 @@ def _reconstruct(
 
     ``received``: layers, features as they have come, N of them, and how noisy they are.
     """
-    from reconstruct.evaluation.run import measure
+    from reconstruct.evaluation.batch import measure
     from reconstruct.images.atomic import file_part
     from reconstruct.images.files import save_image, write_png
     from reconstruct.inversion.methods import applicable

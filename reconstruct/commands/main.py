@@ -23,6 +23,7 @@ from reconstruct.commands.models import models
 from reconstruct.commands.spectrum import spectrum  # noqa: F401 - joins analyze
 from reconstruct.commands.train import classify, train
 from reconstruct.errors import CallError, ReconstructError
+from reconstruct.user_function import current_folder_importable
 
 
 class MainJobFirst(TyperGroup):
@@ -51,7 +52,8 @@ app.add_typer(
 def main() -> None:
     """Run, and turn errors that are for people into one line and an exit status."""
     try:
-        app(prog_name="reconstruct")
+        with current_folder_importable():  # methods and models of the user's, package.module:function
+            app(prog_name="reconstruct")
     except CallError as error:
         _fail(str(error), 2)
     except (ReconstructError, OSError) as error:

@@ -36,7 +36,9 @@ def show(
 ) -> None:
     """The zoo; for one model its layers, shapes, parameters and frame bounds."""
     with busy("measuring", as_json):
-        from reconstruct.zoo.load import describe, model_names, read_architecture
+        from reconstruct.zoo.describe import describe
+        from reconstruct.zoo.registry import model_names
+        from reconstruct.zoo.specification import read_architecture
 
         if name is None:
             known = [read_architecture(each) for each in model_names()]

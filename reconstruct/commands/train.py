@@ -86,7 +86,7 @@ def train(
         from reconstruct.training.data import load_pictures, statistics
         from reconstruct.training.distill import unlabelled
         from reconstruct.training.ica import LEARNING_RATE
-        from reconstruct.zoo.load import read_architecture
+        from reconstruct.zoo.specification import read_architecture
 
         where = device_of(device, needs_cupy=False)
         rank, _ = loop.processes()
@@ -175,7 +175,8 @@ def classify(
         from reconstruct.training.data import load_pictures
         from reconstruct.training.distill import ask, load_teacher, unlabelled
         from reconstruct.training.runs import augmentation_for, trained_models
-        from reconstruct.zoo.load import class_names, load_model
+        from reconstruct.zoo.load import load_model
+        from reconstruct.zoo.registry import class_names
 
         names = [each for given in model for each in trained_models(given)]
         where = device_of(device, needs_cupy=False)
@@ -269,7 +270,8 @@ def _training(quiet: bool) -> Iterator[tuple[Callable[[str], None], Callable[[An
 def _trained(output: Path, model: str, found: dict[str, Any]) -> None:
     """How each run ended, and the model that it wrote."""
     for name, trained in found.items():
-        held = next((row[-1] for row in reversed(trained.rows) if row[-1] is not None), None)
+        errors = (row.validation_error for row in reversed(trained.rows))
+        held = next((error for error in errors if error is not None), None)
         text = f"{name}{': ' if name else ''}{trained.status} after {trained.steps} steps, loss {trained.loss:.4g}"
         printed.print(text if held is None else f"{text}, error held out {held:.2%}", soft_wrap=True)
         printed.print(f"model: {output / name / model}.toml", soft_wrap=True)

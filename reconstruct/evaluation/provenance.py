@@ -16,13 +16,13 @@ from typing import Any
 
 import torch
 
-import reconstruct
-from reconstruct.evaluation.run import Job
+from reconstruct.evaluation.batch import Job
 from reconstruct.images.sources import Source, digest
 from reconstruct.network.network import Network
 from reconstruct.operators import arrays
 from reconstruct.user_function import function_named
-from reconstruct.zoo.load import PRETRAINED
+from reconstruct.version import __version__
+from reconstruct.zoo.registry import PRETRAINED
 
 PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "pillow", "pyarrow", "cupy-cuda13x", "ray")
 
@@ -36,7 +36,18 @@ def describe_run(
     random_weights: int | None,
     selection: dict[str, Any],
 ) -> dict[str, Any]:
-    """What ``run.json`` says of a run, all but its sessions; ``settings`` are what decides the rows."""
+    """What ``run.json`` says of a run, all but its sessions; ``settings`` are what decides the rows.
+
+    Parameters
+    ----------
+    call : the words of the command line; credentials in addresses are left out.
+    random_weights : the seed of random weights, None where the weights are a file's or a module's own.
+    selection : which images of the source are evaluated.
+
+    Raises
+    ------
+    CallError : a method of the user's cannot be found.
+    """
     weights = net.architecture.weights if random_weights is None else f"random, seed {random_weights}"
     return {
         "call": _without_credentials(shlex.join(call)),
@@ -96,7 +107,7 @@ def begin_session(engine: str, workers: int, batch_size: int, device: str) -> di
 
 
 def fingerprint(net: Network) -> str:
-    """Of a network's layers, normalisation and weights, and of what its split points are."""
+    """A digest of a network's layers, normalisation, weights and split points."""
     found = hashlib.sha256(repr((net.layers, net.architecture.mean, net.architecture.std)).encode())
     if net.architecture.splits:
         found.update(repr(sorted(net.architecture.splits.items())).encode())
@@ -107,7 +118,7 @@ def fingerprint(net: Network) -> str:
 
 
 def trained_on(net: Network) -> str | None:
-    """What the card beside the weights file says that they were trained on, and what they are not."""
+    """What weights were trained on, and what they are not, by the card beside their file; None where there is none."""
     if net.architecture.weights is None:
         return None
     weights = Path(net.architecture.weights)
@@ -124,8 +135,8 @@ def trained_on(net: Network) -> str | None:
 
 
 def versions() -> dict[str, str]:
-    """Of this package, Python, and whatever else decides the numbers, where it is installed."""
-    found = {"reconstruct": reconstruct.__version__, "python": platform.python_version()}
+    """Versions of this package, of Python, and of whatever else decides the numbers, where it is installed."""
+    found = {"reconstruct": __version__, "python": platform.python_version()}
     for package in PACKAGES:
         try:
             found[package] = version(package)
@@ -146,7 +157,7 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """Its name: Linux knows it, and platform.processor() there does not."""
+    """The processor's name. Linux knows it, where platform.processor() does not."""
     listing = Path("/proc/cpuinfo")
     if listing.is_file():
         for line in listing.read_text(errors="replace").splitlines():

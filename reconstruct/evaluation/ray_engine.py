@@ -12,7 +12,6 @@ import math
 import os
 import re
 import socket
-import warnings
 from collections.abc import Generator
 from functools import lru_cache
 from itertools import chain
@@ -23,11 +22,13 @@ import pyarrow
 import torch
 
 from reconstruct.errors import CallError, ReconstructError
+from reconstruct.evaluation.batch import Item, Job, Rows, evaluate_batch, read
 from reconstruct.evaluation.results import SCHEMA
-from reconstruct.evaluation.run import Batches, Item, Job, Rows, evaluate_batch, read
+from reconstruct.evaluation.run import Batches
 from reconstruct.images.files import quiet_pillow
 from reconstruct.images.sources import Source
 from reconstruct.network.network import Network
+from reconstruct.user_function import current_folder_importable
 
 
 def start(address: str | None, workers: int | None, cpus: int, gpus: float | None) -> tuple[int, float]:
@@ -35,10 +36,10 @@ def start(address: str | None, workers: int | None, cpus: int, gpus: float | Non
 
     Parameters
     ----------
-    address : of a running cluster; ``auto`` for the one that this machine belongs to; None starts one that ends with
-        this process.
-    workers : how many; default as many as the cluster has room for.
-    cpus, gpus : of each worker; ``gpus`` None is 1 where the cluster has any.
+    address : where a running cluster is; ``auto`` for the one that this machine belongs to; None starts one that ends
+        with this process.
+    workers : how many workers; default as many as the cluster has room for.
+    cpus, gpus : the cores and GPUs of each worker; ``gpus`` None is 1 where the cluster has any.
 
     Returns
     -------
@@ -46,7 +47,7 @@ def start(address: str | None, workers: int | None, cpus: int, gpus: float | Non
 
     Raises
     ------
-    CallError : no Ray, no such cluster, or one without room for so many workers.
+    CallError : Ray is not installed, there is no such cluster, or it has no room for so many workers.
     """
     try:
         import ray
@@ -76,7 +77,12 @@ def start(address: str | None, workers: int | None, cpus: int, gpus: float | Non
 
 
 def _reach(address: str | None) -> None:
-    """Ray itself tries for many minutes to reach an address where nothing is."""
+    """Find out at once whether something is at an address: Ray itself tries for many minutes.
+
+    Raises
+    ------
+    CallError : nothing is there.
+    """
     there = re.fullmatch(r"(?:ray://)?\[?(.+?)\]?:(\d+)", address or "")
     if there is None:
         return
@@ -89,11 +95,11 @@ def _reach(address: str | None) -> None:
 def on_ray(
     net: Network, source: Source, batches: Batches, job: Job, *, workers: int, cpus: int, gpus: float
 ) -> Generator[Rows, None, None]:
-    """The engine: rows batch by batch, in whatever order they are done.
+    """The engine of several processes or machines: rows batch by batch, in whatever order they are done.
 
     Parameters
     ----------
-    workers, cpus, gpus : actors, and the cores and GPUs of each; see ``start``.
+    workers, cpus, gpus : how many actors, and the cores and GPUs of each; see ``start``.
 
     Raises
     ------
@@ -136,7 +142,7 @@ def on_ray(
 PICTURED = pyarrow.schema(
     [*SCHEMA, *(pyarrow.field(name, pyarrow.binary()) for name in ("original", "reconstruction"))]
 )
-"""A row with the pictures that come with it."""
+"""Columns of a row with the pictures that come with it."""
 
 ITEMS = pyarrow.schema(
     [
@@ -146,14 +152,13 @@ ITEMS = pyarrow.schema(
         pyarrow.field("pixels", pyarrow.large_binary()),
     ]
 )
-"""An ``Item`` on its way through Ray's object store; ``shape`` and ``pixels`` are null where there is an error."""
+"""Columns of an ``Item`` on its way through Ray's object store; ``shape`` and ``pixels`` are null after an error."""
 
 
 def _read(batch: pyarrow.Table, shared: Any) -> pyarrow.Table:
     net, source, job = _fetched(shared)
     indices = chain.from_iterable(batch["indices"].to_pylist())
-    with warnings.catch_warnings():
-        quiet_pillow()
+    with quiet_pillow():
         items = read(source, list(indices), net.architecture, job)
     return pyarrow.Table.from_pylist(
         [
@@ -189,7 +194,10 @@ class _Actor:
             for each in batch.to_pylist()
         ]
         schema = PICTURED if self.job.thumbnails else SCHEMA
-        return pyarrow.Table.from_pylist(evaluate_batch(self.net, items, self.job), schema=schema)
+        # As on the command line: a method of the user's may import its neighbours when it is called.
+        with current_folder_importable():
+            rows = evaluate_batch(self.net, items, self.job)
+        return pyarrow.Table.from_pylist(rows, schema=schema)
 
 
 @lru_cache(maxsize=1)

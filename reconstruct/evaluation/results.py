@@ -39,14 +39,15 @@ SCHEMA = pyarrow.schema(
         *(pyarrow.field(name, pyarrow.string()) for name in ("device", "output", "error")),
     ]
 )
-"""A row an image, layer and method; an image that could not be read has one row, with neither, and ``error``."""
+"""Columns of the rows, one for each image, layer and method. An image that could not be read has one row, with an error
+and neither layer nor method."""
 
 HUGE = 1e300
-"""Stands for an infinite PSNR where values are interpolated between."""
+"""The number that stands for an infinite PSNR where one interpolates between values."""
 
 
 class Key(NamedTuple):
-    """What a distribution is of; a failure may be of a model alone."""
+    """The model, layer and method that a distribution belongs to; a failure may belong to a model alone."""
 
     model: str
     layer: str
@@ -55,7 +56,7 @@ class Key(NamedTuple):
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Nobody else writes into the folder meanwhile. A process that is killed lets go of it.
+    """Let nobody else write into the folder meanwhile. A process that is killed lets go of it.
 
     Raises
     ------
@@ -74,13 +75,13 @@ def begin(folder: Path, run: Mapping[str, Any], chosen: Iterable[int], *, retry:
 
     Parameters
     ----------
-    run : what ``run.json`` is to hold: ``settings`` decide the rows; ``sessions`` has this session alone.
+    run : the content of ``run.json``: ``settings`` decide the rows; ``sessions`` has this session alone.
     chosen : numbers of the images to evaluate: all that are there already must be among them.
-    retry : images that failed are tried again.
+    retry : whether images that failed are tried again.
 
     Raises
     ------
-    CallError : rows of other settings or other images are there.
+    CallError : the folder has rows of other settings or other images.
     """
     began: dict[str, Any] = {"sessions": []}
     if (folder / "run.json").exists():
@@ -105,7 +106,7 @@ def begin(folder: Path, run: Mapping[str, Any], chosen: Iterable[int], *, retry:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What of some settings is not the same, in words; where the images lie may differ."""
+    """In words, which settings are not the same; where the images lie may differ."""
     found = []
     for name in sorted({*before, *now} - {"path"}):
         old, new = before.get(name), now.get(name)
@@ -133,14 +134,14 @@ def finished(folder: Path) -> set[int]:
 
 
 def first_error(folder: Path) -> str | None:
-    """What the first image that failed did so with."""
+    """The first image that failed and its error, None where none failed."""
     rows = read_rows(folder, ["index", "image", "error"])
     failed = rows.filter(rows["error"].is_valid()).slice(0, 1).to_pylist()
     return f"{failed[0]['image']}: {failed[0]['error']}" if failed else None
 
 
 def write_part(folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """One more part with these rows, whole or not at all."""
+    """Write one more part with these rows, whole or not at all."""
     table = pyarrow.Table.from_pylist([dict(row) for row in rows], schema=SCHEMA)
     numbers = [int(path.stem.removeprefix("part-")) for path in _parts(folder)]
     _write(table, folder / "rows" / f"part-{max(numbers, default=-1) + 1:06d}.parquet")
@@ -151,7 +152,7 @@ def read_rows(folder: Path, columns: Sequence[str] | None = None) -> pyarrow.Tab
 
     Raises
     ------
-    CallError : a part that cannot be read, or holds other columns.
+    CallError : a part cannot be read, or holds other columns.
     """
     tables = [_read(path, columns) for path in _parts(folder)]
     table = pyarrow.concat_tables(tables) if tables else _schema(columns).empty_table()
@@ -196,16 +197,16 @@ def _write(table: pyarrow.Table, path: Path) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Indented, whole or not at all."""
+    """Write a JSON file, indented, whole or not at all."""
     write_atomically(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
 
 
 def read_run(folder: Path) -> dict[str, Any]:
-    """``run.json``.
+    """The content of ``run.json``.
 
     Raises
     ------
-    CallError : the folder holds no results.
+    CallError : the folder holds no results, or its ``run.json`` cannot be read.
     """
     path = folder / "run.json"
     try:
@@ -231,11 +232,11 @@ def by_key(table: pyarrow.Table) -> dict[Key, pyarrow.Table]:
 
 
 def summarise(table: pyarrow.Table, run: Mapping[str, Any]) -> dict[str, Any]:
-    """What ``summary.json`` holds: counts, rates, and of each model, layer and method the distributions.
+    """What ``summary.json`` holds: counts, rates, and the distributions of each model, layer and method.
 
-    ``images_per_second``: of the whole run, by the clock; of a method at a layer, by its own work in one process.
-    Standard deviations are the sample's. A perfect image has an infinite PSNR: ``exact`` counts those, means and
-    deviations leave them out, and a percentile that is infinite is null.
+    ``images_per_second`` is by the clock for the whole run; for a method at a layer it is by its own work in one
+    process. Standard deviations are the sample's. A perfect image has an infinite PSNR: ``exact`` counts those, means
+    and deviations leave them out, and a percentile that is infinite is null.
     """
     failed = table.filter(table["error"].is_valid())
     failures = Counter(Key(*each) for each in zip(*(failed[name].to_pylist() for name in Key._fields), strict=True))
@@ -291,9 +292,12 @@ def distribution(values: numpy.ndarray) -> dict[str, float | None]:
 
 
 def gallery(rows: pyarrow.Table, count: int) -> dict[str, list[int]]:
-    """Indices of the images with the lowest PSNR (lowest first), nearest its median, and with the highest (first).
+    """Numbers of the images with the lowest PSNR (lowest first), nearest its median, and with the highest (first).
 
-    ``rows`` are of one model, layer and method; up to ``count`` images each, and no image twice.
+    Parameters
+    ----------
+    rows : rows of one model, layer and method.
+    count : how many images of each kind at most; no image comes twice.
     """
     indices = rows["index"].to_numpy()
     order = indices[numpy.lexsort((indices, rows["psnr"].to_numpy()))].tolist()

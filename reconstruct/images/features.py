@@ -22,7 +22,7 @@ from reconstruct.errors import FeatureError
 from reconstruct.images.atomic import write_atomically
 
 TENSOR = "features"
-"""What ``write_features`` calls the tensor of a ``.safetensors`` file."""
+"""The name that ``write_features`` gives the tensor of a ``.safetensors`` file."""
 
 FORMATS = ("safetensors", "npy")
 _TYPES = {"F16": "float16", "F32": "float32", "F64": "float64"}
@@ -47,8 +47,9 @@ def read_features(file: str | Path) -> Stored:
 
     Raises
     ------
-    FeatureError : no such file, one of another kind, damaged, or one whose header does not fit its length; another
-        type of numbers or number of axes; no features at all; a number that is not finite (saying where).
+    FeatureError : there is no such file, it is of another kind, damaged, or its header does not fit its length; the
+        numbers have another type, or the array another number of axes; there are no features at all; or a number is
+        not finite (the message says where).
     """
     path, name = _path_and_name(str(file))
     if not path.is_file():
@@ -157,7 +158,7 @@ def recorded_noise(stored: Stored) -> float:
 
     Raises
     ------
-    FeatureError : a statement that is no share at least 0 and below 1.
+    FeatureError : the file states another thing than a share of at least 0 and below 1.
     """
     if "noise" not in stored.said:
         return rounding(stored.values)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -19,7 +20,7 @@ from reconstruct.network.architecture import Architecture, Size
 # Decoders for pictures only: Pillow would also hand an EPS file to Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm")
-"""What names of picture files end in, where a folder is searched for them."""
+"""Endings of the names of picture files, where a folder is searched for them."""
 
 
 def load_image(path: str | Path, size: Size | int | None = None) -> torch.Tensor:
@@ -36,16 +37,25 @@ def load_image(path: str | Path, size: Size | int | None = None) -> torch.Tensor
 
     Raises
     ------
-    ImageError : no such file, not a picture, truncated, or beyond Pillow's limit on pixels (about 179 million).
+    ImageError : there is no such file, or it is no picture, truncated, or beyond Pillow's limit on pixels (about 179
+        million).
+
+    Examples
+    --------
+    >>> import reconstruct, tempfile, torch
+    >>> with tempfile.NamedTemporaryFile(suffix=".png") as file:
+    ...     reconstruct.save_image(torch.rand(3, 40, 60), file.name)
+    ...     image = reconstruct.load_image(file.name, size=32)
+    >>> image.shape, image.dtype
+    (torch.Size([3, 32, 32]), torch.float32)
     """
     image = read_image(path)
     return to_tensor(image if size is None else fit(image, size))
 
 
 def read_image(path: str | Path) -> Image.Image:
-    """The picture upright and in 8-bit RGB, at its own size; arguments and errors as in ``load_image``."""
-    with warnings.catch_warnings():
-        quiet_pillow()
+    """Read a picture, upright and in 8-bit RGB, at its own size; arguments and errors are those of ``load_image``."""
+    with quiet_pillow():
         return decode_file(Path(path))
 
 
@@ -58,12 +68,16 @@ def decode_file(path: Path) -> Image.Image:
     return decode(path, str(path))
 
 
-def quiet_pillow() -> None:
-    """None of Pillow's warnings: it warns of much that it then reads without harm, as of pictures of half its limit.
+@contextmanager
+def quiet_pillow() -> Iterator[None]:
+    """Silence Pillow's warnings: it warns of much that it then reads without harm, as of pictures of half its limit.
 
-    For use in ``warnings.catch_warnings``, in which no two threads may be at once: a caller of threads enters it.
+    Python's warning filters belong to the process, and two threads that change them at once leave them wrong. Whoever
+    starts threads that decode enters this context around them; the threads do not (``decode_file``).
     """
-    warnings.filterwarnings("ignore", module=r"PIL\b")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\b")
+        yield
 
 
 def decode(file: Path | IO[bytes], name: str) -> Image.Image:
@@ -71,7 +85,7 @@ def decode(file: Path | IO[bytes], name: str) -> Image.Image:
 
     Raises
     ------
-    ImageError : not a picture, truncated, or beyond Pillow's limit on pixels; it calls the picture ``name``.
+    ImageError : the file is no picture, truncated, or beyond Pillow's limit on pixels; the message calls it ``name``.
     """
     try:
         with Image.open(file, formats=FORMATS) as image:
@@ -127,13 +141,14 @@ def model_input(
 
     Parameters
     ----------
-    layers : what is asked of it; the deepest decides how small a picture may be.
+    name : what messages call the picture.
+    layers : the layers that are read; the deepest decides how small a picture may be.
     size : side of the centred square, or height and width of the centred part; default the model's own.
     native : never resized, trimmed on the right and below to what the strides cover.
 
     Raises
     ------
-    ImageError : a picture too small for the deepest layer.
+    ImageError : the picture is too small for the deepest layer.
     """
     area = (picture.height, picture.width)
     deepest = max(layers, key=architecture.index)
@@ -161,7 +176,20 @@ def to_pixels(image: torch.Tensor) -> numpy.ndarray:
 
 
 def save_image(image: torch.Tensor, path: str | Path) -> None:
-    """Write 3 x H x W in [0, 1] (clipped) as a PNG, whole or not at all."""
+    """Write 3 x H x W in [0, 1] (clipped) as a PNG, whole or not at all.
+
+    Raises
+    ------
+    OSError : the file cannot be written.
+
+    Examples
+    --------
+    >>> import reconstruct, tempfile, torch
+    >>> with tempfile.NamedTemporaryFile(suffix=".png") as file:
+    ...     reconstruct.save_image(torch.full((3, 8, 12), 0.2), file.name)
+    ...     round(float(reconstruct.load_image(file.name).mean()), 3)
+    0.2
+    """
     write_png(Image.fromarray(to_pixels(image)), Path(path))
 
 
@@ -173,7 +201,7 @@ def webp(image: Image.Image) -> bytes:
 
 
 def write_png(image: Image.Image, path: Path) -> None:
-    """Write as a PNG, whole or not at all."""
+    """Write a picture as a PNG, whole or not at all."""
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     write_atomically(path, buffer.getvalue())

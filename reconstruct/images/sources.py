@@ -22,8 +22,8 @@ import numpy
 from PIL import Image
 
 from reconstruct.errors import CallError, ImageError
+from reconstruct.images.cifar import load_cifar
 from reconstruct.images.files import SUFFIXES, decode, decode_file
-from reconstruct.training.data import Arrays, load_cifar
 
 LABELLED = re.compile(rf"(.*(?:{'|'.join(map(re.escape, SUFFIXES))}))\s+\d+", re.IGNORECASE)
 """A line of a list that ends in a class number, as ImageNet's do."""
@@ -33,7 +33,7 @@ LARGEST_MEMBER = 1 << 30
 
 
 class Source(Protocol):
-    """A set of images; ``kind`` and ``path`` say what it is of."""
+    """A set of images; ``kind`` and ``path`` say where it comes from."""
 
     @property
     def kind(self) -> str: ...
@@ -45,9 +45,13 @@ class Source(Protocol):
     def names(self) -> list[str]: ...
 
     def picture(self, index: int) -> Image.Image:
-        """The image upright and in 8-bit RGB; an ``ImageError`` where it cannot be read.
+        """The image upright and in 8-bit RGB.
 
-        Threads may ask at once. Pillow's warnings are the caller's (``images.quiet_pillow``).
+        Threads may ask at once. Pillow's warnings are the caller's (``images.files.quiet_pillow``).
+
+        Raises
+        ------
+        ImageError : it cannot be read.
         """
         ...
 
@@ -66,12 +70,7 @@ class Files:
         path = self.paths[index]
         if self.filesystem is None:
             return decode_file(Path(path))
-        try:
-            with self.filesystem.open_input_file(path) as file:
-                content = _content(file, 0, file.size(), path)
-        except OSError as error:
-            raise ImageError(f"{path} cannot be read: {error}") from error
-        return decode(io.BytesIO(content), path)
+        return decode(io.BytesIO(_content(path, self.filesystem, path)), path)
 
 
 @dataclass(frozen=True)
@@ -87,12 +86,7 @@ class Archives:
     def picture(self, index: int) -> Image.Image:
         archive, offset, length = self.members[index]
         name = f"{self.path}: {self.names[index]}"
-        try:
-            with _opened(archive, self.filesystem) as file:
-                content = _content(file, offset, length, name)
-        except OSError as error:
-            raise ImageError(f"{name} cannot be read: {error}") from error
-        return decode(io.BytesIO(content), name)
+        return decode(io.BytesIO(_content(archive, self.filesystem, name, offset, length)), name)
 
 
 @dataclass(frozen=True)
@@ -109,14 +103,15 @@ class Cifar:
         return [f"{self.split}/{index:05d}" for index in range(self.count)]
 
     @cached_property
-    def _pictures(self) -> Arrays:
+    def _images(self) -> numpy.ndarray:
+        """N x 3 x 32 x 32 bytes."""
         found = load_cifar(Path(self.path), self.split)
-        if found is None or len(found) != self.count:
+        if found is None or len(found.images) != self.count:
             raise ImageError(f"{self.path} no longer holds CIFAR's files")
-        return found
+        return found.images
 
     def picture(self, index: int) -> Image.Image:
-        return Image.fromarray(numpy.ascontiguousarray(self._pictures.pixels(index).transpose(1, 2, 0)))
+        return Image.fromarray(numpy.ascontiguousarray(self._images[index].transpose(1, 2, 0)))
 
     def __getstate__(self) -> dict[str, Any]:
         # Not the pictures: whoever gets this reads them.
@@ -137,7 +132,7 @@ def open_source(path: str, split: str = "test") -> Source:
 
     Raises
     ------
-    CallError : none of these, or no picture in it.
+    CallError : there is no such set, it cannot be listed, or no picture is in it.
     """
     if split not in ("train", "test"):
         raise CallError(f"a split is 'train' or 'test', not '{split}'")
@@ -151,7 +146,7 @@ def open_source(path: str, split: str = "test") -> Source:
 
 
 def digest(names: Iterable[str]) -> str:
-    """Of a listing: tells whether a set is the one that a run began with."""
+    """A digest of a listing, which tells whether a set is the one that a run began with."""
     return hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
 
 
@@ -160,8 +155,9 @@ def select(count: int, limit: int | None = None, sample: int | None = None, seed
 
     Parameters
     ----------
-    limit : the first so many.
-    sample : so many drawn without replacement, which ``seed`` decides; a smaller sample of a seed is part of a larger.
+    count : how many images there are.
+    limit : only so many are taken, the first.
+    sample : so many are drawn without replacement; ``seed`` decides which, and a smaller sample is part of a larger.
     """
     if sample is None:
         return list(range(count if limit is None else min(limit, count)))
@@ -183,7 +179,7 @@ def _local(path: Path, split: str) -> Source:
         return Files("folder", str(path), list(map(_printable, pictures)), [str(path / name) for name in pictures])
     cifar = load_cifar(path, split)
     if cifar is not None:
-        return Cifar("cifar", str(path), split, len(cifar))
+        return Cifar("cifar", str(path), split, len(cifar.images))
     if tars := [name for name in names if name.lower().endswith(".tar")]:
         return _archives(str(path), {f"{name}/": str(path / name) for name in tars})
     if packed := [name for name in names if name.lower().endswith((".tar.gz", ".tgz", ".zip"))]:
@@ -300,8 +296,14 @@ def _opened(path: str, filesystem: Any, stream: bool = False) -> Any:
     return filesystem.open_input_stream(path) if stream else filesystem.open_input_file(path)
 
 
-def _content(file: Any, offset: int, length: int, name: str) -> bytes:
-    if length > LARGEST_MEMBER:
-        raise ImageError(f"{name} is too large: {length:,} bytes")
-    file.seek(offset)
-    return file.read(length)
+def _content(path: str, filesystem: Any, name: str, offset: int = 0, length: int | None = None) -> bytes:
+    """The bytes of the picture ``name``: so many of a file from a place on; without a length, all of a remote file."""
+    try:
+        with _opened(path, filesystem) as file:
+            length = file.size() if length is None else length
+            if length > LARGEST_MEMBER:
+                raise ImageError(f"{name} is too large: {length:,} bytes")
+            file.seek(offset)
+            return file.read(length)
+    except OSError as error:
+        raise ImageError(f"{name} cannot be read: {error}") from error

@@ -6,7 +6,7 @@ import csv
 import io
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -15,7 +15,28 @@ from reconstruct.errors import CallError
 from reconstruct.images.atomic import write_atomically
 
 CHECKPOINT, LOG = "checkpoint.pt", "log.csv"
-COLUMNS = ("step", "epoch", "loss", "learning_rate", "images_per_second", "validation_loss", "validation_error")
+
+
+class LogRow(NamedTuple):
+    """A row of the log: where a run is, and how well it does there.
+
+    Attributes
+    ----------
+    step : steps done.
+    epoch : the same in epochs.
+    loss : mean training loss of the steps since the row before.
+    learning_rate : the rate of the last step, of layers other than the first.
+    images_per_second : speed since the run began or went on.
+    validation_loss, validation_error : loss and top-1 error on the pictures held out; None where a row has none.
+    """
+
+    step: int
+    epoch: float
+    loss: float
+    learning_rate: float
+    images_per_second: float
+    validation_loss: float | None = None
+    validation_error: float | None = None
 
 
 @dataclass
@@ -25,10 +46,13 @@ class Run:
     Attributes
     ----------
     call : what makes the run what it is; a checkpoint of another call is refused.
+    folder : where it keeps its files.
+    net, optimizer, scaler : what a checkpoint restores.
     step : steps done.
     loss : mean training loss of the last whole epoch.
     ended : None while it goes on, then ``finished`` or ``reached`` (the loss it was to stop at).
-    rows : of the log, as ``COLUMNS`` has them.
+    rows : the rows of the log.
+    epoch_losses, recent_losses : the sum of losses, and how many, in this epoch and since the last row.
     """
 
     folder: Path
@@ -39,7 +63,7 @@ class Run:
     step: int = 0
     loss: float = float("nan")
     ended: str | None = None
-    rows: list[list[float | None]] = field(default_factory=list)
+    rows: list[LogRow] = field(default_factory=list)
     epoch_losses: tuple[float, int] = (0.0, 0)
     recent_losses: tuple[float, int] = (0.0, 0)
 
@@ -48,7 +72,7 @@ class Run:
 
         Raises
         ------
-        CallError : it is of another call, or cannot be read.
+        CallError : the checkpoint belongs to another call, or cannot be read.
         """
         path = self.folder / CHECKPOINT
         for name in (CHECKPOINT, LOG):
@@ -65,6 +89,7 @@ class Run:
                 self.scaler.load_state_dict(saved["scaler"])
                 for name in _NUMBERS:
                     setattr(self, name, saved[name])
+                self.rows = [LogRow(*row) for row in saved["rows"]]
         except Exception as error:  # a broken file may raise anything
             raise CallError(f"{path} cannot be gone on from: {' '.join(str(error).split())[:200]}") from error
         if differs:
@@ -72,7 +97,7 @@ class Run:
             raise CallError(f"{self.folder} holds another run ({', '.join(said)}); name another folder, or delete it")
 
     def save(self) -> None:
-        """Checkpoint and log, each written whole or not at all."""
+        """Write checkpoint and log, each whole or not at all."""
         buffer = io.BytesIO()
         saved = {name: getattr(self, name) for name in _NUMBERS}
         saved |= {
@@ -80,12 +105,14 @@ class Run:
             "net": self.net.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
+            # Plain lists: nothing else is loaded with weights_only.
+            "rows": [list(row) for row in self.rows],
         }
         torch.save(saved, buffer)
         write_atomically(self.folder / CHECKPOINT, buffer.getvalue())
         text = io.StringIO()
         table = csv.writer(text, lineterminator="\n")
-        table.writerow(COLUMNS)
+        table.writerow(LogRow._fields)
         table.writerows([["" if value is None else f"{value:.6g}" for value in row] for row in self.rows])
         write_atomically(self.folder / LOG, text.getvalue().encode())
 
@@ -117,4 +144,4 @@ def _first_difference(name: str, was: Any, now: Any) -> str:
     return f"{name} {was}, now {now}"
 
 
-_NUMBERS = ("step", "loss", "ended", "rows", "epoch_losses", "recent_losses")
+_NUMBERS = ("step", "loss", "ended", "epoch_losses", "recent_losses")

@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from reconstruct.errors import CallError
+from reconstruct.images.cifar import numbered
 from reconstruct.network.network import Network
-from reconstruct.training.data import Pictures, numbered, read_in_order, shorter_side
+from reconstruct.training.data import Pictures, read_in_order, shorter_side
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 BATCH = 64
@@ -24,7 +25,7 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
     Raises
     ------
-    CallError : an unknown precision.
+    CallError : the precision is unknown.
     """
     if precision not in PRECISIONS:
         raise CallError(f"precision is one of {', '.join(PRECISIONS)}, not '{precision}'")
@@ -37,8 +38,13 @@ def views(pixels: numpy.ndarray, side: int, resize: int | None, crops: int) -> n
     Parameters
     ----------
     pixels : 3 x H x W bytes.
-    resize : the shorter side before crops are cut; None: as it is, enlarged where it is smaller than ``side``.
+    side : height and width of a view, in pixels.
+    resize : the shorter side before crops are cut; None leaves it, but enlarges it where it is smaller than ``side``.
     crops : 1, the centre; or 10, the corners and the centre, each also mirrored (Krizhevsky et al. 2012).
+
+    Raises
+    ------
+    CallError : another number of crops is asked for.
     """
     if crops not in (1, 10):
         raise CallError(f"crops are 1 (the centre) or 10 (corners and centre, mirrored), not {crops}")
@@ -78,14 +84,14 @@ def class_scores(
     batch: int = BATCH,
     advance: Callable[[int], None] = lambda _: None,
 ) -> torch.Tensor:
-    """Log-probabilities of the classes, N x classes, float32, on the CPU: of the mean output over a picture's crops.
+    """Log-probabilities of the classes by the mean output over a picture's crops, N x classes, float32, on the CPU.
 
     Parameters
     ----------
     side, resize, crops : what the network sees, as in ``views``.
     precision : as in ``autocast``.
-    workers : processes that read the pictures; 0: this one does.
-    batch : views that the network is shown together, about.
+    workers : how many processes read the pictures; with 0 this one does.
+    batch : about how many views the network is shown together.
     advance : told how many pictures are done with each batch.
     """
     device = net.mean.device
@@ -106,7 +112,15 @@ def log_probabilities(
     batch: int = BATCH,
     advance: Callable[[int], None] = lambda _: None,
 ) -> torch.Tensor:
-    """As ``class_scores``, of any function from images in [0, 1] to class scores; ``seen``: side, resize, crops."""
+    """Log-probabilities as in ``class_scores``, of any function from images in [0, 1] to class scores.
+
+    Parameters
+    ----------
+    compute : the function, N x 3 x side x side to N x classes.
+    seen : ``side``, ``resize`` and ``crops``, as in ``views``.
+    device : where the function wants its images.
+    precision, workers, batch, advance : as in ``class_scores``.
+    """
     crops = seen[2]
     batches = _Views(pictures, *seen, max(1, batch // crops))
     found = []
@@ -177,17 +191,18 @@ def _rates(scores: torch.Tensor, targets: torch.Tensor) -> dict[str, float]:
 
 @torch.no_grad()
 def check_classes(net: Network, side: int, names: list[str] | None, classes: list[str]) -> None:
-    """That a network's outputs are the classes of the data.
+    """Check that a network's outputs are the classes of the data.
 
     Parameters
     ----------
-    names : of the network's classes where they are known; plain numbers are no names.
-    classes : of the data.
+    side : height and width of the squares that the network is shown, in pixels.
+    names : names of the network's classes where they are known; plain numbers are no names.
+    classes : names of the data's classes.
 
     Raises
     ------
-    CallError : another number of outputs, other names, a network without the weights of all its layers, or one that
-        squares of ``side`` pixels are too small for.
+    CallError : there are not as many outputs as classes, names differ, the network lacks weights of some layers, or
+        squares of ``side`` pixels are too small for it.
     """
     blank = torch.zeros(1, len(net.architecture.mean), side, side, device=net.mean.device)
     outputs = net(blank).shape[1]

@@ -8,19 +8,19 @@ seen, whatever the number of worker processes.
 from __future__ import annotations
 
 import json
-import pickle
 import traceback
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy
 import torch
 from PIL import Image
 
 from reconstruct.errors import CallError, ReconstructError
+from reconstruct.images.cifar import load_cifar, numbered
 from reconstruct.images.files import SUFFIXES, read_image
 
 ASPECT = (3 / 4, 4 / 3)
@@ -30,8 +30,10 @@ T = TypeVar("T")
 class Pictures(Protocol):
     """A data set.
 
-    ``targets``: class numbers, N, int64; or the logarithms of class probabilities, N x classes, float16.
-    ``classes``: the classes' names, in the order of their numbers.
+    Attributes
+    ----------
+    targets : class numbers, N, int64; or the logarithms of class probabilities, N x classes, float16.
+    classes : the classes' names, in the order of their numbers.
     """
 
     @property
@@ -111,7 +113,7 @@ def load_pictures(folder: Path, split: str = "train") -> Pictures:
 
     Raises
     ------
-    CallError : none of these, or files that are not what they should be.
+    CallError : the folder is none of these, or files in it are not what they should be.
     """
     if split not in ("train", "test"):
         raise CallError(f"a split is 'train' or 'test', not '{split}'")
@@ -120,17 +122,7 @@ def load_pictures(folder: Path, split: str = "train") -> Pictures:
     if (folder / "crops.json").is_file():
         return _crops(folder)
     cifar = load_cifar(folder, split)
-    return _class_folders(_split_folder(folder, split)) if cifar is None else cifar
-
-
-def load_cifar(folder: Path, split: str) -> Arrays | None:
-    """CIFAR-10 or CIFAR-100 as published, where its files lie in the folder."""
-    names = {path.name for path in folder.iterdir() if path.is_file()}
-    for read, batches in ((_cifar_python, _PYTHON), (_cifar_binary, _BINARY)):
-        for wanted in batches:
-            if set(wanted[split]) <= names:
-                return read(folder, wanted, split)
-    return None
+    return _class_folders(_split_folder(folder, split)) if cifar is None else Arrays(*cifar)
 
 
 @dataclass(frozen=True)
@@ -139,12 +131,12 @@ class Augmentation:
 
     Attributes
     ----------
-    side : of what it sees, in pixels.
-    area : a part whose area is such a share of the picture's (drawn log-uniformly), of a shape from 3/4 to 4/3, resized
-        to ``side``. None: a square of ``side`` pixels at a random place.
-    resize : the picture's shorter side before a square is cut (Krizhevsky et al. 2012: 256); None: as it is.
-    shift : up to so many pixels in each direction, the gap filled with ``fill`` (CIFAR).
-    flip : mirrored, left to right, every other time.
+    side : height and width of what it sees, in pixels.
+    area : the part's share of the picture's area, drawn log-uniformly between these two; its shape is from 3/4 to 4/3,
+        and it is resized to ``side``. None takes a square of ``side`` pixels at a random place.
+    resize : the picture's shorter side before a square is cut (Krizhevsky et al. 2012: 256); None leaves it as it is.
+    shift : the picture moves by up to so many pixels in each direction, and the gap is filled with ``fill`` (CIFAR).
+    flip : whether every other picture is mirrored, left to right.
     """
 
     side: int
@@ -155,7 +147,7 @@ class Augmentation:
     fill: tuple[int, ...] = (127, 127, 127)
 
     def __call__(self, pixels: numpy.ndarray, draw: numpy.random.Generator) -> numpy.ndarray:
-        """3 x H x W bytes to 3 x side x side bytes."""
+        """Augment a picture: 3 x H x W bytes become 3 x side x side bytes."""
         if self.area is not None:
             pixels = resize(random_part(pixels, self.area, draw), (self.side, self.side))
         elif self.resize is not None:
@@ -181,14 +173,14 @@ def random_part(pixels: numpy.ndarray, area: tuple[float, float], draw: numpy.ra
 
 
 def shorter_side(pixels: numpy.ndarray, side: int) -> numpy.ndarray:
-    """Resized, antialiased bicubic, so that the shorter side has this length."""
+    """Resize 3 x H x W bytes, antialiased bicubic, so that the shorter side has this length."""
     height, width = pixels.shape[1:]
     scale = side / min(height, width)
     return resize(pixels, (max(side, round(height * scale)), max(side, round(width * scale))))
 
 
 def resize(pixels: numpy.ndarray, size: tuple[int, int]) -> numpy.ndarray:
-    """To this height and width, antialiased bicubic."""
+    """Resize 3 x H x W bytes to this height and width, antialiased bicubic."""
     if pixels.shape[1:] == size:
         return pixels
     image = Image.fromarray(numpy.ascontiguousarray(pixels.transpose(1, 2, 0)))
@@ -204,12 +196,12 @@ class Batches(torch.utils.data.Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
     Parameters
     ----------
-    batch_size : of all processes together.
+    batch_size : pictures of a batch, of all processes together.
     rank, world : this process's number and how many there are; each takes every ``world``-th picture of a batch.
 
     Raises
     ------
-    CallError : fewer pictures than a batch, or a batch that the processes cannot share evenly.
+    CallError : there are fewer pictures than a batch has, or the processes cannot share a batch evenly.
     """
 
     def __init__(
@@ -241,11 +233,11 @@ class Batches(torch.utils.data.Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
 
 def read_in_order(items: torch.utils.data.Dataset[T], order: Iterable[int], workers: int) -> Iterator[T]:
-    """The items of these numbers, in that order, read ahead by worker processes; 0: by this one.
+    """The items of these numbers, in that order, read ahead by so many worker processes, or by this one if 0.
 
     Raises
     ------
-    ReconstructError : of an item that cannot be read; its message is the item's own.
+    ReconstructError : an item cannot be read; the message is the item's own.
     """
     loader = torch.utils.data.DataLoader(items, batch_size=None, sampler=order, num_workers=workers)
     try:
@@ -280,7 +272,12 @@ def split(pictures: Pictures, share: float, seed: int) -> tuple[Part, Part]:
 
 
 def folds(pictures: Pictures, count: int, seed: int) -> list[tuple[Part, Part]]:
-    """Cross-validation: for each of ``count`` folds what is trained on, and the fold itself."""
+    """Cross-validation: for each of ``count`` folds what is trained on, and the fold itself.
+
+    Raises
+    ------
+    CallError : there are to be fewer than 2 folds, or more than pictures.
+    """
     if not 2 <= count <= len(pictures):
         raise CallError(
             f"{len(pictures)} pictures cannot be divided in {count} folds; 2 or more, and no more than pictures"
@@ -301,7 +298,7 @@ def picture_paths(folder: Path) -> list[Path]:
 
     Raises
     ------
-    CallError : no such folder, or none in it.
+    CallError : there is no such folder, or no picture in it.
     """
     if not folder.is_dir():
         raise CallError(f"there is no folder {folder}")
@@ -355,89 +352,3 @@ def _crops(folder: Path) -> Arrays:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CallError(f"{folder} holds no crops with a teacher's answers that can be read: {error}") from error
     return Arrays(images, answers, numbered(answers.shape[1]))
-
-
-def numbered(count: int) -> list[str]:
-    """Names of classes that have none."""
-    return [str(number) for number in range(count)]
-
-
-# The published files of each split, and of the classes' names; CIFAR-100 has 20 coarse and 100 fine labels.
-_PYTHON: tuple[dict[str, Any], ...] = (
-    {
-        "train": [f"data_batch_{i}" for i in range(1, 6)],
-        "test": ["test_batch"],
-        "labels": b"labels",
-        "names": ("batches.meta", b"label_names"),
-    },
-    {"train": ["train"], "test": ["test"], "labels": b"fine_labels", "names": ("meta", b"fine_label_names")},
-)
-_BINARY: tuple[dict[str, Any], ...] = (
-    {
-        "train": [f"data_batch_{i}.bin" for i in range(1, 6)],
-        "test": ["test_batch.bin"],
-        "labels": 1,
-        "names": ("batches.meta.txt", 10),
-    },
-    {"train": ["train.bin"], "test": ["test.bin"], "labels": 2, "names": ("fine_label_names.txt", 100)},
-)
-_ROW = 3 * 32 * 32
-
-
-def _cifar_python(folder: Path, files: dict[str, Any], split: str) -> Arrays:
-    batches = [_unpickle(folder / name) for name in files[split]]
-    file, key = files["names"]
-    names = _unpickle(folder / file) if (folder / file).is_file() else None
-    try:
-        images = numpy.concatenate([batch[b"data"] for batch in batches])
-        targets = numpy.concatenate([batch[files["labels"]] for batch in batches])
-        if images.dtype != numpy.uint8 or images.shape != (len(targets), _ROW) or targets.dtype.kind not in "iu":
-            raise ValueError("pictures and labels do not match")
-        classes = numbered(int(targets.max()) + 1) if names is None else [name.decode() for name in names[key]]
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise CallError(f"{folder}: these are not CIFAR's files ({error})") from error
-    _check_labels(folder, targets, classes)
-    return Arrays(images.reshape(-1, 3, 32, 32), targets.astype(numpy.int64), classes)
-
-
-def _cifar_binary(folder: Path, files: dict[str, Any], split: str) -> Arrays:
-    width = files["labels"] + _ROW
-    content = b"".join((folder / name).read_bytes() for name in files[split])
-    if not content or len(content) % width:
-        raise CallError(f"{folder}: {len(content)} bytes are no whole number of CIFAR pictures of {width} bytes")
-    rows = numpy.frombuffer(content, numpy.uint8).reshape(-1, width)
-    targets = rows[:, files["labels"] - 1].astype(numpy.int64)
-    file, count = files["names"]
-    classes = (folder / file).read_text().split() if (folder / file).is_file() else numbered(count)
-    _check_labels(folder, targets, classes)
-    return Arrays(rows[:, files["labels"] :].reshape(-1, 3, 32, 32), targets, classes)
-
-
-def _check_labels(folder: Path, targets: numpy.ndarray, classes: list[str]) -> None:
-    wrong = targets[(targets < 0) | (targets >= len(classes))]
-    if len(wrong):
-        raise CallError(f"{folder}: a label is {wrong[0]}, of {len(classes)} classes")
-
-
-class _Plain(pickle.Unpickler):
-    """CIFAR's published files are pickles of dictionaries, lists, bytes and byte arrays. Nothing else is built."""
-
-    def find_class(self, module: str, name: str, /) -> Any:
-        if name == "_reconstruct" and module in ("numpy.core.multiarray", "numpy._core.multiarray"):
-            return numpy._core.multiarray._reconstruct  # type: ignore[attr-defined]
-        if module == "numpy" and name in ("ndarray", "dtype"):
-            return getattr(numpy, name)
-        if (module, name) == ("_codecs", "encode"):
-            return lambda text, _: text.encode("latin-1")
-        raise pickle.UnpicklingError(f"it would run {module}.{name}")
-
-
-def _unpickle(path: Path) -> dict[bytes, Any]:
-    try:
-        with path.open("rb") as file:
-            found = _Plain(file, encoding="bytes").load()
-    except Exception as error:  # a broken pickle may raise anything
-        raise CallError(f"{path} is not one of CIFAR's files: {error}") from error
-    if not isinstance(found, dict):
-        raise CallError(f"{path} is not one of CIFAR's files")
-    return found

@@ -24,17 +24,18 @@ import torch
 
 from reconstruct.errors import CallError
 from reconstruct.images.atomic import write_atomically
+from reconstruct.images.cifar import numbered
 from reconstruct.images.files import read_image
 from reconstruct.training.classification import log_probabilities
-from reconstruct.training.data import Arrays, Files, Pictures, numbered, picture_paths, random_part, resize
+from reconstruct.training.data import Arrays, Files, Pictures, picture_paths, random_part, resize
 from reconstruct.zoo.published import efficientnet_lite0
 
 Teacher = Callable[[torch.Tensor], torch.Tensor]
-"""Images, N x 3 x 224 x 224 in [0, 1], to class scores, N x classes."""
+"""A function from images, N x 3 x 224 x 224 in [0, 1], to class scores, N x classes."""
 
 TEACHER_SIDE = 224
 CHUNK = 512
-"""Crops after which they are made sure to be on disk."""
+"""How many crops are made before they are made sure to be on disk."""
 AREA = (0.06, 1.0)
 
 
@@ -43,7 +44,7 @@ def load_teacher(name: str = "efficientnet_lite0", device: str | torch.device = 
 
     Raises
     ------
-    CallError : an unknown teacher, or its packages are not installed.
+    CallError : the teacher is unknown, or its packages are not installed.
     """
     if name != "efficientnet_lite0":
         raise CallError(f"unknown teacher '{name}'; there is efficientnet_lite0")
@@ -101,15 +102,16 @@ def make_crops(
     Parameters
     ----------
     photographs : a folder of pictures, at any depth.
-    folder : where to; made if need be.
-    side : of the crops that the student will see, in pixels.
-    mixed : share of the crops with a rectangle of a crop of another photograph laid over (Yun et al. 2019, "CutMix").
-        The teacher sees the same mixture, so a few photographs give many different questions.
-    precision : the teacher's, by autocast; bfloat16 moves its probabilities by less than its own flips do.
+    folder : where the crops are written; made if need be.
+    count : how many crops are made.
+    side : height and width of the crops that the student will see, in pixels.
+    mixed : the share of the crops over which a rectangle of another photograph's crop is laid (Yun et al. 2019,
+        "CutMix"). The teacher sees the same mixture, so a few photographs give many different questions.
+    precision : the teacher's precision, by autocast; bfloat16 moves its probabilities by less than its own flips do.
 
     Raises
     ------
-    CallError : no pictures there, or a folder that holds crops made in another way.
+    CallError : there are no pictures, or the folder holds crops made in another way.
     """
     paths = picture_paths(photographs)
     how = {

@@ -20,7 +20,8 @@ PATCHES = 100_000
 PICTURES = 2_000
 ITERATIONS = 200
 LEARNING_RATE = 0.1
-"""Of the first layer, in units of the others': its filters are there already. Filters that start at random need all."""
+"""The first layer's learning rate in units of the others': its filters are there already. Filters that start at random
+need all of it."""
 
 
 @torch.no_grad()
@@ -31,7 +32,8 @@ def initialise_by_ica(net: Network, pictures: Pictures, seed: int) -> None:
 
     Raises
     ------
-    CallError : more filters than a patch has numbers, or scikit-learn is not installed.
+    CallError : there are more filters than a patch has numbers, no picture is as large as a patch, or scikit-learn is
+        not installed.
     """
     try:
         from sklearn.decomposition import FastICA

@@ -27,7 +27,7 @@ from torch import distributed, nn
 
 from reconstruct.errors import CallError
 from reconstruct.network.network import Network
-from reconstruct.training.checkpoint import Run
+from reconstruct.training.checkpoint import LogRow, Run
 from reconstruct.training.classification import autocast, class_scores, divergence, error_rate
 from reconstruct.training.data import Augmentation, Batches, Pictures, read_in_order
 
@@ -42,17 +42,20 @@ class Recipe:
 
     Attributes
     ----------
-    epochs : how often every picture is seen; not necessarily whole.
+    epochs : how often every picture is seen; not necessarily a whole number.
+    batch_size : pictures of a step, of all processes together.
     optimizer : ``sgd`` (with momentum), ``adam`` or ``adamw``.
-    learning_rate : at its highest; ``first_layer`` times as much for the first layer.
-    schedule : ``steps``: divided by 10 at each of ``drops``, in epochs; ``cosine``: to 0 along half a cosine.
+    learning_rate : the highest rate; the first layer has ``first_layer`` times as much.
+    momentum : the momentum of ``sgd``.
+    schedule : with ``steps`` the rate is divided by 10 at each of ``drops``, in epochs; with ``cosine`` it goes to 0
+        along half a cosine.
     warmup : epochs in which the learning rate rises from 0.
-    weight_decay : of convolution weights, not of biases or of batch normalisation.
-    batch_norm : after every convolution while training; folded into the weights at the end.
+    weight_decay : the decay of convolution weights; biases and batch normalisation have none.
+    batch_norm : whether every convolution is normalised while training; this is folded into the weights at the end.
 
     Raises
     ------
-    CallError : a number out of its range, an unknown optimizer or schedule.
+    CallError : a number is out of its range, or the optimizer or schedule is unknown.
     """
 
     epochs: float
@@ -96,7 +99,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run is: a row of its log."""
+    """Where a run is: a row of its log (``checkpoint.LogRow``), and how many steps it is to have."""
 
     step: int
     steps: int
@@ -110,15 +113,20 @@ class Progress:
 
 @dataclass(frozen=True)
 class Trained:
-    """How a run ended: ``finished``, or ``reached`` the loss it was to stop at.
+    """How a run ended.
 
-    ``loss``: the mean of its last whole epoch, of all its steps where they are fewer.
+    Attributes
+    ----------
+    status : ``finished``, or ``reached`` where it came to the loss at which it was to stop.
+    steps : steps done.
+    loss : the mean training loss of its last whole epoch, or of all its steps where they are fewer.
+    rows : its log.
     """
 
     status: str
     steps: int
     loss: float
-    rows: list[list[float | None]]
+    rows: list[LogRow]
 
 
 def fit(
@@ -141,18 +149,19 @@ def fit(
 
     Parameters
     ----------
-    net : on the device to train on.
-    pictures, augment : what is seen. Targets may be classes (cross entropy) or log-probabilities of a teacher
-        (Kullback-Leibler divergence from them).
-    folder : for ``checkpoint.pt`` and ``log.csv``, written at least every ``save_seconds`` (``checkpoint.Run``).
+    net : the network, on the device to train on.
+    pictures, augment : the pictures, and what is seen of each. Targets may be classes (cross entropy) or
+        log-probabilities of a teacher (Kullback-Leibler divergence from them).
+    folder : where ``checkpoint.pt`` and ``log.csv`` are written, at least every ``save_seconds`` (``checkpoint.Run``).
     validation : pictures whose loss and top-1 error are logged every ``validate_every`` epochs, centre crops.
-    workers : processes that read and augment pictures; 0: this one does.
+    workers : how many processes read and augment pictures; with 0 this one does.
     precision : ``float32``, or ``bfloat16`` or ``float16`` by autocast (weights stay float32; float16 scales its loss).
     until : stop after the first epoch whose mean training loss is at most this.
 
     Raises
     ------
-    CallError : a checkpoint of another run in the folder, a batch larger than the data, an unknown option.
+    CallError : the folder has a checkpoint of another run, a batch is larger than the data, an option is unknown, or
+        the loss is no longer finite.
     """
     rank, world = processes()
     batches = Batches(pictures, augment, recipe.batch_size, seed, rank, world)
@@ -191,12 +200,11 @@ def fit(
             if not math.isfinite(recent):
                 raise CallError(f"the loss is {recent} at step {run.step}; a lower learning rate may help")
             speed = (run.step - first) * recipe.batch_size / (time.perf_counter() - began)
-            row: list[float | None] = [run.step, run.step / per_epoch, recent, rate, speed, None, None]
+            row = LogRow(run.step, run.step / per_epoch, recent, rate, speed)
             if validation is not None and validates:
-                row[5:] = _validate(net, validation, augment, precision, workers) if rank == 0 else row[5:]
-                wait()
+                row = _validated(row, net, validation, augment, precision, workers)
             run.rows.append(row)
-            report(Progress(run.step, steps, *row[1:]))  # type: ignore[arg-type]
+            report(Progress(steps=steps, **row._asdict()))
         if rank == 0 and (run.ended or time.perf_counter() - saved > save_seconds):
             run.save()
             saved = time.perf_counter()
@@ -225,7 +233,7 @@ def _step(
     targets: torch.Tensor,
     precision: str,
 ) -> torch.Tensor:
-    """One step down the gradient on a batch of bytes; its loss."""
+    """Take one step down the gradient on a batch of bytes, and return its loss."""
     inputs = images.to(memory_format=torch.channels_last).float() / 255
     with autocast(images.device, precision):
         scores = net(inputs)
@@ -251,13 +259,13 @@ def processes() -> tuple[int, int]:
 
 
 def wait() -> None:
-    """Until all processes are here, if there are several."""
+    """Wait until all processes are here, if there are several."""
     if distributed.is_initialized():
         distributed.barrier()
 
 
 def leave() -> None:
-    """Once all processes are here, what ``processes`` joined is left, if it was joined.
+    """Leave what ``processes`` joined, once all processes are here.
 
     Process 0 may still be writing, and torchrun ends it with the first process that fails.
     """
@@ -267,7 +275,7 @@ def leave() -> None:
 
 
 def _optimizer(net: Network, recipe: Recipe) -> torch.optim.Optimizer:
-    """Parameter groups: of the first layer or not, with weight decay (convolution weights) or without."""
+    """The optimizer, its parameters in groups: of the first layer or not, with weight decay or without."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     first = net.layers[0].name
     for name, parameter in net.named_parameters():
@@ -285,9 +293,20 @@ def _optimizer(net: Network, recipe: Recipe) -> torch.optim.Optimizer:
     return torch.optim.AdamW(options)
 
 
+def _validated(
+    row: LogRow, net: Network, validation: Pictures, augment: Augmentation, precision: str, workers: int
+) -> LogRow:
+    """A row with the loss and error on held-out pictures. Process 0 computes them, and the others wait for it."""
+    if processes()[0] == 0:
+        loss, error = _validate(net, validation, augment, precision, workers)
+        row = row._replace(validation_loss=loss, validation_error=error)
+    wait()
+    return row
+
+
 def _validate(
     net: Network, validation: Pictures, augment: Augmentation, precision: str, workers: int
-) -> list[float | None]:
+) -> tuple[float, float]:
     """Loss and top-1 error on centre crops as large as the network is trained on; leaves the network training."""
     net.eval()
     found = class_scores(
@@ -295,11 +314,11 @@ def _validate(
     )
     net.train()
     targets = torch.from_numpy(numpy.array(validation.targets))
-    return [float(divergence(found, targets)), error_rate(found, targets, 1)]
+    return float(divergence(found, targets)), error_rate(found, targets, 1)
 
 
 def _mean(value: torch.Tensor, world: int) -> float:
-    """Over all processes, whose parts of a batch are equally large."""
+    """The mean over all processes, whose parts of a batch are equally large."""
     if world > 1:
         distributed.all_reduce(value)
     return float(value) / world

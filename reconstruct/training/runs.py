@@ -20,7 +20,7 @@ from reconstruct.training.data import Arrays, Augmentation, Pictures, folds, spl
 from reconstruct.training.ica import initialise_by_ica
 from reconstruct.training.loop import SAVE_SECONDS, Progress, Recipe, Trained, fit, processes
 from reconstruct.zoo.export import export
-from reconstruct.zoo.load import CONFIG, model_names
+from reconstruct.zoo.registry import CONFIG, model_names
 
 FOLDS = "folds.json"
 
@@ -51,8 +51,12 @@ def augmentation_for(
 ) -> Augmentation:
     """What the network sees of each picture. Shang et al. 2016 neither shift nor mirror CIFAR's pictures.
 
-    ``resize``: the shorter side before a square is cut; default for files 256 pixels for a square of 227 and in
-    proportion for others (Krizhevsky et al. 2012), while arrays, whose pictures have one size, stay as they are.
+    Parameters
+    ----------
+    side : height and width of the square that is seen; default the model's own.
+    resize : the shorter side before a square is cut; default for files 256 pixels for a square of 227 and in proportion
+        for others (Krizhevsky et al. 2012), while arrays, whose pictures have one size, stay as they are.
+    shift, flip : as in ``Augmentation``.
     """
     side = side or architecture.input_size
     fill = tuple(round(255 * value) for value in architecture.mean)
@@ -103,7 +107,7 @@ def train(
 
     Raises
     ------
-    CallError : as from these, or a validation set of other classes than the pictures'.
+    CallError : as in these, or the validation set has other classes than the pictures.
     """
     if validation is not None and validation.classes != pictures.classes:
         raise CallError("the pictures to validate on have other classes than those to train on")
@@ -151,7 +155,7 @@ def train_folds(
     Parameters
     ----------
     began : told the name of each run as it begins.
-    options : those of ``train``.
+    options : the options of ``train``.
 
     Returns
     -------
@@ -159,7 +163,8 @@ def train_folds(
 
     Raises
     ------
-    CallError : as from ``train``; fewer than 2 folds or more than pictures; a folder with other folds.
+    CallError : as in ``train``; or there are to be fewer than 2 folds or more than pictures, or the folder has other
+        folds.
     """
     parts = folds(pictures, count, seed)
     record, how = folder / FOLDS, {"folds": count, "seed": seed}
@@ -201,7 +206,8 @@ def train_single(
 
     Raises
     ------
-    CallError : as from ``train``; less than one epoch; a share that leaves nothing to train or to validate on.
+    CallError : as in ``train``; or the recipe is of less than one epoch, or the share leaves nothing to train or to
+        validate on.
     """
     if recipe.epochs < 1:
         raise CallError(f"a loss to train to needs at least one epoch, not {recipe.epochs:g}")
@@ -217,11 +223,11 @@ def train_single(
 
 
 def trained_models(name: str) -> list[str]:
-    """What ``load_model`` takes, of a name: itself, or the models in a folder that a run or its folds wrote.
+    """The names that ``load_model`` takes: a name itself, or the models in a folder that a run or its folds wrote.
 
     Raises
     ------
-    CallError : a folder without a model, with several, or whose folds are not all trained.
+    CallError : the folder holds no model, or several, or its folds are not all trained.
     """
     folder = Path(name)
     if name in model_names() or not folder.is_dir():
@@ -255,9 +261,9 @@ def _read_folds(folder: Path) -> dict[str, int]:
 
 
 def _card(net: Network, pictures: Pictures, recipe: Recipe, trained: Trained, seed: int) -> str:
-    """What is known of a run without being told."""
+    """A card with what is known of a run without being told."""
     soft = pictures.targets.ndim == 2
-    last = next((row for row in reversed(trained.rows) if row[5] is not None), None)
+    last = next((row for row in reversed(trained.rows) if row.validation_loss is not None), None)
     settings = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in asdict(recipe).items() if value != ())
     lines = [
         f"# {net.name}",
@@ -269,6 +275,6 @@ def _card(net: Network, pictures: Pictures, recipe: Recipe, trained: Trained, se
     ]
     if last is not None:
         what = "disagreement with the teacher's first choice" if soft else "top-1 error"
-        lines.append(f"- **Held out**: loss {last[5]:.4g}, {what} {last[6]:.1%}.")
+        lines.append(f"- **Held out**: loss {last.validation_loss:.4g}, {what} {last.validation_error:.1%}.")
     lines += ["- **Licence**: fill in that of your data.", ""]
     return "\n".join(lines)

@@ -8,9 +8,8 @@ from pathlib import Path
 from safetensors.torch import save
 
 from reconstruct.images.atomic import write_atomically
-from reconstruct.network.network import Network
-from reconstruct.network.surgery import fold_batch_norm
-from reconstruct.zoo.write_specification import specification
+from reconstruct.network.network import Network, fold_batch_norm
+from reconstruct.zoo.specification_text import specification_text
 
 
 def export(net: Network, folder: Path, *, classes: list[str], card: str) -> Path:
@@ -18,7 +17,9 @@ def export(net: Network, folder: Path, *, classes: list[str], card: str) -> Path
 
     Parameters
     ----------
-    card : what the weights were trained on, how, for how long, and how well they do.
+    folder : where the files are written; made if need be.
+    classes : names of the outputs.
+    card : Markdown on what the weights were trained on, how, for how long, and how well they do.
 
     Returns
     -------
@@ -31,5 +32,5 @@ def export(net: Network, folder: Path, *, classes: list[str], card: str) -> Path
     write_atomically(folder / f"{name}.md", card.encode())
     write_atomically(folder / f"{name}.classes.json", (json.dumps(classes, indent=1) + "\n").encode())
     path = folder / f"{name}.toml"
-    write_atomically(path, specification(folded.architecture, f"{name}.safetensors").encode())
+    write_atomically(path, specification_text(folded.architecture, f"{name}.safetensors").encode())
     return path

@@ -1,6 +1,6 @@
 """A model as a folder in the layout of the Hugging Face Hub: ``config.json``, ``model.safetensors`` and a card.
 
-Plain files, which ``load_model(folder)`` reads (``zoo``); nothing here talks to a hub.
+These are plain files, which ``load_model(folder)`` reads; nothing here talks to a hub.
 """
 
 from __future__ import annotations
@@ -15,25 +15,16 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
-import reconstruct
 from reconstruct.errors import CallError
 from reconstruct.images.atomic import write_atomically
 from reconstruct.network.activations import phases
-from reconstruct.network.architecture import KINDS
-from reconstruct.network.module import ModuleNetwork
-from reconstruct.network.network import Network
-from reconstruct.zoo.load import (
-    CONFIG,
-    CONFIG_FORMAT,
-    CRELU_ORDER,
-    MODELS,
-    PRETRAINED,
-    class_names,
-    is_model_name,
-    load_model,
-    specification_path,
-)
-from reconstruct.zoo.write_specification import layer_table
+from reconstruct.network.module import TorchNetwork
+from reconstruct.network.network import KINDS, Network
+from reconstruct.version import __version__
+from reconstruct.zoo.load import load_model
+from reconstruct.zoo.registry import CONFIG, MODELS, PRETRAINED, class_names, is_model_name, specification_path
+from reconstruct.zoo.specification import CONFIG_FORMAT, CRELU_ORDER
+from reconstruct.zoo.specification_text import layer_table
 
 CARD = "README.md"
 Precision = Literal["float32", "float16"]
@@ -59,12 +50,13 @@ def save_pretrained(
 
     Parameters
     ----------
+    net : the network, from ``load_model`` or trained; torch modules (``from_torch``) have no specification to write.
     folder : made where it is not there. One that this function wrote is written over; the config is written last.
-    dtype : of the numbers in the file, ``float32`` or ``float16``, to which they are rounded.
+    dtype : the precision to which numbers are rounded, ``float32`` or ``float16``.
     card : Markdown on what the weights were trained on and how well they do; without it the card says that this is not
         stated.
-    licence : of the weights, as the Hub calls it (``bsd-3-clause``); left out where it is None.
-    classes : names of the outputs, the config's ``id2label``.
+    licence : the weights' licence, as the Hub calls it (``bsd-3-clause``); left out where it is None.
+    classes : names of the outputs, which become the config's ``id2label``.
 
     Returns
     -------
@@ -72,12 +64,22 @@ def save_pretrained(
 
     Raises
     ------
-    CallError : no ``Network``; a dtype of another kind; a weight that is not finite, or too large for float16; a number
-        of names that is not the number of outputs; or a folder that holds another project's ``README.md`` or config.
+    CallError : ``net`` is no ``Network``; the dtype is another; a weight is not finite, or too large for float16; there
+        are not as many names as outputs; or the folder holds another project's ``README.md`` or config.
+
+    Examples
+    --------
+    >>> import reconstruct, tempfile
+    >>> net = reconstruct.load_model("cifar_split")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     written = reconstruct.save_pretrained(net, folder, dtype="float16")
+    ...     names = sorted(path.name for path in written.iterdir())
+    >>> names
+    ['README.md', 'config.json', 'model.safetensors']
     """
     if not isinstance(net, Network):
         raise CallError(f"save_pretrained takes a Network, as load_model gives it, not {type(net).__name__}")
-    if isinstance(net, ModuleNetwork):
+    if isinstance(net, TorchNetwork):
         raise CallError(f"{net.name} is a torch module, whose code no file holds: save its longest_chain()")
     if dtype not in ("float32", "float16"):
         raise CallError(f"weights are saved as float32 or float16, not {dtype!r}")
@@ -97,10 +99,24 @@ def save_pretrained(
 
 
 def export_model(name: str, folder: str | Path, *, dtype: Precision | None = None, licence: str | None = None) -> Path:
-    """``save_pretrained`` of a model by name or path, with its card and its classes where they are known.
+    """Write a model of the zoo, or of a file, with its card and its classes where they are known.
 
-    dtype : None is float16 where the model's own weights file has nothing else, and float32 otherwise: both are exact.
     The card is NAME.md beside the weights. The zoo's own weights are under the project's licence, as their cards say.
+
+    Parameters
+    ----------
+    name : the model, as in ``load_model``.
+    folder, licence : as in ``save_pretrained``.
+    dtype : None is float16 where the model's own weights file has nothing else, and float32 otherwise: both are exact.
+
+    Returns
+    -------
+    The folder.
+
+    Raises
+    ------
+    ModelError : the model cannot be loaded.
+    CallError : as in ``save_pretrained``.
     """
     net = load_model(name)
     assert net.architecture.weights is not None
@@ -117,7 +133,7 @@ def export_model(name: str, folder: str | Path, *, dtype: Precision | None = Non
 
 
 def _rounded(key: str, value: torch.Tensor, dtype: Precision) -> torch.Tensor:
-    """A copy, since tensors of a file share no memory; counters stay whole numbers."""
+    """A rounded copy, since tensors of a file share no memory; counters stay whole numbers."""
     copied = value.detach().cpu()
     if not value.is_floating_point():
         return copied.clone().contiguous()
@@ -129,7 +145,7 @@ def _rounded(key: str, value: torch.Tensor, dtype: Precision) -> torch.Tensor:
 
 
 def _refuse_other(folder: Path) -> None:
-    """A card that somebody else wrote is not written over: the current folder may be any project's."""
+    """Refuse to write over a card that somebody else wrote: the current folder may be any project's."""
     config = folder / CONFIG
     try:
         ours = json.loads(config.read_text(encoding="utf-8"))["library_name"] == "reconstruct"
@@ -144,7 +160,7 @@ def _config(net: Network, dtype: Precision, classes: Sequence[str] | None) -> di
     architecture = net.architecture
     config: dict[str, Any] = {
         "library_name": "reconstruct",
-        "library_version": reconstruct.__version__,
+        "library_version": __version__,
         "format": CONFIG_FORMAT,
         "dtype": dtype,
         "name": architecture.name,
@@ -218,6 +234,6 @@ def _card(net: Network, dtype: Precision, card: str | None, licence: str | None)
 
 
 def _body(card: str) -> str:
-    """A card without front matter, its heading and what comes before "Weights"; relative links become text."""
+    """A card less its front matter, its heading and what comes before "Weights"; relative links become text."""
     text = card.partition("\n## Weights\n")[2] or re.sub(r"\A#[^\n]*\n", "", card)
     return re.sub(r"\[([^\]]*)\]\((?![a-z]+:)[^)]*\)", r"\1", text).strip()

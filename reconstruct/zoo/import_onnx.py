@@ -21,24 +21,24 @@ from safetensors.torch import save
 
 from reconstruct.errors import CallError, ModelError
 from reconstruct.images.atomic import write_atomically
-from reconstruct.network.architecture import Architecture, Layer
-from reconstruct.network.network import is_layer_name
-from reconstruct.zoo.load import is_model_name, plain_architecture
+from reconstruct.network.network import Architecture, Layer, is_layer_name
 from reconstruct.zoo.onnx_file import Array, Graph, Node, attributes, called, numbers, read_graph
-from reconstruct.zoo.write_specification import specification
+from reconstruct.zoo.registry import is_model_name
+from reconstruct.zoo.specification import plain_architecture
+from reconstruct.zoo.specification_text import specification_text
 
 _ARITHMETIC = ("Sub", "Div", "Mul", "Add")
 
 
 @dataclass(frozen=True)
 class Imported:
-    """What became of an ONNX file.
+    """The model that was made of an ONNX file.
 
     Attributes
     ----------
-    path : of the specification, which ``load_model`` takes.
-    layers : name of each layer, and the node that it was.
-    left_out : the node at which the chain ends and why, and what else there is above it; None where nothing is.
+    path : the specification, which ``load_model`` takes.
+    layers : the name of each layer, and the node that it was.
+    left_out : the node at which the chain ends and why, and what else there is above it; None where that is nothing.
     notes : what a reader should know besides, a sentence each.
     """
 
@@ -50,7 +50,7 @@ class Imported:
 
 @dataclass(frozen=True)
 class _Chain:
-    """What has been read: layers, their weights and nodes, and the image's normalisation (x - mean) / std.
+    """The part of the graph that has been read: layers, their weights and nodes, the normalisation (x - mean) / std.
 
     ``fresh``: whether the last layer is a convolution with nothing after it yet, so that a batch normalisation or an
     activation belongs to it.
@@ -67,7 +67,7 @@ class _Chain:
 
 
 class _EndError(Exception):
-    """The chain ends at a node: which, and why."""
+    """The chain ends at a node; the message says which one, and why."""
 
 
 def import_onnx(
@@ -84,8 +84,8 @@ def import_onnx(
     Parameters
     ----------
     file : ``.onnx``, all weights inside, of opset 7 or later.
-    folder : where they are written, the weights first (float32).
-    name : of the model; default the file's.
+    folder : where both are written, the weights first (float32).
+    name : the model's name; default the file's.
     mean, std : what is done with an image in [0, 1] before it goes into the graph, (x - mean) / std, one number or one
         a channel; default 0 and 1. A normalisation at the graph's beginning comes after it.
     size : side of the model's images; default the graph's own, where it states a square one.
@@ -95,10 +95,11 @@ def import_onnx(
 
     Raises
     ------
-    CallError : the package ``onnx`` is missing.
-    ModelError : no such file, or not an ONNX model as its checker defines it; external data, sizes that do not fit, a
-        number that is not finite; inside the chain a group, dilation, asymmetric padding or stride, a ceiling, weights
-        that are computed, or another thing that no layer here has; no convolution at all; or no size.
+    CallError : the package ``onnx`` is missing, or ``mean`` or ``std`` does not fit the channels.
+    ModelError : there is no such file, or it is no ONNX model as ONNX's checker defines it; it has external data, sizes
+        that do not fit, or a number that is not finite; the chain has a group, dilation, asymmetric padding or stride,
+        a ceiling, computed weights, or another thing that no layer here has; it has no convolution at all; or nobody
+        says the images' size.
     """
     chosen = name if name is not None else re.sub(r"[^\w.-]+", "_", file.stem).lstrip("_.-")
     if not is_model_name(chosen):
@@ -112,7 +113,7 @@ def import_onnx(
     architecture = _named(chain, _side(graph, size), centre, spread, chosen)
     path = folder / f"{chosen}.toml"
     weights = f"{chosen}.safetensors"
-    text = specification(architecture, weights)
+    text = specification_text(architecture, weights)
     plain_architecture(path, text)  # refuses what could not be loaded again
     state = {}
     convolutions = [layer.name for layer in architecture.layers if layer.has_weights]
@@ -153,8 +154,8 @@ def _step(graph: Graph, chain: _Chain, value: str) -> tuple[_Chain, str]:
 
     Raises
     ------
-    _EndError : it goes on otherwise.
-    ModelError : a layer that is none of ours.
+    _EndError : the graph goes on otherwise.
+    ModelError : the next layer is one that no layer here can be.
     """
     readers = graph.readers[value]
     if chain.fresh and len(readers) == 2 and (pair := _crelu(graph, value, readers)):
@@ -176,7 +177,7 @@ def _step(graph: Graph, chain: _Chain, value: str) -> tuple[_Chain, str]:
 
 
 def _passed(graph: Graph, chain: _Chain, node: Node) -> _Chain:
-    """What does nothing once a network is trained."""
+    """The chain as it is: the node does nothing once a network is trained."""
     if len(node.input) > 2 and node.input[2]:
         raise _EndError(f"{called(node)} may be of training")
     return replace(chain, used=chain.used | {id(node)})
@@ -262,7 +263,7 @@ def _activated(chain: _Chain, activation: str, slope: float, nodes: Sequence[Nod
 
 
 def _slope(graph: Graph, node: Node) -> float:
-    """Of a leaky one; others have 0."""
+    """The slope of a leaky rectifier below 0; other rectifiers have 0."""
     if node.op_type != "LeakyRelu":
         return 0.0
     (slope,) = _short(numpy.asarray([attributes(node).get("alpha", 0.01)]))

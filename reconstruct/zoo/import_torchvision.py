@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save
 
 from reconstruct.errors import ModelError
 from reconstruct.images.atomic import write_atomically
-from reconstruct.network.architecture import Architecture
-from reconstruct.network.network import Network
-from reconstruct.zoo.load import model_names, read_architecture, specification_path
+from reconstruct.network.network import Architecture, Network
+from reconstruct.zoo.registry import model_names, specification_path
+from reconstruct.zoo.specification import read_architecture
 
 State = dict[str, torch.Tensor]
 
@@ -26,7 +26,7 @@ def import_checkpoint(file: Path, model: str, folder: Path) -> Path:
     file : a state dict with torchvision's keys, ``.safetensors`` or what ``torch.save`` wrote.
     model : a name in the zoo, or the path of a TOML specification; its table ``[torchvision]`` says where the
         checkpoint has each layer. A fully connected layer there is a convolution here.
-    folder : where they are written, the weights first.
+    folder : where both files are written, the weights first.
 
     Returns
     -------
@@ -34,8 +34,8 @@ def import_checkpoint(file: Path, model: str, folder: Path) -> Path:
 
     Raises
     ------
-    ModelError : a model without such a table; a file that is not a state dict of plain tensors; keys that are missing
-        or left over, a wrong shape, a number that is not finite; or a folder where the model's own specification lies.
+    ModelError : the model has no such table; the file is not a state dict of plain tensors; keys are missing or left
+        over, a shape is wrong, a number is not finite; or the model's own specification lies in the folder.
     """
     base = specification_path(model)
     architecture = read_architecture(model)
@@ -57,7 +57,7 @@ def import_checkpoint(file: Path, model: str, folder: Path) -> Path:
 
 
 def _read(file: Path) -> State:
-    """A state dict, and nothing that is not one."""
+    """The state dict in a file; whatever is not one is refused."""
     if not file.is_file():
         raise ModelError(f"there is no checkpoint {file}")
     try:

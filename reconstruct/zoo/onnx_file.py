@@ -13,7 +13,7 @@ import numpy
 from reconstruct.errors import CallError, ModelError
 
 MOST_BYTES = 2**31 - 1
-"""Of a file: what Protocol Buffers can hold. Larger models have their weights in files beside them."""
+"""The largest file that Protocol Buffers can hold. Larger models have their weights in files beside them."""
 
 OLDEST_OPSET = 7
 """Before it, the arithmetic nodes broadcast by other rules."""
@@ -49,8 +49,8 @@ def read_graph(file: Path) -> Graph:
     Raises
     ------
     CallError : the package ``onnx`` is missing.
-    ModelError : no such file, not an ONNX model as its checker defines it, weights in another file, an opset before
-        ``OLDEST_OPSET``, or another input than one N x C x H x W.
+    ModelError : there is no such file, it is no ONNX model as ONNX's checker defines it, its weights are in another
+        file, its opset is older than ``OLDEST_OPSET``, or its input is another than one N x C x H x W.
     """
     model = _load(file)
     tensors = _tensors(file, model)
@@ -98,14 +98,14 @@ def numbers(graph: Graph, name: str) -> Array | None:
 
 
 def attributes(node: Node) -> dict[str, Any]:
-    """Of a node, by name; texts are bytes."""
+    """The attributes of a node by name; texts are bytes."""
     from onnx import helper
 
     return {each.name: helper.get_attribute_value(each) for each in node.attribute}
 
 
 def called(node: Node) -> str:
-    """``Conv 'conv1'``; by its output where it has no name."""
+    """What messages call a node: ``Conv 'conv1'``; a node without a name is called by its output."""
     return f"{node.op_type} '{node.name or (node.output[0] if node.output else '')}'"
 
 

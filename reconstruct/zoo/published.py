@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from reconstruct.errors import CallError, ModelError
-from reconstruct.network.module import ModuleNetwork, from_torch
+from reconstruct.network.module import TorchNetwork, from_torch
 
 EFFICIENTNET = "efficientnet_lite0"
 TORCHVISION = "torchvision:"
@@ -17,20 +17,22 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def is_external(name: str) -> bool:
-    """Whether a model's name is one of these, and none of the zoo's."""
+    """Whether a name is that of a published network, and of no model of the zoo."""
     return name == EFFICIENTNET or name.startswith(TORCHVISION)
 
 
-def load_external(name: str, random_weights: int | None = None) -> ModuleNetwork:
-    """``efficientnet_lite0``, or ``torchvision:resnet18`` and the like.
+def load_external(name: str, random_weights: int | None = None) -> TorchNetwork:
+    """A published network by name.
 
     Parameters
     ----------
-    random_weights : a seed, in place of the published weights.
+    name : ``efficientnet_lite0``, or ``torchvision:resnet18`` and the like.
+    random_weights : a seed for random weights in place of the published ones.
 
     Raises
     ------
-    ModelError : a package or its weights are not there, or torchvision has no such model. Nothing is downloaded.
+    ModelError : torchvision or its weights are not there, or it has no such model. Nothing is downloaded.
+    CallError : the packages of EfficientNet-Lite0 are not installed.
     """
     if name == EFFICIENTNET:
         module = efficientnet_lite0(random_weights)

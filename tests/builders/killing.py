@@ -17,6 +17,7 @@ from pathlib import Path
 
 
 def main() -> None:
+    import reconstruct.evaluation.batch
     import reconstruct.evaluation.provenance
     import reconstruct.evaluation.ray_engine
     import reconstruct.evaluation.run

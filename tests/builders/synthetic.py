@@ -26,6 +26,16 @@ def patterns(count: int, side: int, classes: int, seed: int = 0) -> tuple[numpy.
     return images.clip(0, 255).astype(numpy.uint8), labels
 
 
+def noise(count: int, height: int = 32, width: int = 32, seed: int = 0) -> numpy.ndarray:
+    """N x 3 x height x width bytes."""
+    return numpy.random.default_rng(seed).integers(0, 256, (count, 3, height, width), dtype=numpy.uint8)
+
+
+def labels_of(count: int, classes: int) -> numpy.ndarray:
+    """Class numbers, each as often as any other, in random order."""
+    return numpy.random.default_rng(count).permutation(numpy.arange(count) % classes)
+
+
 class _Python2(pickle._Pickler):  # type: ignore[name-defined]
     """Pickles as Python 2 wrote them with protocol 2: text and bytes are both its plain strings."""
 

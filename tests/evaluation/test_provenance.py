@@ -4,8 +4,8 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from reconstruct.evaluation.batch import Job
 from reconstruct.evaluation.provenance import describe_run, fingerprint
-from reconstruct.evaluation.run import Job
 from reconstruct.images.sources import Files, open_source
 from reconstruct.zoo.load import load_model
 

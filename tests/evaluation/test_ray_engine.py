@@ -12,8 +12,9 @@ from PIL import Image
 
 from reconstruct.errors import CallError
 from reconstruct.evaluation import ray_engine as cluster
+from reconstruct.evaluation.batch import Job
 from reconstruct.evaluation.results import SCHEMA, read_rows
-from reconstruct.evaluation.run import Job, local
+from reconstruct.evaluation.run import local
 from reconstruct.images.sources import open_source
 from reconstruct.zoo.load import load_model
 from tests.builders.command_line import run

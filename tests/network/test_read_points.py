@@ -11,17 +11,18 @@ import torch
 from PIL import Image
 
 from reconstruct import CallError, Convolution, ModelError, disturb, invert, load_image, load_model, quality
+from reconstruct.evaluation.batch import Item, Job, evaluate_batch
 from reconstruct.evaluation.provenance import fingerprint
 from reconstruct.evaluation.results import read_rows, read_run
-from reconstruct.evaluation.run import Item, Job, evaluate_batch
 from reconstruct.inversion.methods import applicable
 from reconstruct.network.activations import TAPS, activate
 from reconstruct.network.architecture import Architecture, Layer, Split
 from reconstruct.network.network import Network
 from reconstruct.network.read_points import layer_list, point, points
 from reconstruct.network.surgery import randomise, with_tap
+from reconstruct.zoo.describe import describe
 from reconstruct.zoo.export import specification
-from reconstruct.zoo.load import describe, read_architecture
+from reconstruct.zoo.specification import read_architecture
 from tests.conftest import SAMPLES, Call
 
 RELU = Architecture(

@@ -19,10 +19,8 @@ from torch import nn
 
 from reconstruct.commands.main import main
 from reconstruct.errors import CallError
-from reconstruct.network.architecture import Architecture, Layer
-from reconstruct.network.network import Network
-from reconstruct.network.surgery import randomise, with_batch_norm
-from reconstruct.training.checkpoint import CHECKPOINT, COLUMNS, LOG
+from reconstruct.network.network import Architecture, Layer, Network, randomise, with_batch_norm
+from reconstruct.training.checkpoint import CHECKPOINT, LOG, LogRow
 from reconstruct.training.classification import class_scores, divergence, error_rate
 from reconstruct.training.data import Arrays, Augmentation, Batches, Pictures
 from reconstruct.training.loop import Progress, Recipe, Trained, fit
@@ -127,10 +125,10 @@ def test_the_rate_of_a_step_is_the_schedules(tmp_path: Path) -> None:
     recipe = Recipe(20, 12, 0.01, drops=(10,), warmup=5)
     rows = training(tmp_path, recipe, validation=pictures()).rows
     for row in rows:
-        step, rate = row[0], row[3]
+        step, rate = row.step, row.learning_rate
         assert step is not None
         assert rate == recipe.rate((step - 1) / 2)
-    assert len({row[3] for row in rows}) > 4
+    assert len({row.learning_rate for row in rows}) > 4
 
 
 def test_divergence_is_scipys() -> None:
@@ -154,16 +152,16 @@ def test_it_learns_and_validates(tmp_path: Path) -> None:
     scores, targets = class_scores(net, held, side=SIDE), torch.from_numpy(held.targets)
     assert error_rate(scores, targets, 1) == 0
     last = trained.rows[-1]
-    assert last[5] == pytest.approx(float(divergence(scores, targets)), rel=1e-6)
-    assert last[6] == 0
+    assert last.validation_loss == pytest.approx(float(divergence(scores, targets)), rel=1e-6)
+    assert last.validation_error == 0
     assert trained.loss < 0.1
-    assert [(each.step, each.loss) for each in seen] == [(row[0], row[2]) for row in trained.rows]
-    assert sum(row[5] is not None for row in trained.rows) == 40
+    assert [(each.step, each.loss) for each in seen] == [(row.step, row.loss) for row in trained.rows]
+    assert sum(row.validation_loss is not None for row in trained.rows) == 40
     with (tmp_path / LOG).open() as file:
         table = list(csv.DictReader(file))
-    assert tuple(table[0]) == COLUMNS
-    assert [int(row["step"]) for row in table] == [row[0] for row in trained.rows]
-    assert float(table[-1]["loss"]) == pytest.approx(last[2], rel=1e-5)
+    assert tuple(table[0]) == LogRow._fields
+    assert [int(row["step"]) for row in table] == [row.step for row in trained.rows]
+    assert float(table[-1]["loss"]) == pytest.approx(last.loss, rel=1e-5)
     assert float(table[-1]["images_per_second"]) > 0
 
 
@@ -175,8 +173,8 @@ def test_dropout_is_of_training_only(tmp_path: Path) -> None:
         training(tmp_path / name, still, randomise(Network(each), 0), validation=pictures(), flip=False).rows
         for name, each in (("with", dropping), ("without", SMALL))
     ]
-    assert [row[5] for row in found[0]] == [row[5] for row in found[1]]
-    losses = [[row[2] for row in rows] for rows in found]
+    assert [row.validation_loss for row in found[0]] == [row.validation_loss for row in found[1]]
+    losses = [[row.loss for row in rows] for rows in found]
     assert min(abs(a - b) for a, b in zip(*losses, strict=True)) > 1e-3
     assert len(set(losses[0])) == 4
     assert max(losses[1]) - min(losses[1]) < 1e-6
@@ -196,7 +194,7 @@ def test_a_teachers_answers_are_learned(tmp_path: Path) -> None:
 def test_it_stops_at_a_loss(tmp_path: Path) -> None:
     slow = Recipe(9, 12, 1e-3)
     whole = training(tmp_path / "whole", slow, validation=pictures())
-    losses = [float(row[2] or 0) for row in whole.rows]  # one row an epoch
+    losses = [float(row.loss or 0) for row in whole.rows]  # one row an epoch
     assert losses == sorted(losses, reverse=True)
     again = training(tmp_path / "until", slow, until=losses[6] + 1e-9)
     assert (again.status, again.steps) == ("reached", 14)
@@ -209,7 +207,7 @@ def test_half_precision_keeps_weights_whole(tmp_path: Path) -> None:
     net = randomise(Network(SMALL), 0)
     trained = training(tmp_path, Recipe(40, 12, 0.05), net, precision="bfloat16", validation=pictures())
     assert {value.dtype for value in net.state_dict().values()} == {torch.float32}
-    assert trained.rows[-1][6] == 0
+    assert trained.rows[-1].validation_error == 0
     with pytest.raises(CallError, match="precision is one of float32, bfloat16, float16"):
         training(tmp_path / "other", Recipe(1, 12, 0.05), precision="float8")
 

@@ -18,7 +18,8 @@ from reconstruct.training.checkpoint import CHECKPOINT
 from reconstruct.training.classification import class_scores
 from reconstruct.training.data import Arrays, Augmentation, load_pictures, random_part, resize, split
 from reconstruct.training.loop import Recipe
-from reconstruct.zoo.load import class_names, read_architecture
+from reconstruct.zoo.registry import class_names
+from reconstruct.zoo.specification import read_architecture
 from tests.builders import synthetic
 from tests.conftest import ROOT, Call
 

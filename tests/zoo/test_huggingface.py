@@ -15,7 +15,8 @@ from reconstruct.network.network import Network, is_layer_name
 from reconstruct.network.surgery import fold_batch_norm, randomise
 from reconstruct.training.runs import trained_models
 from reconstruct.zoo.huggingface import export_model
-from reconstruct.zoo.load import class_names, read_architecture
+from reconstruct.zoo.registry import class_names
+from reconstruct.zoo.specification import read_architecture
 from tests.conftest import Call
 
 SPEC = """

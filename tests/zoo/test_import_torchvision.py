@@ -11,7 +11,8 @@ from torch.nn.functional import avg_pool2d, conv2d, linear, max_pool2d
 from reconstruct import ModelError, load_model
 from reconstruct.network.network import Network
 from reconstruct.zoo.import_torchvision import import_checkpoint
-from reconstruct.zoo.load import MODELS, class_names, read_architecture
+from reconstruct.zoo.registry import MODELS, class_names
+from reconstruct.zoo.specification import read_architecture
 from tests.conftest import Call
 
 # As torchvision publishes it.

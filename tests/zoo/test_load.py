@@ -1,4 +1,3 @@
-import json
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,9 @@ from reconstruct import Convolution, ModelError, describe, frame, load_model, mo
 from reconstruct.network.network import Network
 from reconstruct.network.surgery import randomise
 from reconstruct.zoo.export import export
-from reconstruct.zoo.load import MODELS, read_architecture
+from reconstruct.zoo.registry import MODELS
+from reconstruct.zoo.specification import read_architecture
+from tests.builders.specifications import NORMED, POOLED, SMALL, write
 
 # Weights without biases. The paper's Table 5 prints them to two figures: 9.4M, 10.1M, 11.8M, 16.5M (its rounding of
 # 16.6M), 4.7M and 8.6M.
@@ -152,20 +153,6 @@ def test_batch_normalisation_of_the_zoo_is_folded() -> None:
     torch.testing.assert_close(loaded(images), scores, rtol=0, atol=1e-4 * float(scores.abs().max()))
 
 
-NORMED = """
-input_size = 20
-mean = [0.5, 0.5, 0.5]
-std = [0.2, 0.2, 0.2]
-weights = "w.safetensors"
-layers = [
-    { name = "a", filters = 4, kernel = 3, stride = 2, batch_norm = true, activation = "crelu", dropout = 0.3 },
-    { name = "p", kind = "avg_pool", kernel = 3, stride = 2, padding = 1 },
-    { name = "b", filters = 5, kernel = 3, batch_norm = true },
-    { name = "c", filters = 2, kernel = 1, activation = "none" },
-]
-"""
-
-
 def test_a_weights_file_with_batch_normalisation(tmp_path: Path) -> None:
     path = write(tmp_path, "mine", NORMED)
     architecture = read_architecture(path)
@@ -214,16 +201,6 @@ def test_faulty_batch_normalisation_is_refused(
         load_model(path)
 
 
-def test_variants_say_where_their_activations_are() -> None:
-    def with_activation(name: str, activation: str) -> list[str]:
-        return [layer.name for layer in read_architecture(name).layers if layer.activation == activation]
-
-    assert with_activation("crelu_conv1_4", "crelu") == ["conv1", "conv2", "conv3", "conv4"]
-    assert with_activation("crelu_conv1_conv4_conv7", "crelu") == ["conv1", "conv4", "conv7"]
-    assert with_activation("avr_conv1_7", "avr") == [f"conv{i}" for i in range(1, 8)]
-    assert len(with_activation("crelu_all", "crelu")) == 12
-
-
 def test_shipped_weights_load_whole_and_have_a_card() -> None:
     """Those of 227 pixels have their thousand classes; the small ones stop before the classes, which are CIFAR's."""
     shipped = {
@@ -244,65 +221,10 @@ def test_shipped_weights_load_whole_and_have_a_card() -> None:
             assert f"**{word}**" in card
 
 
-def test_describe_counts_what_the_design_counts() -> None:
-    model = json.loads(json.dumps(describe("crelu_conv1_4"), allow_nan=False))
-    layers = {layer["name"]: layer for layer in model["layers"]}
-    assert model["parameters"] == PARAMETERS["crelu_conv1_4"]
-    assert model["base"] == "all_cnn_b"
-    assert layers["conv1"]["output_shape"] == [192, 55, 55]
-    assert layers["conv1"]["unknowns"] == 3 * 227 * 227
-    assert layers["conv4"]["unknowns"] == 96 * 28 * 28
-    assert layers["conv4"]["equations"] == 256 * 28 * 28
-    assert layers["conv4"]["receptive_field"] == 51
-    assert 1000 < layers["conv1"]["condition_number"] < 10000
-    assert layers["conv1"]["dimensions_lost"] == 0
-    assert layers["conv3"]["dimensions_lost"] == pytest.approx(1 - 96 / 768)
-    assert describe("convpool_cnn_c")["layers"][-1]["frame_bounds"] is None
-    assert describe("avr_conv1_4")["layers"][0]["frame_bounds"] is None
-
-
-def test_describe_has_max_poolings_too() -> None:
-    model = json.loads(json.dumps(describe("convpool_cnn_c_crelu", random_weights=0), allow_nan=False))
-    layers = {layer["name"]: layer for layer in model["layers"]}
-    pool = layers["pool1"]
-    assert (pool["kind"], pool["filters"], pool["activation"], pool["frame_bounds"]) == ("max_pool", None, None, None)
-    assert (pool["kernel"], pool["stride"], pool["padding"], pool["parameters"]) == (3, 2, 1, 0)
-    assert (pool["output_shape"], pool["receptive_field"]) == ([192, 16, 16], 9)
-    # Both phases of a pair may survive pooling: all that it gives are unknowns of the layer above.
-    assert pool["equations"] == layers["conv4"]["unknowns"] == 192 * 16 * 16
-    assert pool["unknowns"] == 96 * 32 * 32
-    assert layers["conv4"]["kind"] == "conv"
-    assert layers["conv4"]["condition_number"] > 1
-
-
-def test_describe_tells_poolings_apart(tmp_path: Path) -> None:
-    layers = describe(write(tmp_path, "mine", NORMED), random_weights=0)["layers"]
-    assert [layer["kind"] for layer in layers] == ["conv", "avg_pool", "conv", "conv"]
-    pool = layers[1]
-    assert (pool["filters"], pool["activation"], pool["frame_bounds"], pool["parameters"]) == (None, None, None, 0)
-    assert (pool["output_shape"], pool["receptive_field"]) == ([8, 5, 5], 7)
-    assert pool["equations"] == layers[2]["unknowns"] == 8 * 5 * 5
-    assert all(layer["condition_number"] > 1 for layer in layers if layer["kind"] == "conv")
-
-
 def test_random_filters_are_far_better_conditioned() -> None:
     """As the design measured: about 20 at conv1, against thousands for trained filters."""
     net = load_model("all_cnn_b", random_weights=0)
     assert frame(Convolution(net.conv1.weight, 4, 0, (227, 227))).condition_number < 50
-
-
-def write(folder: Path, name: str, text: str) -> str:
-    path = folder / f"{name}.toml"
-    path.write_text(text)
-    return str(path)
-
-
-SMALL = """
-input_size = 20
-mean = [0.5, 0.5, 0.5]
-std = [0.2, 0.2, 0.2]
-layers = [{ name = "a", filters = 4, kernel = 3, stride = 2 }, { name = "b", filters = 5, kernel = 3 }]
-"""
 
 
 def test_a_specification_of_ones_own(tmp_path: Path) -> None:
@@ -325,9 +247,6 @@ def test_a_specification_of_ones_own(tmp_path: Path) -> None:
     assert read_architecture(variant).layers[0].activation == "crelu"
 
 
-POOLED = SMALL.replace('{ name = "b"', '{ name = "p", kind = "max_pool", kernel = 2 }, { name = "b"')
-
-
 @pytest.mark.parametrize(
     ("held", "reached"), [("ab", ["a", "p", "b", "q"]), ("a", ["a", "p"]), ("abc", ["a", "p", "b", "q", "c"])]
 )
@@ -348,88 +267,6 @@ def test_a_weights_file_reaches_the_max_pooling_after_its_last_layer(
     save_file({key: value for key, value in full.state_dict().items() if key[0] == "b"}, tmp_path / "w.safetensors")
     with pytest.raises(ModelError, match="no weights for a"):
         load_model(path)
-
-
-def test_variants_of_filters_and_classes(tmp_path: Path) -> None:
-    def filters(name: str, text: str) -> list[int]:
-        return [layer.filters for layer in read_architecture(write(tmp_path, name, text)).layers]
-
-    assert filters("small", POOLED) == [4, 4, 5]
-    assert filters("double", 'base = "small.toml"\ndouble_filters = true') == [8, 8, 5]
-    assert filters("doubled_crelu", 'base = "small.toml"\ndouble_filters = true\ncrelu = ["a"]') == [8, 16, 5]
-    assert filters("half", 'base = "small.toml"\nhalve_filters = true\ncrelu = ["a"]') == [2, 4, 5]
-    assert filters("classes", 'base = "small.toml"\nclasses = 7') == [4, 4, 7]
-    assert filters("crelu", 'base = "small.toml"\nclasses = 8\ncrelu = ["b"]') == [4, 4, 4]
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("this is not TOML", "cannot be read as TOML"),
-        ('base = "nothing"', "there is no model 'nothing'"),
-        ('base = "wrong.toml"', "there is no specification wrong.toml|leads back"),
-        ('base = "all_cnn_b"\ncrelu = ["conv13"]', "no layer 'conv13'; did you mean"),
-        ('base = "all_cnn_b"\ncrelu = "conv1"', "crelu is a list of layer names"),
-        ('base = "all_cnn_b"\ncrleu = ["conv1"]', "unknown key 'crleu', did you mean 'crelu'"),
-        ('base = "all_cnn_b"\nslope = 2', "slope"),
-        ('base = "all_cnn_b"\nweights = 3', "weights is a file name"),
-        ('base = "all_cnn_b"\n[damping]\nconv2 = { conv1 = 1 }', "damping of conv2 must name conv1, conv2"),
-        ('base = "all_cnn_b"\n[damping]\nconv1 = { conv1 = -1 }', "0 or above"),
-        ("input_size = 20", "needs mean"),
-        ('base = "all_cnn_b"\nclasses = 0', "classes is a whole number of 1 or above, not 0"),
-        ('base = "all_cnn_b"\nclasses = "ten"', "classes is a whole number"),
-        ('base = "crelu_all"\nclasses = 5', "wrong.toml: conv12 of crelu_all is crelu: its classes are even, not 5"),
-        ('base = "all_cnn_b"\ndouble_filters = 1', "are true or false"),
-        ('base = "all_cnn_b"\ndouble_filters = true\nhalve_filters = true', "contradict"),
-        ('base = "convpool_cnn_c"\ncrelu = ["pool1"]', "crelu: pool1 is max_pool and has no activation"),
-        ("input_dropout = 1\n" + SMALL, r"input_dropout lies in \[0, 1\)"),
-        (POOLED.replace("max_pool", "pool"), "kind is one of conv, max_pool, avg_pool, not 'pool'"),
-        (
-            POOLED.replace('"max_pool"', '"max_pool", filters = 4'),
-            "p: max_pool has no filters; it has name, kind",
-        ),
-        (POOLED.replace('"max_pool"', '"max_pool", batch_norm = true'), "max_pool has no batch_norm"),
-        (POOLED.replace('"max_pool"', '"avg_pool", slope = 0.1'), "p: avg_pool has no slope"),
-        (POOLED.replace('"max_pool", kernel = 2', '"max_pool"'), "layer p has no kernel"),
-        (POOLED.replace("kernel = 2", "kernel = 2, padding = 2"), "padding of max_pool is at most half its kernel"),
-        (POOLED.replace("kernel = 2", "kernel = 0"), "layer p: sizes are at least 1"),
-        (SMALL.replace("filters = 4, ", 'kind = "max_pool", '), "a is max_pool"),
-        (SMALL.replace("filters = 4, ", 'kind = "avg_pool", '), "a is avg_pool"),
-        (SMALL + "torchvision = 3", 'torchvision is a table, layer = "key of a checkpoint"'),
-        (SMALL + '[torchvision]\na = "x"\nb = 2', "torchvision is a table"),
-        (SMALL + '[torchvision]\na = "x"\nd = "y"', "every layer with weights and no other: not so b, d"),
-        (POOLED + '[torchvision]\na = "x"\nb = "y"\np = "z"', "and no other: not so p"),
-        (SMALL + '[torchvision]\na = "x"\nb = "x"', "torchvision gives two layers the same key"),
-        ('base = "alexnet"\n[torchvision]\nconv1 = "x"', "unknown key 'torchvision'"),
-        (SMALL.replace("filters = 5, ", ""), "layer b has no filters"),
-        (SMALL.replace("kernel = 3 }", "kernel = 0 }"), "sizes are at least 1"),
-        (SMALL.replace("kernel = 3 }", 'kernel = "3" }'), "kernel is '3', not a int"),
-        (SMALL.replace("kernel = 3 }", "kernel = 30 }"), "vanish"),
-        (SMALL.replace('name = "b"', 'name = "a"'), "same name"),
-        (SMALL.replace('name = "b"', 'name = "b.c"'), "not a plain word"),
-        (SMALL.replace("std = [0.2, 0.2, 0.2]", "std = [0.2, 0.2, 0]"), "std"),
-        (SMALL.replace("stride = 2", "strides = 2"), "unknown key 'strides', did you mean 'stride'"),
-        (SMALL.replace("stride = 2", 'activation = "swish"'), "activation is one of"),
-    ],
-)
-def test_faulty_specifications_are_refused(text: str, message: str, tmp_path: Path) -> None:
-    with pytest.raises(Exception, match=message) as caught:
-        load_model(write(tmp_path, "wrong", text), random_weights=0)
-    assert type(caught.value).__module__ == "reconstruct.errors"
-
-
-def test_a_base_that_leads_back_is_refused(tmp_path: Path) -> None:
-    write(tmp_path, "one", 'base = "two.toml"')
-    path = write(tmp_path, "two", 'base = "one.toml"')
-    with pytest.raises(ModelError, match="leads back"):
-        load_model(path)
-
-
-def test_unknown_models_are_answered_with_the_nearest() -> None:
-    with pytest.raises(ModelError, match=r"did you mean crelu_conv1_4.*Models: alexnet"):
-        load_model("crelu_conv14")
-    with pytest.raises(ModelError, match=r"no weights.*--random-weights SEED"):
-        load_model("avr_conv1_4")
 
 
 def hostile(path: Path, kind: str) -> None:

@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 
 from reconstruct import CallError, load_model
 from reconstruct.analysis.crelu.complexity import PROVED, estimate, layer_complexity, sample_estimates
-from reconstruct.zoo.load import read_architecture
+from reconstruct.zoo.specification import read_architecture
 
 ANGLES = 20_000
 

@@ -1,4 +1,4 @@
-"""An architecture written down: as TOML without a base, and its layers as tables."""
+"""Architectures written down, the way back of ``specification``: as TOML without a base, and layers as tables."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _POOL_FIELDS = {"name", "kernel", "stride", "padding", "dropout", "kind"}
 _ALWAYS = {"name", "kernel"}
 
 
-def specification(architecture: Architecture, weights: str) -> str:
-    """An architecture as a TOML specification without a base."""
+def specification_text(architecture: Architecture, weights: str) -> str:
+    """An architecture as a TOML specification without a base; ``weights`` names the file of its weights."""
     lines = [
         f"source = {json.dumps(architecture.source, ensure_ascii=False)}",
         f"input_size = {architecture.input_size}",
@@ -31,13 +31,13 @@ def specification(architecture: Architecture, weights: str) -> str:
 
 
 def layer_table(layer: Layer) -> dict[str, Any]:
-    """Everything that a specification may say of a layer, defaults included; of a pooling no filters or activation."""
+    """Everything that a specification may say of a layer, defaults included; a pooling has no filters or activation."""
     names = [each.name for each in fields(layer) if layer.has_weights or each.name in _POOL_FIELDS]
     return {name: getattr(layer, name) for name in names}
 
 
 def _line(layer: Layer) -> str:
-    """What differs from the defaults."""
+    """A layer as an inline table of TOML, which says what differs from the defaults."""
     defaults = Layer(layer.name)
     stated = {
         key: value for key, value in layer_table(layer).items() if key in _ALWAYS or value != getattr(defaults, key)

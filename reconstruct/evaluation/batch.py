@@ -1,0 +1,249 @@
+"""What an evaluation does with a batch of images: read them, invert their features, judge what comes back.
+
+``evaluate_batch`` turns a batch into rows, one an image, layer and method. It knows neither folders of results nor
+other processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypedDict, Unpack
+
+import numpy
+import torch
+from PIL import Image
+
+from reconstruct.errors import ReconstructError
+from reconstruct.evaluation.results import SCHEMA
+from reconstruct.images.batches import in_batches
+from reconstruct.images.files import model_input, to_pixels, webp
+from reconstruct.images.quality import quality
+from reconstruct.images.sources import Source
+from reconstruct.inversion.invert import Result, disturb, invert
+from reconstruct.inversion.linear import Damping, Form
+from reconstruct.network.network import Architecture, Network, Size
+from reconstruct.network.read_points import Point, point
+from reconstruct.operators import arrays
+
+FAILURES = (ReconstructError, MemoryError, RuntimeError, ArithmeticError, numpy.linalg.LinAlgError)
+"""Errors that the inversion of one image may end in (torch says RuntimeError for want of memory); any other is a fault
+of ours."""
+
+CPU_PIXELS = 450_000
+"""How many pixels are inverted together on a CPU: eight images of 227 x 227. More are no faster, fewer lose a third."""
+
+GPU_PIXELS = 8 * CPU_PIXELS
+"""How many pixels are inverted together on a GPU, where memory allows. Never measured."""
+
+COPIES = 12
+"""How many copies of an image and all its features a method holds: measured 0.6 (linear, conv4 of the default model) to
+9.6 (gradient, conv1 of a small one)."""
+
+SHARE = 0.4
+"""The share of the memory that a batch may take."""
+
+THUMBNAIL = 224
+"""The longer side of a small picture, in pixels."""
+
+Rows = list[dict[str, Any]]
+
+
+class Options(TypedDict, total=False):
+    """Arguments of ``inversion.invert`` that a run may set: a plain dictionary, as ``run.json`` has it."""
+
+    linear_form: Form
+    damping: Damping
+    tolerance: float | None
+    budget: float | None
+    seed: int
+
+
+class Disturbance(TypedDict, total=False):
+    """Arguments of ``inversion.disturb``: how features differ from what the network gave."""
+
+    noise: float
+    quantise: str | None
+    seed: int
+
+
+@dataclass(frozen=True)
+class Item:
+    """An image of a set: H x W x 3 bytes as they go into the network, or the reason why there are none."""
+
+    index: int
+    name: str
+    pixels: numpy.ndarray | None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is done with every image; it can be sent to another process.
+
+    Attributes
+    ----------
+    methods : the methods that are run at each layer or split point, by its name (``read_points.point``).
+    size, native : how a picture is made to fit, as in ``images.files.model_input``.
+    options : how images are inverted.
+    disturbance : how features are disturbed before that.
+    pixels : how many pixels the images that are inverted together have at most.
+    thumbnails : whether small pictures go with the rows: ``original`` and ``reconstruction``, WebP files.
+    tap : what is read of every layer; None is what its own activation gives.
+    """
+
+    methods: Mapping[str, Sequence[str]]
+    size: int | None = None
+    native: bool = False
+    options: Options = field(default_factory=Options)
+    disturbance: Disturbance = field(default_factory=Disturbance)
+    pixels: int = CPU_PIXELS
+    thumbnails: bool = False
+    tap: str | None = None
+
+
+def read(source: Source, indices: Sequence[int], architecture: Architecture, job: Job) -> list[Item]:
+    """Images of a source as they go into the network; those that cannot be used say why."""
+    items = []
+    for index in indices:
+        name = source.names[index]
+        try:
+            picture = source.picture(index)
+            fitted = model_input(picture, name, architecture, list(job.methods), job.size, job.native)
+            items.append(Item(index, name, numpy.asarray(fitted)))
+        except ReconstructError as error:
+            items.append(Item(index, name, None, str(error)))
+        except Exception as error:  # a decoder may raise anything over a broken file
+            items.append(Item(index, name, None, f"{type(error).__name__}: {error}"))
+    return items
+
+
+def evaluate_batch(net: Network, items: Sequence[Item], job: Job) -> Rows:
+    """The rows of a batch, one for each image, layer and method: what ``measure`` says of it, or an ``error``.
+
+    Images of one size are inverted together. Where that fails, as for want of memory, each half is inverted by itself,
+    and so on down to the one image, layer and method that fails alone.
+    """
+    rows: Rows = [_failed(net, item, item.error) for item in items if item.pixels is None]
+    for group in _together(items, job.pixels):
+        for layer, methods in job.methods.items():
+            rows += _attempt(net, group, layer, methods, job)
+    return rows
+
+
+def measure(
+    at: Point, names: Sequence[str], images: torch.Tensor | None, features: torch.Tensor, method: str,
+    *, size: Size | None = None, noise: float = 0.0, **options: Unpack[Options],
+) -> tuple[Result, Rows]:  # fmt: skip
+    """Invert a batch, and record of each image how good its reconstruction is and what it cost.
+
+    Parameters
+    ----------
+    at : where the features were read; its name is the record's ``layer``.
+    names : the images' names, N of them.
+    images : N x 3 x H x W in [0, 1], on the network's device; None where nobody has them, and the records' quality is
+        None.
+    features : N x C x h x w, as they are to be inverted.
+    size : height and width of the images, where there are none.
+    noise, options : as in ``inversion.invert``.
+
+    Raises
+    ------
+    FeatureError, CallError : as in ``inversion.invert``.
+    """
+    area = size if images is None else (images.shape[2], images.shape[3])
+    result = invert(at.net, features, at.layer, method, size=area, noise=noise, **options)
+    judged = None if images is None else quality(images, result.image)
+    return result, [
+        {
+            "image": name,
+            "model": at.net.name,
+            "layer": at.name,
+            "method": method,
+            "psnr": None if judged is None else judged.psnr[i],
+            "ssim": None if judged is None else judged.ssim[i],
+            "relative_error": None if judged is None else judged.relative_error[i],
+            "feature_residual": result.feature_residual[i],
+            "status": result.status[i],
+            "seconds": result.seconds / len(names),
+            "forward_passes": result.forward_passes[i],
+            # What a batch prepares is there already for all but its first image.
+            "prepare_seconds": 0.0 if i else result.prepare_seconds,
+            "prepare_passes": 0.0 if i else result.prepare_passes,
+            "noise": noise,
+            "device": str(features.device),
+        }
+        for i, name in enumerate(names)
+    ]
+
+
+def batch_size(net: Network, job: Job, workers: int = 1) -> int:
+    """How many images of the job's size are inverted together, by the memory that the device has for each worker."""
+    side = net.input_size if job.size is None else job.size
+    device = net.mean.device
+    deepest = max(job.methods, key=net.architecture.index)
+    areas = net.architecture.response_sizes((side, side), deepest)
+    values = 3 * side**2 + sum(net.layer(name).channels * height * width for name, (height, width) in areas.items())
+    room = SHARE * arrays.memory(device) / workers / (4 * COPIES * values)
+    most = (CPU_PIXELS if device.type == "cpu" else GPU_PIXELS) / side**2
+    return max(1, int(min(room, most)))
+
+
+def _attempt(net: Network, items: Sequence[Item], layer: str, methods: Sequence[str], job: Job) -> Rows:
+    try:
+        images = _tensor(items).to(net.mean.device)
+        at = point(net, layer, job.tap)
+        features, noise = disturb(at.features(images), **job.disturbance)
+        names = [item.name for item in items]
+        rows: Rows = []
+        for method in methods:
+            result, records = measure(at, names, images, features, method, noise=noise, **job.options)
+            for i, (item, record) in enumerate(zip(items, records, strict=True)):
+                row = {"index": item.index, **record, "output": None, "error": None}
+                if job.thumbnails:
+                    row |= {"original": _small(images[i]), "reconstruction": _small(result.image[i])}
+                rows.append(row)
+        return rows
+    except FAILURES as error:
+        # Not the error itself, whose frames hold the batch in memory.
+        reason = str(error) or type(error).__name__
+    if len(items) > 1:
+        half = len(items) // 2
+        return [row for part in (items[:half], items[half:]) for row in _attempt(net, part, layer, methods, job)]
+    if len(methods) > 1:
+        return [row for method in methods for row in _attempt(net, items, layer, [method], job)]
+    return [_failed(net, items[0], reason, layer, methods[0])]
+
+
+def _failed(
+    net: Network, item: Item, error: str | None, layer: str | None = None, method: str | None = None
+) -> dict[str, Any]:
+    row: dict[str, Any] = dict.fromkeys(SCHEMA.names)
+    reason = " ".join((error or "").split())
+    return row | {
+        "index": item.index, "image": item.name, "model": net.name, "layer": layer, "method": method, "error": reason,
+    }  # fmt: skip
+
+
+def _together(items: Sequence[Item], pixels: int) -> Iterator[list[Item]]:
+    """The items that have pixels, in batches of one size."""
+    return in_batches(sorted((item for item in items if item.pixels is not None), key=_size), _size, pixels)
+
+
+def _size(item: Item) -> Size:
+    assert item.pixels is not None
+    height, width, _ = item.pixels.shape
+    return height, width
+
+
+def _tensor(items: Sequence[Item]) -> torch.Tensor:
+    """N x 3 x H x W, float32 in [0, 1]."""
+    stacked = numpy.stack([item.pixels for item in items if item.pixels is not None])
+    return torch.from_numpy(stacked.transpose(0, 3, 1, 2).astype(numpy.float32) / 255)
+
+
+def _small(image: torch.Tensor) -> bytes:
+    """A small picture of 3 x H x W in [0, 1], as a WebP file."""
+    picture = Image.fromarray(to_pixels(image))
+    picture.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.BICUBIC)
+    return webp(picture)

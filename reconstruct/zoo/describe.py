@@ -1,0 +1,132 @@
+"""Everything about a model as plain numbers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from reconstruct.network.module import TorchNetwork
+from reconstruct.operators.convolution import Convolution, frame
+from reconstruct.zoo.load import is_module, load_model, load_module
+from reconstruct.zoo.specification import read_architecture
+
+
+def describe(name: str, *, random_weights: int | None = None) -> dict[str, Any]:
+    """Everything about a model as plain numbers: what ``reconstruct models NAME --json`` prints.
+
+    The numbers of a layer are those at the model's own input size. ``unknowns`` counts the degrees of freedom of what
+    feeds the layer (pixels, or the linear responses below: CReLU features have twice as many entries, of which half are
+    known to be 0; or all that a pooling gives), ``equations`` its linear responses. Where there are weights,
+    ``frame_bounds``, ``condition_number`` and ``dimensions_lost`` are those of the layer's operator, from its symbol
+    (``operators.convolution.Frame``). Filters and activation of a pooling are None.
+
+    Parameters
+    ----------
+    name, random_weights : as in ``load_model``. A model without weights is described all the same, less its frames.
+
+    Returns
+    -------
+    What can be written as JSON: ``name``, ``input_size``, ``parameters``, ``layers`` and more.
+
+    Raises
+    ------
+    ModelError : as in ``load_model``.
+
+    Examples
+    --------
+    >>> import reconstruct
+    >>> described = reconstruct.describe("vgg16")
+    >>> described["input_size"], described["parameters"], len(described["layers"])
+    (224, 138344128, 21)
+    >>> described["layers"][0]["output_shape"]
+    [64, 224, 224]
+    """
+    if is_module(name):
+        return _describe_module(load_module(name, random_weights=random_weights))
+    architecture = read_architecture(name)
+    net = None
+    if architecture.weights is not None or random_weights is not None:
+        net = load_model(name, random_weights=random_weights)
+    side = (architecture.input_size, architecture.input_size)
+    sizes = architecture.response_sizes(side)
+    layers = []
+    freedom, area = len(architecture.mean), side
+    for layer in architecture.layers:
+        height, width = sizes[layer.name]
+        bounds = None
+        if net is not None and layer.has_weights and layer.name in net.layer_names:
+            weight = net.convolution(layer.name).weight
+            bounds = frame(Convolution(weight, layer.stride, layer.padding, area))
+        layers.append(
+            {
+                "name": layer.name,
+                "kind": layer.kind,
+                "filters": layer.filters if layer.has_weights else None,
+                "kernel": layer.kernel,
+                "stride": layer.stride,
+                "padding": layer.padding,
+                "activation": layer.activation if layer.has_weights else None,
+                "output_shape": [layer.channels, height, width],
+                "receptive_field": architecture.receptive_field(layer.name),
+                "parameters": architecture.parameters(layer.name),
+                "unknowns": freedom * area[0] * area[1],
+                "equations": layer.filters * height * width,
+                "frame_bounds": None if bounds is None else [bounds.lower, bounds.upper],
+                "condition_number": None if bounds is None else bounds.condition_number,
+                "dimensions_lost": None if bounds is None else bounds.lost,
+            }
+        )
+        freedom, area = layer.filters, (height, width)
+    return {
+        "name": architecture.name,
+        "base": architecture.base,
+        "source": architecture.source,
+        "input_size": architecture.input_size,
+        "weights": architecture.weights,
+        "parameters": architecture.parameters(),
+        "layers": layers,
+        "splits": {name: {"layer": split.layer, "tap": split.tap} for name, split in architecture.splits.items()},
+    }
+
+
+def _describe_module(net: TorchNetwork) -> dict[str, Any]:
+    """What ``describe`` gives of a torch module: frame bounds only where a layer is a chain of one convolution."""
+    size = (net.input_size, net.input_size)
+    layers = []
+    for name, call in net.calls(size).items():
+        chain = net.operators(name)
+        last = None if chain is None else chain.layers[-1]
+        bounds = None
+        if chain is not None and last is not None and last.has_weights and len(chain.layers) == 1:
+            bounds = frame(Convolution(chain.convolution(name).weight, last.stride, last.padding, size))
+        layers.append(
+            {
+                "name": name,
+                "kind": "module",
+                "filters": call.layer.filters,
+                "kernel": None if last is None else last.kernel,
+                "stride": None if last is None else last.stride,
+                "padding": None if last is None else last.padding,
+                "activation": call.layer.activation,
+                "output_shape": [call.layer.channels, *call.size],
+                "receptive_field": net.architecture.receptive_field(name),
+                "parameters": net.architecture.parameters(name),
+                "unknowns": None,
+                "equations": call.layer.filters * math.prod(call.size),
+                "frame_bounds": None if bounds is None else [bounds.lower, bounds.upper],
+                "condition_number": None if bounds is None else bounds.condition_number,
+                "dimensions_lost": None if bounds is None else bounds.lost,
+                "chain": chain is not None,
+            }
+        )
+    return {
+        "name": net.name,
+        "base": None,
+        "source": f"torch module {type(net.module).__name__}",
+        "input_size": net.input_size,
+        "weights": None,
+        "own_weights": "the module's own",
+        "splits": {},
+        "parameters": net.architecture.parameters(),
+        "layers": layers,
+    }

@@ -1,0 +1,92 @@
+from pathlib import Path
+
+import pytest
+
+from reconstruct import ModelError, load_model
+from reconstruct.zoo.specification import read_architecture
+from tests.builders.specifications import POOLED, SMALL, write
+
+
+def test_variants_say_where_their_activations_are() -> None:
+    def with_activation(name: str, activation: str) -> list[str]:
+        return [layer.name for layer in read_architecture(name).layers if layer.activation == activation]
+
+    assert with_activation("crelu_conv1_4", "crelu") == ["conv1", "conv2", "conv3", "conv4"]
+    assert with_activation("crelu_conv1_conv4_conv7", "crelu") == ["conv1", "conv4", "conv7"]
+    assert with_activation("avr_conv1_7", "avr") == [f"conv{i}" for i in range(1, 8)]
+    assert len(with_activation("crelu_all", "crelu")) == 12
+
+
+def test_variants_of_filters_and_classes(tmp_path: Path) -> None:
+    def filters(name: str, text: str) -> list[int]:
+        return [layer.filters for layer in read_architecture(write(tmp_path, name, text)).layers]
+
+    assert filters("small", POOLED) == [4, 4, 5]
+    assert filters("double", 'base = "small.toml"\ndouble_filters = true') == [8, 8, 5]
+    assert filters("doubled_crelu", 'base = "small.toml"\ndouble_filters = true\ncrelu = ["a"]') == [8, 16, 5]
+    assert filters("half", 'base = "small.toml"\nhalve_filters = true\ncrelu = ["a"]') == [2, 4, 5]
+    assert filters("classes", 'base = "small.toml"\nclasses = 7') == [4, 4, 7]
+    assert filters("crelu", 'base = "small.toml"\nclasses = 8\ncrelu = ["b"]') == [4, 4, 4]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("this is not TOML", "cannot be read as TOML"),
+        ('base = "nothing"', "there is no model 'nothing'"),
+        ('base = "wrong.toml"', "there is no specification wrong.toml|leads back"),
+        ('base = "all_cnn_b"\ncrelu = ["conv13"]', "no layer 'conv13'; did you mean"),
+        ('base = "all_cnn_b"\ncrelu = "conv1"', "crelu is a list of layer names"),
+        ('base = "all_cnn_b"\ncrleu = ["conv1"]', "unknown key 'crleu', did you mean 'crelu'"),
+        ('base = "all_cnn_b"\nslope = 2', "slope"),
+        ('base = "all_cnn_b"\nweights = 3', "weights is a file name"),
+        ('base = "all_cnn_b"\n[damping]\nconv2 = { conv1 = 1 }', "damping of conv2 must name conv1, conv2"),
+        ('base = "all_cnn_b"\n[damping]\nconv1 = { conv1 = -1 }', "0 or above"),
+        ("input_size = 20", "needs mean"),
+        ('base = "all_cnn_b"\nclasses = 0', "classes is a whole number of 1 or above, not 0"),
+        ('base = "all_cnn_b"\nclasses = "ten"', "classes is a whole number"),
+        ('base = "crelu_all"\nclasses = 5', "wrong.toml: conv12 of crelu_all is crelu: its classes are even, not 5"),
+        ('base = "all_cnn_b"\ndouble_filters = 1', "are true or false"),
+        ('base = "all_cnn_b"\ndouble_filters = true\nhalve_filters = true', "contradict"),
+        ('base = "convpool_cnn_c"\ncrelu = ["pool1"]', "crelu: pool1 is max_pool and has no activation"),
+        ("input_dropout = 1\n" + SMALL, r"input_dropout lies in \[0, 1\)"),
+        (POOLED.replace("max_pool", "pool"), "kind is one of conv, max_pool, avg_pool, not 'pool'"),
+        (
+            POOLED.replace('"max_pool"', '"max_pool", filters = 4'),
+            "p: max_pool has no filters; it has name, kind",
+        ),
+        (POOLED.replace('"max_pool"', '"max_pool", batch_norm = true'), "max_pool has no batch_norm"),
+        (POOLED.replace('"max_pool"', '"avg_pool", slope = 0.1'), "p: avg_pool has no slope"),
+        (POOLED.replace('"max_pool", kernel = 2', '"max_pool"'), "layer p has no kernel"),
+        (POOLED.replace("kernel = 2", "kernel = 2, padding = 2"), "padding of max_pool is at most half its kernel"),
+        (POOLED.replace("kernel = 2", "kernel = 0"), "layer p: sizes are at least 1"),
+        (SMALL.replace("filters = 4, ", 'kind = "max_pool", '), "a is max_pool"),
+        (SMALL.replace("filters = 4, ", 'kind = "avg_pool", '), "a is avg_pool"),
+        (SMALL + "torchvision = 3", 'torchvision is a table, layer = "key of a checkpoint"'),
+        (SMALL + '[torchvision]\na = "x"\nb = 2', "torchvision is a table"),
+        (SMALL + '[torchvision]\na = "x"\nd = "y"', "every layer with weights and no other: not so b, d"),
+        (POOLED + '[torchvision]\na = "x"\nb = "y"\np = "z"', "and no other: not so p"),
+        (SMALL + '[torchvision]\na = "x"\nb = "x"', "torchvision gives two layers the same key"),
+        ('base = "alexnet"\n[torchvision]\nconv1 = "x"', "unknown key 'torchvision'"),
+        (SMALL.replace("filters = 5, ", ""), "layer b has no filters"),
+        (SMALL.replace("kernel = 3 }", "kernel = 0 }"), "sizes are at least 1"),
+        (SMALL.replace("kernel = 3 }", 'kernel = "3" }'), "kernel is '3', not a int"),
+        (SMALL.replace("kernel = 3 }", "kernel = 30 }"), "vanish"),
+        (SMALL.replace('name = "b"', 'name = "a"'), "same name"),
+        (SMALL.replace('name = "b"', 'name = "b.c"'), "not a plain word"),
+        (SMALL.replace("std = [0.2, 0.2, 0.2]", "std = [0.2, 0.2, 0]"), "std"),
+        (SMALL.replace("stride = 2", "strides = 2"), "unknown key 'strides', did you mean 'stride'"),
+        (SMALL.replace("stride = 2", 'activation = "swish"'), "activation is one of"),
+    ],
+)
+def test_faulty_specifications_are_refused(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(Exception, match=message) as caught:
+        load_model(write(tmp_path, "wrong", text), random_weights=0)
+    assert type(caught.value).__module__ == "reconstruct.errors"
+
+
+def test_a_base_that_leads_back_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, "one", 'base = "two.toml"')
+    path = write(tmp_path, "two", 'base = "one.toml"')
+    with pytest.raises(ModelError, match="leads back"):
+        load_model(path)
