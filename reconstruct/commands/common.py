@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import torch
 
     from reconstruct.inversion.linear import Form
+    from reconstruct.network.architecture import Size as Area
     from reconstruct.network.network import Network
-    from reconstruct.network.network import Size as Area
 
 COMMANDS = ("invert", "features", "models", "bounds", "evaluate", "report", "analyze", "train", "classify", "app")
 
@@ -85,7 +85,7 @@ class Item(NamedTuple):
 
 def methods_of(net: Network, method: str, layer: str, tap: str | None, quiet: bool) -> dict[str, list[str]]:
     """For each layer with any, by name, the methods that apply; asked for alone, one that does not is an error."""
-    from reconstruct.inversion.invert import METHODS, applicable, method_of
+    from reconstruct.inversion.methods import METHODS, applicable, method_of
     from reconstruct.network.read_points import points
 
     wanted = points(net, layer, tap)
@@ -146,11 +146,11 @@ def device_of(wanted: str, needs_cupy: bool = True) -> str:
 
 def load_chain(name: str, random_weights: int | None, device: str) -> Network:
     """A model as a chain of convolutions; of a torch module the longest that it begins with."""
-    from reconstruct.network.module import TorchNetwork
+    from reconstruct.network.module import ModuleNetwork
     from reconstruct.zoo.load import load_model
 
     net = load_model(name, random_weights=random_weights, device=device)
-    return net.longest_chain() if isinstance(net, TorchNetwork) else net
+    return net.longest_chain() if isinstance(net, ModuleNetwork) else net
 
 
 def check_disturbance(noise: float, quantise: str | None) -> None:

@@ -20,9 +20,12 @@ from reconstruct.images.batches import in_batches
 from reconstruct.images.files import model_input, to_pixels, webp
 from reconstruct.images.quality import quality
 from reconstruct.images.sources import Source
-from reconstruct.inversion.invert import Result, disturb, invert
+from reconstruct.inversion.disturb import disturb
+from reconstruct.inversion.invert import invert
 from reconstruct.inversion.linear import Damping, Form
-from reconstruct.network.network import Architecture, Network, Size
+from reconstruct.inversion.result import Result
+from reconstruct.network.architecture import Architecture, Size
+from reconstruct.network.network import Network
 from reconstruct.network.read_points import Point, point
 from reconstruct.operators import arrays
 

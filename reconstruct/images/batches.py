@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-from reconstruct.network.network import Size
+from reconstruct.network.architecture import Size
 
 T = TypeVar("T")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from reconstruct.network.module import TorchNetwork
+from reconstruct.network.module import ModuleNetwork
 from reconstruct.operators.convolution import Convolution, frame
 from reconstruct.zoo.load import is_module, load_model, load_module
 from reconstruct.zoo.specification import read_architecture
@@ -89,7 +89,7 @@ def describe(name: str, *, random_weights: int | None = None) -> dict[str, Any]:
     }
 
 
-def _describe_module(net: TorchNetwork) -> dict[str, Any]:
+def _describe_module(net: ModuleNetwork) -> dict[str, Any]:
     """What ``describe`` gives of a torch module: frame bounds only where a layer is a chain of one convolution."""
     size = (net.input_size, net.input_size)
     layers = []

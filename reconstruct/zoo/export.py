@@ -8,7 +8,8 @@ from pathlib import Path
 from safetensors.torch import save
 
 from reconstruct.images.atomic import write_atomically
-from reconstruct.network.network import Network, fold_batch_norm
+from reconstruct.network.network import Network
+from reconstruct.network.surgery import fold_batch_norm
 from reconstruct.zoo.specification_text import specification_text
 
 

@@ -18,8 +18,9 @@ from safetensors.torch import save
 from reconstruct.errors import CallError
 from reconstruct.images.atomic import write_atomically
 from reconstruct.network.activations import phases
-from reconstruct.network.module import TorchNetwork
-from reconstruct.network.network import KINDS, Network
+from reconstruct.network.architecture import KINDS
+from reconstruct.network.module import ModuleNetwork
+from reconstruct.network.network import Network
 from reconstruct.version import __version__
 from reconstruct.zoo.load import load_model
 from reconstruct.zoo.registry import CONFIG, MODELS, PRETRAINED, class_names, is_model_name, specification_path
@@ -79,7 +80,7 @@ def save_pretrained(
     """
     if not isinstance(net, Network):
         raise CallError(f"save_pretrained takes a Network, as load_model gives it, not {type(net).__name__}")
-    if isinstance(net, TorchNetwork):
+    if isinstance(net, ModuleNetwork):
         raise CallError(f"{net.name} is a torch module, whose code no file holds: save its longest_chain()")
     if dtype not in ("float32", "float16"):
         raise CallError(f"weights are saved as float32 or float16, not {dtype!r}")

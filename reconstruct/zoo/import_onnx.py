@@ -21,7 +21,8 @@ from safetensors.torch import save
 
 from reconstruct.errors import CallError, ModelError
 from reconstruct.images.atomic import write_atomically
-from reconstruct.network.network import Architecture, Layer, is_layer_name
+from reconstruct.network.architecture import Architecture, Layer
+from reconstruct.network.network import is_layer_name
 from reconstruct.zoo.onnx_file import Array, Graph, Node, attributes, called, numbers, read_graph
 from reconstruct.zoo.registry import is_model_name
 from reconstruct.zoo.specification import plain_architecture

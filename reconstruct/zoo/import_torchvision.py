@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save
 
 from reconstruct.errors import ModelError
 from reconstruct.images.atomic import write_atomically
-from reconstruct.network.network import Architecture, Network
+from reconstruct.network.architecture import Architecture
+from reconstruct.network.network import Network
 from reconstruct.zoo.registry import model_names, specification_path
 from reconstruct.zoo.specification import read_architecture
 

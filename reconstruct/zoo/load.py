@@ -8,11 +8,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from reconstruct.errors import ModelError
-from reconstruct.network.module import TorchNetwork, load_torch
-from reconstruct.network.network import Architecture, Network, fold_batch_norm, randomise
+from reconstruct.network.architecture import Architecture
+from reconstruct.network.module import ModuleNetwork
+from reconstruct.network.network import Network
+from reconstruct.network.surgery import fold_batch_norm, randomise
 from reconstruct.user_function import is_function_name
 from reconstruct.zoo.published import is_external, load_external
 from reconstruct.zoo.specification import read_architecture
+from reconstruct.zoo.user_module import load_user_module
 
 _FLOATS = ("F16", "BF16", "F32", "F64")
 
@@ -69,7 +72,7 @@ def is_module(name: str) -> bool:
     return is_external(name) or is_function_name(name)
 
 
-def load_module(name: str, *, random_weights: int | None = None, device: str | torch.device = "cpu") -> TorchNetwork:
+def load_module(name: str, *, random_weights: int | None = None, device: str | torch.device = "cpu") -> ModuleNetwork:
     """A torch module as a network: a published one, or what a function of the user's gives.
 
     Parameters
@@ -87,7 +90,7 @@ def load_module(name: str, *, random_weights: int | None = None, device: str | t
         return load_external(name, random_weights).to(device)
     if random_weights is not None:
         raise ModelError(f"{name} makes its own weights: leave out random weights")
-    return load_torch(name, device)
+    return load_user_module(name, device)
 
 
 def _load_weights(architecture: Architecture, path: Path) -> Network:

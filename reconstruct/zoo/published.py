@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from reconstruct.errors import CallError, ModelError
-from reconstruct.network.module import TorchNetwork, from_torch
+from reconstruct.network.module import ModuleNetwork, from_torch
 
 EFFICIENTNET = "efficientnet_lite0"
 TORCHVISION = "torchvision:"
@@ -21,7 +21,7 @@ def is_external(name: str) -> bool:
     return name == EFFICIENTNET or name.startswith(TORCHVISION)
 
 
-def load_external(name: str, random_weights: int | None = None) -> TorchNetwork:
+def load_external(name: str, random_weights: int | None = None) -> ModuleNetwork:
     """A published network by name.
 
     Parameters

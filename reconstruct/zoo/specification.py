@@ -10,7 +10,9 @@ from typing import Any
 
 from reconstruct.errors import CallError, ModelError
 from reconstruct.network.activations import ACTIVATIONS, TAPS
-from reconstruct.network.network import KINDS, Architecture, Layer, Split, is_layer_name, with_classes
+from reconstruct.network.architecture import KINDS, Architecture, Layer, Split
+from reconstruct.network.network import is_layer_name
+from reconstruct.network.surgery import with_classes
 from reconstruct.zoo.checks import are_finite, are_numbers, are_positive, expect, hint, is_whole, table_of
 from reconstruct.zoo.registry import (
     CONFIG,

@@ -19,7 +19,9 @@ from torch import nn
 
 from reconstruct.commands.main import main
 from reconstruct.errors import CallError
-from reconstruct.network.network import Architecture, Layer, Network, randomise, with_batch_norm
+from reconstruct.network.architecture import Architecture, Layer
+from reconstruct.network.network import Network
+from reconstruct.network.surgery import randomise, with_batch_norm
 from reconstruct.training.checkpoint import CHECKPOINT, LOG, LogRow
 from reconstruct.training.classification import class_scores, divergence, error_rate
 from reconstruct.training.data import Arrays, Augmentation, Batches, Pictures
