@@ -12,18 +12,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
+from reconstruct.analysis.spectrum.amplitude import Spectrum, amplitude_spectrum
 from reconstruct.analysis.spectrum.dc_features import FREQUENCIES, RATE, DcFeatures, response
 from reconstruct.analysis.spectrum.dc_training import DcTraining, mean_and_deviation
-from reconstruct.analysis.spectrum.series import (
-    SeriesErrors,
-    Spectrum,
-    Tones,
-    amplitude_spectrum,
-    approximate_relu,
-    coefficients,
-    predicted_spectrum,
-)
-from reconstruct.analysis.spectrum.spectra import SIGNALS, ImageSpectra, LayerSpectra
+from reconstruct.analysis.spectrum.layer_spectra_1d import LayerSpectra
+from reconstruct.analysis.spectrum.layer_spectra_2d import SIGNALS, ImageSpectra
+from reconstruct.analysis.spectrum.series import SeriesErrors, approximate_relu, coefficients, predicted_spectrum
+from reconstruct.analysis.spectrum.tones import Tones
 from reconstruct.report.figures import BLUE, DPI, GREEN, ORANGE, VIOLET, drawn
 
 GREY = "#777777"

@@ -30,3 +30,13 @@ def dense(operator: Convolution) -> numpy.ndarray:
     """The operator as a matrix, rows x columns."""
     units = numpy.eye(operator.columns).reshape(-1, *operator.input_shape)
     return operator.apply(units).reshape(operator.columns, -1).T
+
+
+def identity_net(layers: tuple[Layer, ...] = (Layer("a", 1, 1),)) -> Network:
+    """A network whose first layer's responses are the first channel of its images."""
+    net = Network(Architecture("test", layers, 8, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))).double().eval()
+    with torch.no_grad():
+        net.a.weight.zero_()
+        net.a.weight[:, 0] = 1
+        net.a.bias.zero_()
+    return net

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.nn.functional import conv1d, pad
@@ -86,6 +87,19 @@ class DcFeatures:
     accuracy: torch.Tensor
     gap: torch.Tensor
     error: torch.Tensor
+
+    @property
+    def usual(self) -> int:
+        """The number of the filter whose gap is the median."""
+        return int(self.gap.argsort()[len(self.gap) // 2])
+
+    def records(self) -> list[dict[str, Any]]:
+        """Plain numbers for JSON, one record a filter."""
+        columns = (self.taps.tolist(), self.accuracy.tolist(), self.gap.tolist(), self.error.tolist())
+        return [
+            {"filter": number, "taps": taps, "balanced_accuracy": accuracy, "gap": gap, "prediction_error": error}
+            for number, (taps, accuracy, gap, error) in enumerate(zip(*columns, strict=True))
+        ]
 
 
 def dc_features(seeds: int = 20, count: int = 1024, seed: int = 0) -> DcFeatures:

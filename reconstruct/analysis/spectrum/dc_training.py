@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.nn.functional import conv1d, cross_entropy, pad
@@ -23,6 +24,7 @@ from reconstruct.errors import CallError
 
 MODELS = ("relu", "linear", "linear_dc")
 FILTERS, TAPS, BATCH, RATE = 32, 3, 64, 1e-3
+CURVES = ("loss", "accuracy", "distance1", "distance2")
 GIVEN_DC = tuple(math.sqrt(2) / 4 * multiple for multiple in (1, 5, 19))
 
 
@@ -42,6 +44,14 @@ class DcTraining:
     distance2: torch.Tensor
     start1: torch.Tensor
     start2: torch.Tensor
+
+    def record(self) -> dict[str, Any]:
+        """Plain numbers, for JSON: mean and standard deviation over the seeds, epoch by epoch."""
+        record: dict[str, Any] = {"network": self.model}
+        for name in CURVES:
+            mean, deviation = mean_and_deviation(getattr(self, name))
+            record[name], record[f"{name}_std"] = mean.tolist(), deviation.tolist()
+        return record | {"start1": float(self.start1.mean()), "start2": float(self.start2.mean())}
 
 
 def mean_and_deviation(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -138,7 +148,7 @@ def _train(model: str, waves: torch.Tensor, classes: torch.Tensor, epochs: int, 
     start = [each.clone() for each in weights[:2]]
     parameters = [each.requires_grad_() for each in (*weights, *biases)]
     optimiser = torch.optim.Adam(parameters, RATE, eps=1e-7)
-    curves: dict[str, list[torch.Tensor]] = {name: [] for name in ("loss", "accuracy", "distance1", "distance2")}
+    curves: dict[str, list[torch.Tensor]] = {name: [] for name in CURVES}
     which = torch.arange(seeds)[:, None]
     for _ in range(epochs):
         order = torch.stack([torch.randperm(number, generator=each) for each in generators])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -45,6 +46,10 @@ class TrainedPulse:
     error: float
     constant_error: float
     losses: tuple[float, ...]
+
+    def record(self) -> dict[str, Any]:
+        """Plain numbers, for JSON."""
+        return {"error_bpm": self.error, "constant_guess_bpm": self.constant_error}
 
 
 def pulse_waves(count: int, seed: int) -> PulseWaves:
