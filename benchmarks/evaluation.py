@@ -32,7 +32,7 @@ from reconstruct.evaluation.run import Job, batch_size, evaluate, local
 from reconstruct.evaluation.run import read as read_items
 from reconstruct.images.files import read_image
 from reconstruct.images.sources import open_source
-from reconstruct.report.page import write_report
+from reconstruct.report.pages.write import write_report
 
 CASES = {"conv1, linear": ("conv1", "linear"), "conv1, map": ("conv1", "map")}
 """The cheapest, beside which everything else weighs most, and the default."""

@@ -31,7 +31,7 @@ from reconstruct.images.sources import open_source, select
 from reconstruct.inversion.invert import METHODS, applicable, disturb
 from reconstruct.network.network import Network
 from reconstruct.network.read_points import Point, point
-from reconstruct.report.figures import Panel, panels
+from reconstruct.report.figures.panels import Panel, panels
 
 MODEL = "cifar_split"
 SHOWN = 4

@@ -15,7 +15,7 @@ from reconstruct.app.watched import Snapshot
 from reconstruct.images.files import to_pixels
 from reconstruct.images.quality import quality
 from reconstruct.network.network import Architecture
-from reconstruct.report.charts import course
+from reconstruct.report.pages.charts import course
 
 STATUS = {
     "converged": "done: the features are met",

@@ -77,7 +77,7 @@ def pairs(
     nets = load_nets(model, random_weights, "cpu", quiet or as_json)
     from reconstruct.analysis.crelu.pairing import layer_pairs
     from reconstruct.network.network import layer_list
-    from reconstruct.report.filter_figures import cosine_histograms, pair_grid
+    from reconstruct.report.figures.filters import cosine_histograms, pair_grid
 
     chosen = [(net, name) for net in nets for name in layer_list(net, layer)]
     for net, name in chosen:
@@ -118,7 +118,7 @@ def correlation(
     """
     nets = load_nets(model, random_weights, "cpu", quiet or as_json)
     from reconstruct.analysis.crelu.correlation import lacking, outgoing_correlation
-    from reconstruct.report.analysis_figures import correlation_figure
+    from reconstruct.report.figures.correlation import correlation_figure
 
     applicable = _applicable(nets, layer, lacking, quiet)
     found = {
@@ -163,10 +163,10 @@ def invariance(
     """
     check_selection(limit, sample)
     nets = load_nets(model, random_weights, device, quiet or as_json)
-    from reconstruct.analysis.crelu.invariance import invariance as scored
+    from reconstruct.analysis.crelu.invariance.measure import invariance as scored
     from reconstruct.images.sources import open_source, select
     from reconstruct.network.network import layer_list
-    from reconstruct.report.invariance_figure import invariance_figure
+    from reconstruct.report.figures.invariance import invariance_figure
 
     chosen = [(net, layer_list(net, layer)) for net in nets]
     source = open_source(images, split)
@@ -213,7 +213,7 @@ def complexity(
     with busy("loading", quiet or as_json):
         from reconstruct.analysis.crelu.complexity import layer_complexity, sample_estimates
         from reconstruct.network.network import Network, layer_list
-        from reconstruct.report.analysis_figures import complexity_figure
+        from reconstruct.report.figures.complexity import complexity_figure
         from reconstruct.zoo.load import is_module, load_model, read_architecture
 
         found = {}
@@ -281,7 +281,7 @@ def rectify(
     nets = load_nets(model, random_weights, device, quiet or as_json)
     from reconstruct.analysis.crelu.rectify import rectify as rectified
     from reconstruct.network.network import layer_list
-    from reconstruct.report.analysis_figures import rectify_figure
+    from reconstruct.report.figures.rectify import rectify_figure
 
     chosen = [(net, layer_list(net, layer)) for net in nets]
     records: list[dict[str, Any]] = []

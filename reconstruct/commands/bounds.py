@@ -98,7 +98,8 @@ def _bounded(net: Network, layer: str, item: Item, budget: float | None, seed: i
     from reconstruct.images.files import save_image, write_png
     from reconstruct.images.quality import quality
     from reconstruct.inversion.pooled import rebuild
-    from reconstruct.report.figures import Panel, pooling_bounds
+    from reconstruct.report.figures.panels import Panel
+    from reconstruct.report.figures.pooling import pooling_bounds
 
     image = item.picture[None].to(net.mean.device)
     trained, random = (layer_bounds(net, image, layer, random=each) for each in (None, seed))

@@ -114,7 +114,7 @@ def evaluate(
         from reconstruct.evaluation.provenance import begin_session, describe_run
         from reconstruct.images.sources import open_source, select
         from reconstruct.inversion.result import check_limits
-        from reconstruct.report.page import write_report
+        from reconstruct.report.pages.write import write_report
         from reconstruct.zoo.load import load_model
 
         check_limits(tolerance, budget)
@@ -167,7 +167,7 @@ def report(
     as_json: Annotated[bool, typer.Option("--json", help="The numbers on standard output.")] = False,
 ) -> None:
     """One self-contained page of an evaluation; of several, their images' paired differences to the first."""
-    from reconstruct.report.page import numbers, write_report
+    from reconstruct.report.pages.write import numbers, write_report
 
     target = output or (folders[0] / "report.html" if len(folders) == 1 else Path("comparison.html"))
     write_report(folders, target)

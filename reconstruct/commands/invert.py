@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     import torch
 
     from reconstruct.network.network import Network, Size
-    from reconstruct.report.figures import Panel
+    from reconstruct.report.figures.panels import Panel
 
 
 def invert(
@@ -226,7 +226,7 @@ def _reconstruct(
     from reconstruct.images.files import save_image, write_png
     from reconstruct.inversion.invert import applicable
     from reconstruct.network.read_points import point
-    from reconstruct.report.figures import Panel, comparison
+    from reconstruct.report.figures.panels import Panel, comparison
 
     shown = [output / f"{stem}.{net.name}.comparison.png" for stem in stems]
     records: list[list[dict[str, Any]]] = [[] for _ in names]

@@ -10,7 +10,7 @@ from reconstruct import CallError, disturb, invert, quality
 from reconstruct.app.watched import Snapshot, watched
 from reconstruct.images.quality import psnr
 from reconstruct.network.network import Network
-from reconstruct.report.charts import course
+from reconstruct.report.pages.charts import course
 
 SIDE = 75
 

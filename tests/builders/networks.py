@@ -40,3 +40,9 @@ def identity_net(layers: tuple[Layer, ...] = (Layer("a", 1, 1),)) -> Network:
         net.a.weight[:, 0] = 1
         net.a.bias.zero_()
     return net
+
+
+def exact_net(*layers: Layer, size: int = 8) -> Network:
+    """Random, in float64, without gradients; the normalisation is exact in binary."""
+    architecture = Architecture("test", layers, size, (0.5,) * 3, (0.25,) * 3)
+    return randomise(Network(architecture), 0).double().eval().requires_grad_(False)

@@ -1,3 +1,5 @@
+"""``reconstruct evaluate`` and ``reconstruct report``."""
+
 import json
 import os
 import resource

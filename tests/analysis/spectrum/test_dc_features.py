@@ -48,7 +48,7 @@ def test_dc_features_are_predicted_and_scored_as_described() -> None:
 
 
 def test_a_slope_separates_what_a_flat_response_does_not() -> None:
-    """Of filters with both taps, the classes' features lie apart; with a single tap |H| is flat: one for all."""
+    """A filter with two taps sets the classes' features apart; with a single tap |H| is flat: one feature for all."""
     found = dc_features(12, 40)
     slope = (found.taps[:, 0] * found.taps[:, 1]).abs() / found.taps.square().sum(1)
     assert found.accuracy[slope > 0.2].tolist() == [1.0] * int((slope > 0.2).sum())

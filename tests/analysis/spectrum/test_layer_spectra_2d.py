@@ -23,7 +23,7 @@ def test_a_constant_is_all_dc() -> None:
 
 
 def test_a_cosine_gets_the_dc_of_its_rectified_form() -> None:
-    """Of period 16 samples, |cos| has the mean 2 cot(pi / 16) / 16, and lines at even multiples only."""
+    """|cos| with a period of 16 samples has the mean 2 cot(pi / 16) / 16, and lines at even multiples only."""
     wave = torch.cos(2 * math.pi * torch.arange(64, dtype=torch.float64) / 16)
     found = shown(wave.expand(32, 64))
     # Rings are 1/32 apart; the wave's 1/16 is the second.

@@ -12,9 +12,9 @@ import pyarrow
 from markupsafe import Markup
 
 from reconstruct.evaluation.results import SCHEMA, Key, by_key, gallery, read_rows, read_run, summarise, thumbnail
-from reconstruct.report import charts
-from reconstruct.report.pictures import Album, Picture
-from reconstruct.report.wording import counted, fixed, flat, text
+from reconstruct.report.pages import charts
+from reconstruct.report.pages.thumbnails import Album, Picture
+from reconstruct.report.pages.wording import counted, fixed, flat, text
 
 GALLERY = 4
 """Pictures of each kind where ``run.json`` does not say how many ``evaluate`` kept."""

@@ -17,9 +17,9 @@ from typing import Any
 from reconstruct.errors import CallError
 from reconstruct.evaluation.results import read_rows, read_run, summarise
 from reconstruct.images.atomic import write_atomically
-from reconstruct.report.comparison_page import compared, comparison
-from reconstruct.report.run_page import run
-from reconstruct.report.wording import FILTERS
+from reconstruct.report.pages.comparison import compared, comparison
+from reconstruct.report.pages.run import run
+from reconstruct.report.pages.wording import FILTERS
 
 TEMPLATES = Path(__file__).parent / "templates"
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from reconstruct.analysis.crelu.pairing import Pairs
 from reconstruct.images.files import to_pixels
-from reconstruct.report.figures import BLUE, DPI, ORANGE, drawn
+from reconstruct.report.figures.style import BLUE, DPI, ORANGE, drawn
 
 SIDE_PIXELS, GAP_PIXELS, CAPTION_PIXELS = 55, 5, 20
 MOSAIC_PIXELS, MOSAIC_CHANNELS = 110, 16

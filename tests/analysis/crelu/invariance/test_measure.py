@@ -8,36 +8,16 @@ import numpy
 import pytest
 import torch
 
-from reconstruct.analysis.crelu.invariance import (
-    LayerInvariance,
-    Point,
-    Transformation,
-    invariance,
-    transform,
-    transformations,
-)
+from reconstruct.analysis.crelu.invariance.measure import invariance
+from reconstruct.analysis.crelu.invariance.transformations import Point, Transformation, transform
 from reconstruct.analysis.crelu.quantile import QuantileSketch
 from reconstruct.errors import CallError, FeatureError
-from reconstruct.network.network import Architecture, Layer, Network, randomise
-from reconstruct.report.invariance_figure import invariance_figure
+from reconstruct.network.network import Layer, Network
+from tests.builders.networks import exact_net
+from tests.builders.synthetic import smooth_noise
 
 FLIP = Transformation("flip")
 STAY = Transformation("translation", 0.0)
-
-
-def network(*layers: Layer, size: int = 8) -> Network:
-    """Random, in float64, without gradients; the normalisation is exact in binary."""
-    architecture = Architecture("test", layers, size, (0.5,) * 3, (0.25,) * 3)
-    return randomise(Network(architecture), 0).double().eval().requires_grad_(False)
-
-
-def smooth(count: int, size: tuple[int, int], generator: torch.Generator, width: float = 2.0) -> torch.Tensor:
-    """Noise blurred by a Gaussian of this standard deviation in pixels, in [0, 1], float64."""
-    reach = torch.arange(-15, 16, dtype=torch.float64)
-    blur = (-(reach**2) / (2 * width**2)).exp()
-    kernel = (blur[:, None] * blur[None] / blur.square().sum()).expand(3, 1, 31, 31)
-    noise = torch.randn(count, 3, size[0] + 30, size[1] + 30, generator=generator, dtype=torch.float64)
-    return (0.5 + 0.2 * torch.nn.functional.conv2d(noise, kernel, groups=3)).clamp(0, 1)
 
 
 def binary(count: int, size: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
@@ -54,66 +34,10 @@ def fill(net: Network, layer: str, filters: torch.Tensor, bias: float = 0.0) -> 
     convolution.bias.fill_(bias)
 
 
-@pytest.mark.parametrize(("side", "radii"), [(227, [4, 7, 14]), (32, [1, 2])])
-def test_default_transformations_follow_the_image(side: int, radii: list[int]) -> None:
-    """Eight different ones of each length, and these but for rounding to pixels."""
-    made = transformations(side)
-    moves = [each for each in made if each.kind == "translation"]
-    assert [each.magnitude for each in moves] == [radius for radius in radii for _ in range(8)]
-    assert len({(each.magnitude, each.shift) for each in moves}) == len(moves)
-    assert all(abs(math.hypot(*each.shift) - each.magnitude) <= math.sqrt(0.5) for each in moves)
-    assert len(made) == len(moves) + 8 + 6 + 1
-
-
-def test_transformations_of_whole_pixels_are_exact(generator: torch.Generator) -> None:
-    images = torch.rand(2, 3, 9, 12, generator=generator)
-    moved = transform(images, Transformation("translation", 3.0, (2, -3)))
-    assert torch.equal(moved[:, :, 2:, :-3], images[:, :, :-2, 3:])
-    assert torch.equal(moved[:, :, :2, :-3], images[:, :, :2, 3:].flip(2))
-    assert torch.equal(moved[:, :, 2:, -3:], images[:, :, :-2, -3:].flip(3))
-    assert torch.equal(transform(images, STAY), images)
-    assert torch.equal(transform(images, FLIP), images.flip(3))
-    about = transform(images, FLIP, (4.0, 5.0))
-    assert torch.equal(about[..., :10], images[..., :10].flip(3))
-    assert torch.equal(transform(about, FLIP, (4.0, 5.0))[..., :10], images[..., :10])
-
-
-def test_rotation_is_anticlockwise_and_about_its_centre(generator: torch.Generator) -> None:
-    images = torch.rand(2, 3, 8, 8, generator=generator, dtype=torch.float64)
-    turned = transform(images, Transformation("rotation", 90.0))
-    torch.testing.assert_close(turned, torch.rot90(images, 1, (2, 3)))
-    part = transform(images, Transformation("rotation", 90.0), (3.5, 3.5))
-    torch.testing.assert_close(part[..., :7, :7], torch.rot90(images[..., :7, :7], 1, (2, 3)))
-    # Bicubic interpolation overshoots at edges of black and white.
-    edges = transform(images.round(), Transformation("rotation", 30.0))
-    assert (float(edges.min()), float(edges.max())) == (0, 1)
-    for nothing in (Transformation("rotation", 0.0), Transformation("scale", 1.0)):
-        torch.testing.assert_close(transform(images, nothing), images)
-
-
-@pytest.mark.parametrize("factor", [0.8, 1.25])
-def test_scale_enlarges_about_its_centre(factor: float) -> None:
-    """A Gaussian of width 4 at (20, 24) becomes one of 4 times the factor where its centre goes."""
-    rows, columns = (torch.arange(side, dtype=torch.float64) + 0.5 for side in (60, 50))
-
-    def blob(down: float, across: float, width: float) -> torch.Tensor:
-        square = ((rows - down)[:, None] ** 2 + (columns - across)[None] ** 2) / (2 * width**2)
-        return (-square).exp().expand(1, 3, -1, -1)
-
-    found = transform(blob(20, 24, 4), Transformation("scale", factor), (30.0, 20.0))
-    expected = blob(30 - 10 * factor, 20 + 4 * factor, 4 * factor)
-    # In each direction the cubic kernel of a = -0.75 is off by 0.048 f' + 0.063 f'' at most, and higher derivatives; of
-    # a Gaussian of width 4 these are at most 0.152 and 0.0625.
-    assert float((found - expected).abs().max()) < 2 * (0.048 * 0.152 + 0.063 * 0.0625)
-    shown = found[0, 0] / found[0, 0].sum()
-    assert float((shown.sum(1) * rows).sum()) == pytest.approx(30 - 10 * factor, abs=0.05)
-    assert float((shown.sum(0) * columns).sum()) == pytest.approx(20 + 4 * factor, abs=0.05)
-
-
 def test_nothing_changes_under_no_transformation(generator: torch.Generator) -> None:
     """L is 1 for every unit, and its score 1 / G."""
-    net = network(Layer("a", 6, 3, stride=2, padding=1, activation="crelu"), Layer("b", 5, 3, activation="avr"))
-    images = [smooth(3, (40, 36), generator) for _ in range(3)]
+    net = exact_net(Layer("a", 6, 3, stride=2, padding=1, activation="crelu"), Layer("b", 5, 3, activation="avr"))
+    images = [smooth_noise(3, (40, 36), generator) for _ in range(3)]
     for result in invariance(net, images, ["a", "b"], transformations=[STAY], best=1.0):
         (score,) = result.scores.values()
         assert result.curve == {"translation": {0.0: 1.0}}
@@ -135,15 +59,15 @@ def test_nothing_changes_under_no_transformation(generator: torch.Generator) -> 
         assert score.best == pytest.approx(score.mean)
         assert (result.best, result.mean) == (score.best, score.mean)
         assert result.silent == result.sparse == 0
-    (alone,) = invariance(network(Layer("a", 1, 3)), images, ["a"], transformations=[STAY])
+    (alone,) = invariance(exact_net(Layer("a", 1, 3)), images, ["a"], transformations=[STAY])
     assert alone.best * alone.rate == pytest.approx(1)
     assert (alone.scores["translation"].deviation, alone.held_out) == (0, pytest.approx(alone.best))
 
 
 def test_units_fire_at_the_rate_asked_for(generator: torch.Generator) -> None:
     """Within the thresholds' 0.4 %, of smooth features: 1 / 10 of this in G, at log-densities up to 25 a unit."""
-    net = network(Layer("a", 20, 3), Layer("p", kernel=3, stride=2, kind="max_pool"), Layer("b", 20, 3))
-    images = [smooth(8, (40, 40), generator)]
+    net = exact_net(Layer("a", 20, 3), Layer("p", kernel=3, stride=2, kind="max_pool"), Layer("b", 20, 3))
+    images = [smooth_noise(8, (40, 40), generator)]
     for rate in (0.01, 0.05):
         for result in invariance(net, images, ["a", "p", "b"], transformations=[STAY], rate=rate):
             places = 8 * {"a": 32**2, "p": 16**2, "b": 16**2}[result.layer]
@@ -161,7 +85,7 @@ def test_mirrored_filters_are_exactly_invariant_to_flips(
         Layer(name, 8, kernel, stride=stride, padding=1, activation="relu")
         for name, stride in zip("ab", strides, strict=True)
     ]
-    net = network(*layers)
+    net = exact_net(*layers)
     images = [binary(4, size, generator)]
     random = invariance(net, images, ["a", "b"], transformations=[FLIP], rate=0.05)
     assert all(result.curve["flip"][1.0] < 0.5 for result in random)
@@ -179,7 +103,7 @@ def test_mirrored_filters_are_exactly_invariant_to_flips(
 
 def test_opposite_phases_do_not_fire_after_flips(generator: torch.Generator) -> None:
     """A filter that is its mirror image's opposite: the flip takes each response to its opposite, the other phase."""
-    net = network(Layer("a", 6, 5, stride=2, activation="crelu"))
+    net = exact_net(Layer("a", 6, 5, stride=2, activation="crelu"))
     weight = net.a.weight
     fill(net, "a", weight - weight.flip(3))
     (result,) = invariance(net, [binary(4, (41, 40), generator)], ["a"], transformations=[FLIP], rate=0.1)
@@ -190,13 +114,13 @@ def test_opposite_phases_do_not_fire_after_flips(generator: torch.Generator) -> 
 
 def test_round_filters_turn_with_the_image(generator: torch.Generator) -> None:
     """A Gaussian's response is turned with its image, where the image is smooth; that of its derivative is not."""
-    net = network(Layer("a", 2, 13))
+    net = exact_net(Layer("a", 2, 13))
     reach = torch.arange(-6, 7, dtype=torch.float64)
     blob = (-(reach[:, None] ** 2 + reach[None] ** 2) / 8).exp().expand(3, -1, -1)
     with torch.no_grad():
         net.a.weight.copy_(torch.stack((blob, blob * reach)) / 10)
     turns = [Transformation("rotation", angle) for angle in (-40.0, 20.0, 40.0)]
-    images = [smooth(4, (80, 80), generator, width=3)]
+    images = [smooth_noise(4, (80, 80), generator, width=3)]
     round_, edge = (
         invariance(part, images, ["a"], transformations=[*turns, FLIP], rate=0.05)[0]
         for part in (_only(net, 0), _only(net, 1))
@@ -211,7 +135,7 @@ def test_round_filters_turn_with_the_image(generator: torch.Generator) -> None:
 
 def _only(net: Network, channel: int) -> Network:
     """The network with one filter."""
-    part = network(Layer("a", 1, 13))
+    part = exact_net(Layer("a", 1, 13))
     with torch.no_grad():
         part.a.weight.copy_(net.a.weight[channel : channel + 1])
     return part
@@ -289,8 +213,8 @@ def counted_by_loops(
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning", "ignore:Mean of empty:RuntimeWarning")
 def test_scores_are_those_of_explicit_loops(generator: torch.Generator) -> None:
     """Every number, by loops over images, units, positions and transformations."""
-    net, rate, best = network(*LAYERS), 0.15, 0.4
-    images = smooth(7, (40, 36), generator, width=3)
+    net, rate, best = exact_net(*LAYERS), 0.15, 0.4
+    images = smooth_noise(7, (40, 36), generator, width=3)
     results = invariance(net, images.split((2, 3, 2)), ["p", "a"], transformations=TRIED, rate=rate, best=best)
     assert [result.layer for result in results] == ["p", "a"]
     for result in results:
@@ -330,7 +254,7 @@ def _held_out(chosen_on: numpy.ndarray, scored_on: numpy.ndarray, best: float) -
 
 def test_silent_and_sparse_units(generator: torch.Generator) -> None:
     """One never fires, and is left out; one is above 0 at four positions of 4 x 1024: it fires there, as measured."""
-    net = network(Layer("a", 3, 1))
+    net = exact_net(Layer("a", 3, 1))
     with torch.no_grad():
         net.a.weight.zero_()
         net.a.weight[1, 0], net.a.weight[2, 1] = 1, 1
@@ -353,7 +277,7 @@ def test_silent_and_sparse_units(generator: torch.Generator) -> None:
 
 def test_equal_values_fire_together() -> None:
     """A fortieth of each image is evenly white: its 0.99-quantile is that white, and G the white share."""
-    net = network(Layer("a", 1, 1))
+    net = exact_net(Layer("a", 1, 1))
     fill(net, "a", torch.ones(1, 3, 1, 1))
     images = torch.zeros(2, 3, 40, 40, dtype=torch.float64)
     images[:, :, 20] = 1
@@ -364,9 +288,9 @@ def test_equal_values_fire_together() -> None:
 
 def test_negative_features_never_fire(generator: torch.Generator) -> None:
     """Units without activation are those with ReLU."""
-    images = [smooth(4, (40, 40), generator)]
+    images = [smooth_noise(4, (40, 40), generator)]
     relu, none = (
-        invariance(network(Layer("a", 8, 3, stride=2, activation=kind)), images, ["a"], rate=0.6)[0].record()
+        invariance(exact_net(Layer("a", 8, 3, stride=2, activation=kind)), images, ["a"], rate=0.6)[0].record()
         for kind in ("relu", "none")
     )
     assert relu.pop("activation") == "relu"
@@ -376,8 +300,8 @@ def test_negative_features_never_fire(generator: torch.Generator) -> None:
 
 def test_a_layers_scores_do_not_depend_on_what_else_is_asked(generator: torch.Generator) -> None:
     """Nor on batches; a function is as good as a list; progress is told."""
-    net = network(*LAYERS, Layer("b", 4, 3, padding=1))
-    images = smooth(6, (40, 36), generator)
+    net = exact_net(*LAYERS, Layer("b", 4, 3, padding=1))
+    images = smooth_noise(6, (40, 36), generator)
     told: list[int] = []
     every = invariance(net, lambda: iter(images.split(4)), ["b", "a", "p"], rate=0.1, advance=told.append)
     assert told == [4, 2, 4, 2]
@@ -389,7 +313,7 @@ def test_a_layers_scores_do_not_depend_on_what_else_is_asked(generator: torch.Ge
 
 def test_what_could_not_be_tested_is_not_a_number() -> None:
     """One bright pixel a fifth of the way in: the scale by 1/2 takes it to no position, and there is no score."""
-    net = network(Layer("a", 1, 1))
+    net = exact_net(Layer("a", 1, 1))
     fill(net, "a", torch.ones(1, 3, 1, 1))
     images = torch.zeros(1, 3, 40, 40, dtype=torch.float64)
     images[:, :, 9, 9] = 1
@@ -404,7 +328,7 @@ def test_what_could_not_be_tested_is_not_a_number() -> None:
 
 
 def test_wrong_calls_are_refused() -> None:
-    net = network(Layer("a", 4, 5, stride=4), Layer("b", 4, 3, padding=1), size=32)
+    net = exact_net(Layer("a", 4, 5, stride=4), Layer("b", 4, 3, padding=1), size=32)
     images = [torch.rand(2, 3, 40, 40, dtype=torch.float64)]
 
     def refused(message: str, given: object = images, layers: Sequence[str] = ("a",), **options: object) -> None:
@@ -423,40 +347,10 @@ def test_wrong_calls_are_refused() -> None:
     refused(r"rate lies in \(0, 1\)", rate=1.0)
     refused(r"best in \(0, 1\]", best=0.0)
     refused("no transformation is given", transformations=[])
-    small = network(Layer("a", 4, 1, stride=64))
+    small = exact_net(Layer("a", 4, 1, stride=64))
     with pytest.raises(CallError, match="no position of a is centred in the inner part of images of 40 x 40 pixels"):
         invariance(small, images, ["a"])
-    with pytest.raises(CallError, match="unknown kind of transformation 'shear'; there are translation, rotation"):
-        Transformation("shear")
-    with pytest.raises(CallError, match="a scale's factor is above 0, not -2"):
-        Transformation("scale", -2)
-    with pytest.raises(CallError, match="only a translation has a shift, not a flip"):
-        Transformation("flip", shift=(1, 0))
-    with pytest.raises(CallError, match=r"whole number of half pixels across, not 3\.3"):
-        transform(images[0], FLIP, (3.0, 3.3))
     with torch.no_grad():
         net.a.weight[0] = math.nan
     with pytest.raises(FeatureError, match="features of a are not finite"):
         invariance(net, images, ["b", "a"])
-
-
-def test_the_figure_shows_models_that_have_layers_of_their_own(generator: torch.Generator) -> None:
-    images = [smooth(3, (40, 36), generator)]
-    tried = [each for each in transformations(32) if each.shift in ((0, 0), (0, 1), (0, 2))]
-    first, second = network(*LAYERS), network(*LAYERS[:1])
-    found: dict[str, list[LayerInvariance]] = {
-        "first": invariance(first, images, ["a", "p"], transformations=tried, rate=0.1),
-        "second": invariance(second, images, ["a"], transformations=tried, rate=0.1),
-    }
-    whole = invariance_figure(found)
-    assert whole.size == (1300, 740)
-    flips = {name: invariance(first, images, ["a"], transformations=[FLIP], rate=0.1) for name in found}
-    assert invariance_figure(flips).size == (1300, 420)
-    with pytest.raises(CallError, match="not every model has scores of p; all have a"):
-        invariance_figure(found, ["p"])
-    with pytest.raises(CallError, match="different kinds of transformation"):
-        invariance_figure(found | flips | {"third": flips["first"]} | {"first": found["first"]})
-    with pytest.raises(CallError, match="nothing to draw"):
-        invariance_figure({})
-    with pytest.raises(CallError, match="at most 5 models"):
-        invariance_figure({str(n): found["first"] for n in range(6)})

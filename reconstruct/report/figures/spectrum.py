@@ -19,7 +19,7 @@ from reconstruct.analysis.spectrum.layer_spectra_1d import LayerSpectra
 from reconstruct.analysis.spectrum.layer_spectra_2d import SIGNALS, ImageSpectra
 from reconstruct.analysis.spectrum.series import SeriesErrors, approximate_relu, coefficients, predicted_spectrum
 from reconstruct.analysis.spectrum.tones import Tones
-from reconstruct.report.figures import BLUE, DPI, GREEN, ORANGE, VIOLET, drawn
+from reconstruct.report.figures.style import BLUE, DPI, GREEN, ORANGE, VIOLET, drawn
 
 GREY = "#777777"
 COLOURS = (BLUE, ORANGE, GREEN)

@@ -13,11 +13,11 @@ from markupsafe import Markup
 
 from reconstruct.errors import CallError
 from reconstruct.evaluation.results import read_rows, read_run, summarise, thumbnail
-from reconstruct.report import charts
 from reconstruct.report.compare import Difference, Paired, Place, compare, rows_at
-from reconstruct.report.pictures import Album, Picture
-from reconstruct.report.run_page import COLUMNS, made, model_name, source_name
-from reconstruct.report.wording import counted, differing, fixed, signed
+from reconstruct.report.pages import charts
+from reconstruct.report.pages.run import COLUMNS, made, model_name, source_name
+from reconstruct.report.pages.thumbnails import Album, Picture
+from reconstruct.report.pages.wording import counted, differing, fixed, signed
 
 GALLERY = 4
 """Images of each layer and method that are shown: where the second does worst and best against the first."""

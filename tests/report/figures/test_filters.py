@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from reconstruct.analysis.crelu.pairing import Pairs, pairing, random_pairing
-from reconstruct.report.filter_figures import (
+from reconstruct.report.figures.filters import (
     cosine_histograms,
     filter_grid,
     filter_picture,
@@ -13,7 +13,7 @@ from reconstruct.report.filter_figures import (
 
 
 def test_colours_are_weights(generator: torch.Generator) -> None:
-    """Of an RGB filter every weight is a square whose colour tells it: 0.5 + w / (2 max |w|)."""
+    """Every weight w of an RGB filter is a square of the colour 0.5 + w / (2 max |w|)."""
     weights = torch.randn(3, 11, 11, generator=generator)
     picture = filter_picture(weights, rgb=True)
     side = picture.shape[1] // 11

@@ -9,7 +9,7 @@ from reconstruct.analysis.spectrum.layer_spectra_2d import layer_spectra_2d
 from reconstruct.analysis.spectrum.pulse import RATE, pulse_network, pulse_waves
 from reconstruct.analysis.spectrum.series import series_errors
 from reconstruct.analysis.spectrum.tones import example
-from reconstruct.report import spectrum_figures as figures
+from reconstruct.report.figures import spectrum as figures
 from tests.builders.networks import identity_net
 
 

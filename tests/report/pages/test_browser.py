@@ -1,7 +1,6 @@
 """Reports as a reader sees them: in Chromium, without and with a script, on a phone, in the dark, on paper."""
 
 import re
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,28 +8,19 @@ from typing import Any
 
 import pytest
 
-from reconstruct.report.page import write_report
+from reconstruct.report.pages.write import write_report
+from tests.builders.browser import chromium
 from tests.builders.results_folder import HOSTILE, add_thumbnails, failure, random_rows, run_json, save, save_many
 
 pytestmark = pytest.mark.browser
 
-QUIET = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 LIGHT, DARK = "rgb(252, 252, 250)", "rgb(22, 24, 27)"
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright: make test-browser")
-    path = shutil.which("chromium")
-    if path is None:
-        pytest.fail("needs Chromium: apt-get install chromium")
-    with sync_api.sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=path, args=QUIET)
+    with chromium("test-browser") as found:
         yield found
-        found.close()
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pages(folder: Path) -> dict[str, Path]:
-    """Of a run and of a comparison."""
+    """The page of a run, and that of a comparison."""
     other = save(folder.parent / "other", random_rows(40, ["conv1", "conv2"], ["map"], 4, dict(enumerate(HOSTILE))))
     add_thumbnails(other, 9)
     found = {"run": folder.parent / "run.html", "comparison": folder.parent / "comparison.html"}

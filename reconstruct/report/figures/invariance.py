@@ -11,9 +11,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 from PIL import Image
 
-from reconstruct.analysis.crelu.invariance import LayerInvariance
+from reconstruct.analysis.crelu.invariance.scores import LayerInvariance
 from reconstruct.errors import CallError
-from reconstruct.report.figures import BLUE, GREEN, ORANGE, VIOLET, drawn
+from reconstruct.report.figures.style import BLUE, GREEN, ORANGE, VIOLET, drawn
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

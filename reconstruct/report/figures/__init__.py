@@ -1,0 +1,1 @@
+"""Figures of reconstructions and of the analyses, as pictures that matplotlib draws."""

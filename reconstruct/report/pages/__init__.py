@@ -1,0 +1,1 @@
+"""Pages of results: one HTML file of a run of ``evaluate``, or of several runs beside each other."""
