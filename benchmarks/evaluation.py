@@ -212,7 +212,7 @@ def workers(net: Network, folder: Path) -> dict[str, float]:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """As each of Ray's workers has."""
+    """Take one thread, as each of Ray's workers has."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

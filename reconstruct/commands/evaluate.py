@@ -15,7 +15,8 @@ from typing import Annotated, Any
 
 import typer
 
-from reconstruct.commands.common import (
+from reconstruct.commands.common import device_of, methods_of
+from reconstruct.commands.options import (
     Budget,
     Damping,
     Device,
@@ -36,18 +37,12 @@ from reconstruct.commands.common import (
     Split,
     Tap,
     Tolerance,
-    busy,
     check_disturbance,
     check_selection,
     check_size,
     damping_of,
-    device_of,
-    methods_of,
-    notes,
-    number,
-    printed,
-    progress,
 )
+from reconstruct.commands.terminal import busy, notes, number, printed, progress
 from reconstruct.errors import CallError, ReconstructError
 
 PICTURED = 25
@@ -191,7 +186,7 @@ def _engine(
 
 
 def _evaluated(output: Path, summary: dict[str, Any], as_json: bool, quiet: bool) -> None:
-    """The summary and where the page is; a warning of images that failed, an exit status only if all did."""
+    """Print the summary and where the page is, and warn of images that failed; the exit status is 1 only if all did."""
     from reconstruct.evaluation.results import first_error
 
     if as_json:
@@ -210,7 +205,7 @@ def _evaluated(output: Path, summary: dict[str, Any], as_json: bool, quiet: bool
 
 
 def _batch_size(value: str) -> int | None:
-    """A number of images, or None for ``auto``."""
+    """The number of images that ``--batch-size`` names, or None for ``auto``."""
     if value == "auto":
         return None
     if not value.isdecimal() or int(value) < 1:
@@ -220,7 +215,7 @@ def _batch_size(value: str) -> int | None:
 
 @contextmanager
 def _interruptible(output: Path) -> Iterator[None]:
-    """Control-C, and the SIGTERM of schedulers: what is done is kept, and the user is told how to go on."""
+    """Keep what is done on Control-C and on the SIGTERM of schedulers, and tell the user how to go on."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt

@@ -8,27 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reconstruct.commands.analyze import (
-    Columns,
-    LayerList,
-    Told,
-    analyze,
-    finish,
-    load_nets,
-    write,
-)
-from reconstruct.commands.common import (
-    AsJson,
-    Device,
-    Output,
-    Quiet,
-    RandomWeights,
-    Size,
-    batches,
-    busy,
-    numbers_of,
-    progress,
-)
+from reconstruct.commands.analyze import LayerList, analyze, load_nets
+from reconstruct.commands.common import batches
+from reconstruct.commands.findings import Columns, Told, finish, write
+from reconstruct.commands.options import AsJson, Device, Output, Quiet, RandomWeights, Size, numbers_of
+from reconstruct.commands.terminal import busy, progress
 from reconstruct.errors import CallError
 
 if TYPE_CHECKING:
@@ -108,6 +92,12 @@ def spectrum(
 
 
 def _parts(part: str) -> list[str]:
+    """The parts that ``--part`` lists, in their order here.
+
+    Raises
+    ------
+    CallError : an unknown part, or none.
+    """
     wanted = [name.strip() for name in part.split(",") if name.strip()]
     if wanted == ["all"]:
         return list(PARTS)
@@ -118,7 +108,7 @@ def _parts(part: str) -> list[str]:
 
 
 def _series(tones: Tones, terms: int, output: Path) -> list[Told]:
-    """Table I and Figure 1: coefficients, errors by the number of terms, and strong lines beside their predictions."""
+    """Table I and Figure 1: coefficients, errors by the number of terms, and strong lines beside their prediction."""
     from reconstruct.analysis.spectrum.series import coefficients, series_errors, strongest_lines
     from reconstruct.report.figures.spectrum import example_figure, series_figure
 
@@ -198,7 +188,7 @@ def _training(seeds: int, epochs: int, count: int, seed: int, random_phases: boo
 
 
 def _pulse(seed: int, steps: int, output: Path) -> list[Told]:
-    """In place of Figure 3: a network that reads heart rates, one wave through it, and its layers over many."""
+    """A stand-in for Figure 3: a network that reads heart rates, one wave through it, and its layers over many."""
     from reconstruct.analysis.spectrum.pulse import train_pulse
     from reconstruct.analysis.spectrum.pulse_spectra import pulse_spectra
     from reconstruct.report.figures.spectrum import pulse_figure, spectra_figure

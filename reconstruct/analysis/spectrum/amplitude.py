@@ -57,10 +57,15 @@ class Spectrum:
 
 
 def amplitude_spectrum(x: torch.Tensor, rate: float) -> Spectrum:
-    """The one-sided amplitude spectrum of real signals, ... x T sampled at ``rate``: F = T // 2 + 1 frequencies.
+    """The one-sided amplitude spectrum of real signals, at F = T // 2 + 1 frequencies.
 
-    In float64, since a spectrum may span more decades than float32 holds. Neither the mean nor, of an even T, half of
-    the rate is doubled: each has one coefficient only. Results are on the CPU.
+    It is taken in float64, since a spectrum may span more decades than float32 holds. Neither the mean nor, for an even
+    T, half of the rate is doubled: each has one coefficient only. Results are on the CPU.
+
+    Parameters
+    ----------
+    x : ... x T.
+    rate : samples a second.
     """
     length = x.shape[-1]
     values = torch.fft.rfft(x.detach().double()).abs() / length
@@ -69,7 +74,7 @@ def amplitude_spectrum(x: torch.Tensor, rate: float) -> Spectrum:
 
 
 def dc_share(spectrum: Spectrum) -> float:
-    """The DC's share of the power of all signals of a spectrum together, from 0 to 1; 0 of signals that are 0.
+    """The DC's share of the power of all signals of a spectrum together, from 0 to 1; 0 for signals that are 0.
 
     A tone of amplitude a has power a^2 / 2, a mean of c has c^2 (Parseval; half of the rate, if there, is counted as a
     tone, although its one coefficient would have a^2).

@@ -45,10 +45,7 @@ class LayerSpectra:
 
 
 def activation_names(module: nn.Module) -> list[str]:
-    """Names, as ``named_modules`` has them, of a module's activations: those of ``torch.nn.modules.activation``.
-
-    Attention is in that file too, and is left out.
-    """
+    """The names, as ``named_modules`` has them, of a module's activations: those of ``torch.nn.modules.activation``."""
     return [name for name, each in module.named_modules() if _is_activation(each)]
 
 
@@ -113,7 +110,7 @@ def _relative_rate(length: int, here: int) -> float:
 
 @contextmanager
 def _evaluating(module: nn.Module) -> Iterator[None]:
-    """In evaluation mode, and each part back in its own mode after it."""
+    """The module is in evaluation mode within, and each part back in its own mode afterwards."""
     training = {each: each.training for each in module.modules()}
     module.eval()
     try:

@@ -23,14 +23,20 @@ of the phases, |z|, which is AVR; their difference."""
 class ImageSpectra:
     """Power of a layer's values by spatial frequency, as shares of the whole power of its linear responses.
 
-    Means over images and channels come before the division, and no window is applied. Of every signal of ``SIGNALS``:
-    ``dc``, a number; ``rings``, B, the sums over rings of frequencies (centres ``frequencies``, cycles per sample of
-    the layer's grid, up to 0.5); ``corners``, what lies beyond 0.5. dc + rings + corners is 1 for the responses, the
-    sum and the difference, and 1 for the two phases together, since at each position one of them is 0.
+    Means over images and channels come before the division, and no window is applied. dc + rings + corners is 1 for the
+    responses, the sum and the difference, and 1 for the two phases together, since at each position one of them is 0.
 
-    ``counts`` : B, how many frequencies each ring has. ``identity_error`` : the largest |mean(p) - mean(q) - mean(z)|
-    of a channel, p and q CReLU's phases: rounding. ``spectrum_error`` : the largest difference between the power of
-    p - q and that of z at a frequency, as a share of the whole power.
+    Attributes
+    ----------
+    layer : its name.
+    frequencies : B, the centres of the rings, cycles per sample of the layer's grid, up to 0.5.
+    counts : B, how many frequencies each ring has.
+    dc : a number for each of ``SIGNALS``.
+    rings : B for each of ``SIGNALS``, the sums over the rings.
+    corners : for each of ``SIGNALS``, what lies beyond 0.5.
+    identity_error : the largest |mean(p) - mean(q) - mean(z)| of a channel, p and q CReLU's phases: rounding.
+    spectrum_error : the largest difference between the power of p - q and that of z at a frequency, as a share of the
+        whole power.
     """
 
     layer: str
@@ -47,7 +53,7 @@ class ImageSpectra:
         return self.dc[signal] + float(self.rings[signal].sum()) + self.corners[signal]
 
     def dc_share(self, signal: str) -> float:
-        """How much of the signal's own power is its DC, from 0 to 1; 0 of a signal that is 0."""
+        """The share of the signal's own power that is its DC, from 0 to 1; 0 for a signal that is 0."""
         energy = self.energy(signal)
         return self.dc[signal] / energy if energy else 0.0
 

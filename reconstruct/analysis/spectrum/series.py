@@ -44,19 +44,36 @@ def coefficients(terms: int) -> torch.Tensor:
 
 
 def largest_error(centre: float, terms: int) -> float:
-    """The largest error over |m| <= 1 of |x|'s first ``terms`` terms, n = 0 ... N - 1; ReLU's is half of it.
+    """The largest error of |x|'s first ``terms`` terms, n = 0 ... N - 1, over |m| <= 1; ReLU's is half of it.
 
     It is at x = 0, where every term left out has the same sign: sqrt(A) binom(2 (N - 1), N - 1) / 4^(N - 1), which
-    approaches sqrt(A) / sqrt(pi N). ``centre`` is A.
+    approaches sqrt(A) / sqrt(pi N).
+
+    Parameters
+    ----------
+    centre : A.
+    terms : N.
+
+    Raises
+    ------
+    CallError : fewer than 1 term.
     """
     coefficients(terms)
     return math.sqrt(centre) * (math.comb(2 * (terms - 1), terms - 1) / 4 ** (terms - 1))
 
 
 def approximate_relu(x: torch.Tensor, centre: float, terms: int) -> torch.Tensor:
-    """x / 2 + sqrt(A) / 2 times the first ``terms`` terms, by Horner's scheme in m; of x's shape and type.
+    """ReLU by the series: x / 2 + sqrt(A) / 2 times the first terms, by Horner's scheme in m; of x's shape and type.
 
-    ``centre`` is A; where x^2 is above 2 A the series diverges.
+    Parameters
+    ----------
+    x : of any shape; where x^2 is above 2 A the series diverges.
+    centre : A.
+    terms : how many.
+
+    Raises
+    ------
+    CallError : fewer than 1 term.
     """
     m = x.square() / centre - 1
     total = torch.zeros_like(x)
@@ -66,18 +83,23 @@ def approximate_relu(x: torch.Tensor, centre: float, terms: int) -> torch.Tensor
 
 
 def predicted_spectrum(tones: Tones, terms: int, activation: str = "relu") -> Spectrum:
-    """The spectrum of the first ``terms`` terms, from frequencies, amplitudes and phases alone: no signal is sampled.
+    """The spectrum of the first terms, from frequencies, amplitudes and phases alone: no signal is sampled.
 
     A sum of tones is a polynomial in exp(2 pi i f0 t) and its inverse, f0 the ``base_frequency``, so a product is a
     convolution of coefficients, and Horner's scheme gives those of the whole series. Nothing aliases.
 
     Parameters
     ----------
+    terms : how many.
     activation : ``relu``, or ``avr`` for |x|: AVR, and the sum of CReLU's phases.
 
     Returns
     -------
     Spectrum at the multiples of f0 up to 2 (terms - 1) times the highest frequency (or that frequency, if higher).
+
+    Raises
+    ------
+    CallError : another activation, fewer than 1 term, or frequencies with too little in common.
     """
     if activation not in ("relu", "avr"):
         raise CallError(f"spectra are predicted for relu and avr, not {activation}")
@@ -100,13 +122,16 @@ def predicted_spectrum(tones: Tones, terms: int, activation: str = "relu") -> Sp
 
 @dataclass(frozen=True)
 class SeriesErrors:
-    """How far the series is from ReLU of the sampled signal, for each number of terms.
+    """Errors of the series against ReLU of the sampled signal, one entry a number of terms.
 
-    ``dc`` : |predicted DC - mean(ReLU(x))| / mean(ReLU(x)), the prediction from the tones alone.
-    ``rms`` : the root mean square of the difference over that of ReLU(x). (The paper's percentage divides by the
-    root of the *sum* of squares of the *input*, and so comes out far smaller.)
-    ``largest`` : the largest difference at a sample, and ``bound`` what no difference can be above: half of
-    ``largest_error``, reached where x = 0.
+    Attributes
+    ----------
+    terms : the numbers of terms.
+    dc : |predicted DC - mean(ReLU(x))| / mean(ReLU(x)), the prediction from the tones alone.
+    rms : the root mean square of the difference over that of ReLU(x). (The paper's percentage divides by the root of
+        the *sum* of squares of the *input*, and so comes out far smaller.)
+    largest : the largest difference at a sample, in the signal's unit.
+    bound : what no difference can be above: half of ``largest_error``, reached where x = 0.
     """
 
     terms: tuple[int, ...]
@@ -129,7 +154,7 @@ class SeriesErrors:
 
 
 def series_errors(tones: Tones, terms: Sequence[int]) -> SeriesErrors:
-    """Errors of the series of each of these numbers of terms."""
+    """The errors of the series with each of these numbers of terms."""
     x = tones.signal()
     exact = x.relu()
     mean, size = float(exact.mean()), float(exact.square().mean().sqrt())

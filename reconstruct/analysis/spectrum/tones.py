@@ -11,18 +11,27 @@ import torch
 from reconstruct.errors import CallError
 
 HIGHEST_ORDER = 4096
-"""Most times that the lowest common frequency of tones may go into the highest: the predicted spectrum has twice that
-many lines a term."""
+"""How often the common frequency of tones may go into the highest of them, at most: the predicted spectrum has twice
+that many lines a term."""
 
 
 @dataclass(frozen=True)
 class Tones:
     """A sum of cosines, sampled over a whole number of periods of each.
 
-    ``frequencies`` : Hz, above 0 and below half of the rate. ``amplitudes`` : above 0, one a frequency.
-    ``rate`` : samples a second. ``seconds`` : of the stretch; a whole number of periods of every tone, so that the
-    sampled stretch is one period of a periodic signal and has lines in its spectrum, and no leakage.
-    ``phases`` : radians, one a frequency; 0 where none are given.
+    Attributes
+    ----------
+    frequencies : Hz, above 0 and below half of the rate.
+    amplitudes : above 0, one a frequency.
+    rate : samples a second.
+    seconds : of the stretch; a whole number of periods of every tone, so that the sampled stretch is one period of a
+        periodic signal and has lines in its spectrum, and no leakage.
+    phases : radians, one a frequency; 0 where none are given.
+
+    Raises
+    ------
+    CallError : another number of amplitudes or phases than of frequencies, numbers out of range, or a stretch that is
+        no whole number of samples and periods.
     """
 
     frequencies: tuple[float, ...]

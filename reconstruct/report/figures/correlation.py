@@ -13,7 +13,12 @@ from reconstruct.report.figures.style import BLUE, DPI, ORANGE, drawn
 
 
 def correlation_figure(found: Mapping[str, Sequence[Correlation]]) -> Image.Image:
-    """Table 6 as bars: absolute cosine of outgoing weights, pairs beside others and chance, one panel a model."""
+    """Table 6 as bars: absolute cosines of outgoing weights, of pairs beside others and chance, one panel a model.
+
+    Parameters
+    ----------
+    found : each model's layers, by its name; at least one.
+    """
     widest = max(len(layers) for layers in found.values())
     figure = Figure(figsize=(max(5, 0.9 * widest + 1.2), 2.7 * len(found) + 0.2), dpi=DPI, layout="constrained")
     panels = figure.subplots(len(found), 1, sharey=True, squeeze=False)[:, 0]

@@ -18,7 +18,7 @@ SIDE_PIXELS, GAP_PIXELS, CAPTION_PIXELS = 55, 5, 20
 MOSAIC_PIXELS, MOSAIC_CHANNELS = 110, 16
 """Side of a filter drawn as channels side by side, and how many: its strongest, of a deep layer's hundreds."""
 MOST_PAIRS, MOST_MOSAICS = 96, 48
-"""Of a layer, the most nearly opposite first: all of a first layer of the usual size, else a page of them."""
+"""How many pairs of a layer are shown, in colours or as mosaics: all of a first layer of the usual size."""
 HEAD_PIXELS, PAGE_PIXELS, PANELS_ACROSS = 36, 1070, 8
 DIVERGING = "RdBu_r"
 
@@ -49,7 +49,16 @@ def filter_picture(weights: torch.Tensor, rgb: bool) -> torch.Tensor:
 
 
 def strongest_channels(filters: torch.Tensor) -> tuple[torch.Tensor, float]:
-    """At most ``MOSAIC_CHANNELS`` of K x C x h x w, the same of all, and the share of the weights' energy in them."""
+    """The channels of filters that hold most of their energy, the same ones of all, and their share of it.
+
+    Parameters
+    ----------
+    filters : K x C x h x w.
+
+    Returns
+    -------
+    K x c x h x w, c at most ``MOSAIC_CHANNELS``; the share, from 0 to 1.
+    """
     energy = filters.detach().double().square().sum(dim=(0, 2, 3))
     if len(energy) <= MOSAIC_CHANNELS:
         return filters, 1.0
@@ -139,4 +148,5 @@ def cosine_histograms(rows: Mapping[str, Sequence[tuple[str, torch.Tensor, torch
 
 
 def _enlarged(picture: torch.Tensor, scale: int) -> torch.Tensor:
+    """The picture with each pixel as a square of this side."""
     return picture.repeat_interleave(scale, 1).repeat_interleave(scale, 2)

@@ -20,15 +20,29 @@ NARROWEST_PIXELS = 150
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture of a comparison: 3 x H x W in [0, 1], what it is, and how good it is."""
+    """One picture of a comparison.
+
+    Attributes
+    ----------
+    image : 3 x H x W in [0, 1].
+    title, detail : the two lines below it: what it is, and how good.
+    """
 
     image: torch.Tensor
     title: str
     detail: str = ""
 
 
+def quality_caption(psnr: float, ssim: float) -> str:
+    """How good a reconstruction is, as it stands below the picture: PSNR in dB, and SSIM."""
+    return f"{psnr:.1f} dB, SSIM {ssim:.3f}"
+
+
 def comparison(original: Panel | None, rows: Sequence[Sequence[Panel]]) -> Image.Image:
-    """The original, if there is one, beside its reconstructions, a row a method: Figure 5 of Shang et al. 2016."""
+    """The original beside its reconstructions, a row a method, as in Figure 5 of Shang et al. 2016.
+
+    ``original`` : None where nobody has it. The reconstructions then stand alone, in one column fewer.
+    """
     if original is None:
         return panels(rows)
     return panels([[None if down else original, *row] for down, row in enumerate(rows)])
@@ -37,8 +51,7 @@ def comparison(original: Panel | None, rows: Sequence[Sequence[Panel]]) -> Image
 def panels(rows: Sequence[Sequence[Panel | None]]) -> Image.Image:
     """Rows of pictures of one size with their captions; None leaves a place free.
 
-    Without an original, where nobody has it, the reconstructions alone, in one column fewer. Every picture is drawn
-    pixel for pixel, or magnified by a whole factor where it is small.
+    Every picture is drawn pixel for pixel, or magnified by a whole factor where it is small.
     """
     height, width = next(panel.image.shape[1:] for row in rows for panel in row if panel is not None)
     scale = max(1, -(-NARROWEST_PIXELS // width))

@@ -189,8 +189,14 @@ def training_figure(runs: Sequence[DcTraining]) -> Image.Image:
 def pulse_figure(layer: LayerSpectra, wave: Spectrum, heart_rate: float, channels: int = 16) -> Image.Image:
     """One wave's spectra behind a ReLU, a panel a channel (Figure 3), over the wave's own and its heart rate.
 
-    ``layer`` : of a run of that one wave (its first is drawn). ``wave`` : the wave's spectrum, F amplitudes.
-    ``heart_rate`` : beats a minute. Each curve is scaled by its own largest value.
+    Each curve is scaled by its own largest value.
+
+    Parameters
+    ----------
+    layer : of a run of that one wave (its first is drawn).
+    wave : the wave's spectrum, F amplitudes.
+    heart_rate : beats a minute.
+    channels : how many are drawn, at most.
     """
     count = min(channels, layer.after.amplitudes.shape[1])
     columns = min(4, count)
@@ -224,7 +230,10 @@ def pulse_figure(layer: LayerSpectra, wave: Spectrum, heart_rate: float, channel
 def spectra_figure(layers: Sequence[LayerSpectra], unit: str = "Hz") -> Image.Image:
     """Spectra before and after each activation of a 1-D module, root mean square over its channels and signals.
 
-    ``unit`` : of the frequencies; Hz, or cycles per sample of the input where the rate was 1.
+    Parameters
+    ----------
+    layers : at least one.
+    unit : of the frequencies; Hz, or cycles per sample of the input where the rate was 1.
     """
     columns = min(3, len(layers))
     lines = -(-len(layers) // columns)
@@ -309,12 +318,12 @@ def image_spectra_figure(layers: Sequence[ImageSpectra], model: str = "") -> Ima
 
 
 def _figure(width: float, height: float) -> Figure:
-    """Inches."""
+    """An empty figure of this width and height in inches."""
     return Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
 
 
 def _lines(axes: Axes, spectrum: Spectrum, colour: str, highest: float, lowest: float) -> None:
-    """Lines of a spectrum above ``lowest``, on a logarithmic axis; the DC as a ring."""
+    """Draw the lines of a spectrum above ``lowest``, on a logarithmic axis, with the DC as a ring."""
     kept = (spectrum.frequencies <= highest) & (spectrum.amplitudes >= lowest)
     frequencies, values = spectrum.frequencies[kept], spectrum.amplitudes[kept]
     axes.vlines(frequencies, lowest, values, color=colour, linewidth=1.6)
@@ -325,7 +334,7 @@ def _lines(axes: Axes, spectrum: Spectrum, colour: str, highest: float, lowest: 
 
 
 def _finish(*panels: Axes) -> None:
-    """One size of print, a grid, and a legend where something is labelled."""
+    """Give panels one size of print, a grid, and a legend where something is labelled."""
     for axes in panels:
         axes.grid(alpha=0.3)
         axes.tick_params(labelsize=8)

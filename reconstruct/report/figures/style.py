@@ -11,7 +11,7 @@ DPI = 100
 
 
 BLUE, ORANGE, GREEN, VIOLET = "#3d6cb9", "#c2542d", "#4b9b5f", "#7a5aa6"
-"""Of lines and bars, in all figures."""
+"""Colours of lines and bars, in all figures."""
 
 
 def drawn(figure: Figure) -> Image.Image:

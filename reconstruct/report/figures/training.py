@@ -11,9 +11,12 @@ from reconstruct.report.figures.style import drawn
 
 
 def training_curves(logs: Mapping[str, Sequence[Mapping[str, str]]], agreement: bool) -> Image.Image:
-    """Loss and held-out error of training runs, by name, from the rows of their ``log.csv``.
+    """Loss and held-out error of training runs.
 
-    ``agreement``: the runs learned from a teacher, so the error is disagreement and its complement is drawn.
+    Parameters
+    ----------
+    logs : by the runs' names the rows of their ``log.csv``.
+    agreement : the runs learned from a teacher, so the error is disagreement and its complement is drawn.
     """
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     losses, errors = figure.subplots(1, 2)

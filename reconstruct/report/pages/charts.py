@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy
 
+from reconstruct.report.pages.wording import MINUS, short
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -25,13 +27,14 @@ ROW, HEADING, AXIS = 30, 16, 44
 LEFT, RIGHT = 84, 50
 MOST_BINS = 60
 TEXT = 11
-"""Pixels, where a chart is as wide as drawn."""
+"""The size of text in pixels, where a chart is as wide as drawn."""
 FEWEST_FOR_BINS = 25
 """With fewer values, each is a tick of its own."""
 COLOURS = 8
 """The page has that many colours for methods or runs: --c0 to --c7."""
 MARKERS = "os^DvPX*"
-MINUS = "\N{MINUS SIGN}"
+SHOWN_MARKERS = "●■▲◆▼✚✖✱"
+"""The same marks as a page's text has them."""
 INK, SOFT, LINE = "#010203", "#040506", "#070809"
 VARIABLES = {INK: "var(--ink)", SOFT: "var(--soft)", LINE: "var(--line)"} | {
     f"#0a0b{number:02x}": f"var(--c{number})" for number in range(COLOURS)
@@ -48,7 +51,15 @@ class Spread(NamedTuple):
 
 
 class Work(NamedTuple):
-    """A point of a chart of quality against work: passes of an image, those of preparing, and median, 5 % and 95 %."""
+    """A point of a chart of quality against work.
+
+    Attributes
+    ----------
+    label, colour : the method, and the number of its colour.
+    passes : forward passes of an image, without preparing.
+    preparation : forward passes of preparing, once.
+    median, low, high : PSNR in dB: its median, and its 5th and 95th percentile.
+    """
 
     label: str
     colour: int
@@ -76,9 +87,15 @@ def colour_of(number: int) -> str:
 
 
 def distributions(rows: Sequence[Spread], axis: str, digits: int, description: str) -> str:
-    """One ridge a row: a histogram of the finite values, their median as a dot, 5 to 95 % as a line.
+    """A chart of distributions, one ridge a row: a histogram, the median as a dot, 5 to 95 % as a line.
 
-    Where there are fewer than 25 values each is a tick. ``digits`` are the median's, printed at the right.
+    Only finite values count. Where there are fewer than 25 each is a tick.
+
+    Parameters
+    ----------
+    axis : what the values are.
+    digits : of the median, printed at the right.
+    description : what a reader who does not see the chart is told.
     """
     figure, axes, places = _rows([(row.heading, row.label) for row in rows])
     for row, place in zip(rows, places, strict=True):
@@ -106,9 +123,11 @@ def distributions(rows: Sequence[Spread], axis: str, digits: int, description: s
 
 
 def work(points: Sequence[Work], title: str, passes: tuple[float, float], quality: tuple[float, float]) -> str:
-    """PSNR against forward passes, logarithmic: filled, an image's own; hollow, with all that is prepared for it.
+    """A chart of PSNR against forward passes: filled, an image's own; hollow, with all that is prepared for it.
 
-    ``passes`` and ``quality`` are the limits of the axes, shared by the charts of a page; see ``work_limits``.
+    Parameters
+    ----------
+    passes, quality : the limits of the axes, shared by the charts of a page; see ``work_limits``.
     """
     from matplotlib.figure import Figure
 
@@ -127,7 +146,7 @@ def work(points: Sequence[Work], title: str, passes: tuple[float, float], qualit
     axes.set_xscale("log")
     axes.set(xlim=passes, ylim=quality, xlabel="forward passes an image", ylabel="PSNR, dB")
     axes.text(
-        0, 1.05, _short(title, 40), transform=axes.transAxes, weight="bold", color=INK, size=TEXT, parse_math=False
+        0, 1.05, short(title, 40), transform=axes.transAxes, weight="bold", color=INK, size=TEXT, parse_math=False
     )
     axes.xaxis.set_major_formatter(_power)
     _quiet(axes, both=True)
@@ -150,9 +169,13 @@ def work_limits(points: Sequence[Work]) -> tuple[tuple[float, float], tuple[floa
 
 
 def course(curve: Sequence[tuple[float, float]], budget: float, label: str) -> str:
-    """PSNR in dB against forward passes, as one reconstruction goes on; exact images (infinite PSNR) are left out.
+    """A chart of PSNR in dB against forward passes, as one reconstruction goes on.
 
-    ``budget`` is how far the axis reaches at least, so that it stands still while the line grows.
+    Parameters
+    ----------
+    curve : forward passes and PSNR; exact images, whose PSNR is infinite, are left out.
+    budget : how far the axis reaches at least, so that it stands still while the line grows.
+    label : what is reconstructed, and how.
     """
     from matplotlib.figure import Figure
 
@@ -173,7 +196,12 @@ def course(curve: Sequence[tuple[float, float]], budget: float, label: str) -> s
 
 
 def forest(rows: Sequence[Interval], axis: str, digits: int, description: str) -> str:
-    """Mean differences with their intervals, one row each, beside zero."""
+    """A chart of mean differences with their intervals, one row each, beside zero.
+
+    Parameters
+    ----------
+    axis, digits, description : as in ``distributions``.
+    """
     figure, axes, places = _rows([(row.heading, row.label) for row in rows], ROW - 4)
     axes.axvline(0, color=SOFT, linewidth=1)
     for row, place in zip(rows, places, strict=True):
@@ -213,23 +241,24 @@ def _rows(labels: Sequence[tuple[str, str]], height: int = ROW) -> tuple[Figure,
     edge = -LEFT / (WIDTH - LEFT - RIGHT)
     across = axes.get_yaxis_transform()
     for place, heading in headings:
-        text = _short(heading, 48)
+        text = short(heading, 48)
         axes.text(
             edge, place, text, transform=across, va="bottom", weight="bold", color=INK, size=TEXT, parse_math=False
         )
     for place, (heading, label) in zip(places, labels, strict=True):
         left = edge * (0.94 if heading else 1)
-        text = _short(label, 13)
+        text = short(label, 13)
         axes.text(left, place, text, transform=across, va="bottom", color=INK, size=TEXT, parse_math=False)
     return figure, axes, places
 
 
 def _note(axes: Axes, place: float, text: str) -> None:
+    """Write at the right of a row."""
     axes.text(1.03, place, text, transform=axes.get_yaxis_transform(), va="bottom", color=SOFT, size=TEXT)
 
 
 def _widen(axes: Axes) -> None:
-    """Axes that a single value does not leave without a width."""
+    """Set limits that leave room around the values, even around a single one."""
     low, high = axes.dataLim.intervalx
     if not (math.isfinite(low) and math.isfinite(high)):
         low, high = 0.0, 1.0
@@ -240,6 +269,7 @@ def _widen(axes: Axes) -> None:
 
 
 def _quiet(axes: Axes, both: bool = False) -> None:
+    """Take away all of the axes that the values do not need; ``both`` keeps the vertical one."""
     from matplotlib.ticker import MaxNLocator
 
     axes.set_facecolor("none")
@@ -258,15 +288,10 @@ def _quiet(axes: Axes, both: bool = False) -> None:
 
 
 def _power(value: float, _position: float) -> str:
-    """A power of ten as a person writes it."""
+    """A power of ten, written as a person writes it."""
     if value >= 1e5:
         return f"10{str(round(math.log10(value))).translate(str.maketrans('0123456789', '⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
     return f"{value:,.10g}"
-
-
-def _short(text: str, most: int) -> str:
-    """The middle of a longer text is left out."""
-    return text if len(text) <= most else f"{text[: most // 2]}…{text[1 - most + most // 2 :]}"
 
 
 def _svg(figure: Figure, description: str) -> str:

@@ -1,4 +1,4 @@
-"""What the page of a comparison shows."""
+"""The content of the page of a comparison: sentences, charts, pictures, and what differs between the runs."""
 
 from __future__ import annotations
 
@@ -50,7 +50,12 @@ class Triple(NamedTuple):
 
 
 def comparison(folders: Sequence[Path]) -> dict[str, Any]:
-    """What ``comparison.html`` needs."""
+    """The values that ``comparison.html`` is filled with.
+
+    Raises
+    ------
+    CallError : a folder holds no results, or the first and another have nothing to compare.
+    """
     runs, differences = compared(folders)
     first = runs[0]
     colours = {run.label: number % charts.COLOURS for number, run in enumerate(runs)}
@@ -73,7 +78,7 @@ def comparison(folders: Sequence[Path]) -> dict[str, Any]:
         "differences": [(other.label, each, _where(each)) for other, each in differences],
         "forests": _forests(differences, first, colours),
         "colours": colours,
-        "markers": "●■▲◆▼✚✖✱",
+        "markers": charts.SHOWN_MARKERS,
         "beside": _beside(runs),
         "differing": differing(
             [(run.call.get("settings") or {}) | {"selection": run.call.get("selection")} for run in runs]
@@ -84,7 +89,12 @@ def comparison(folders: Sequence[Path]) -> dict[str, Any]:
 
 
 def compared(folders: Sequence[Path]) -> tuple[list[Run], list[tuple[Run, Difference]]]:
-    """The runs, and the differences of each but the first to the first."""
+    """The runs, and the differences of each but the first to the first.
+
+    Raises
+    ------
+    CallError : a folder holds no results, or the first and another have nothing to compare.
+    """
     runs = [_run(folder, label) for folder, label in zip(folders, labels(folders), strict=True)]
     first, *others = runs
     differences: list[tuple[Run, Difference]] = []
@@ -116,6 +126,7 @@ def _run(folder: Path, label: str) -> Run:
 
 
 def _where(difference: Difference) -> str:
+    """The place of a difference in words."""
     one, other = difference.first, difference.second
     if one == other:
         return f"{one.layer} by {one.method}"
@@ -236,7 +247,7 @@ def _triples(
 
 
 def _pictured(run: Run, place: Place, kept: set[str]) -> dict[str, tuple[int, float]]:
-    """Of the images with a thumbnail at a layer and method: index and PSNR, by name."""
+    """The index and PSNR, by name, of the images with a thumbnail at a layer and method."""
     indices = [int(name.split(".")[0]) for name in kept if name.split(".")[0].isdecimal()]
     wanted = sorted({index for index in indices if thumbnail(run.folder, index, *place).name in kept})
     rows = rows_at(run.table, place)

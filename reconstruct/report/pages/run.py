@@ -1,4 +1,4 @@
-"""What the page of a run shows."""
+"""The content of the page of a run: sentences, charts, pictures and failures."""
 
 from __future__ import annotations
 
@@ -36,7 +36,14 @@ class Pair:
 
 @dataclass
 class Gallery:
-    """Of a layer and method the pictures by group: worst, median, best; and why there are not more."""
+    """The pictures of a layer and method.
+
+    Attributes
+    ----------
+    groups : pairs by group: worst, median, best.
+    missing : how many have no thumbnail.
+    left_out : how many did not fit into the page.
+    """
 
     layer: str
     method: str
@@ -46,7 +53,7 @@ class Gallery:
 
 
 def run(folder: Path) -> dict[str, Any]:
-    """What ``run.html`` needs."""
+    """The values that ``run.html`` is filled with."""
     call, table = read_run(folder), read_rows(folder, COLUMNS)
     summary = summarise(table, {"sessions": [], **call})
     rows = by_key(table)
@@ -63,7 +70,7 @@ def run(folder: Path) -> dict[str, Any]:
         "sentences": sentences(summary, call),
         "summary": summary,
         "colours": colours,
-        "markers": "●■▲◆▼✚✖✱",
+        "markers": charts.SHOWN_MARKERS,
         "distributions": distribution_charts(rows, colours),
         "works": work_charts(rows, colours),
         "galleries": galleries(folder, rows, album, int(call.get("gallery", GALLERY))),
@@ -75,7 +82,7 @@ def run(folder: Path) -> dict[str, Any]:
 
 
 def made(call: Mapping[str, Any]) -> dict[str, Any]:
-    """How a run came about, for the end of the page."""
+    """The values that tell how a run came about, for the end of the page."""
     sessions = call.get("sessions") or []
     return {
         "call": text(call.get("call")),
@@ -93,12 +100,12 @@ def _listed(settings: Mapping[str, Any]) -> dict[str, str]:
 
 
 def model_name(call: Mapping[str, Any], folder: Path) -> str:
-    """Of what the features are."""
+    """The model that the features are of."""
     return str(_inside(call, "settings", "model", "name") or folder.resolve().name)
 
 
 def source_name(call: Mapping[str, Any]) -> str:
-    """Where the images are from."""
+    """The folder or file that the images are from."""
     return str(_inside(call, "settings", "source", "path") or "images that the run does not name")
 
 
@@ -146,7 +153,7 @@ def _rated(result: Mapping[str, Any]) -> str:
 
 
 def distribution_charts(rows: Mapping[Key, pyarrow.Table], colours: Mapping[str, int]) -> list[dict[str, Any]]:
-    """PSNR and SSIM of each layer and method."""
+    """Charts of the PSNR and the SSIM of each layer and method."""
     if not rows:
         return []
     layers = {key.layer: [other for other in rows if other.layer == key.layer] for key in rows}
@@ -179,7 +186,7 @@ def _median(values: numpy.ndarray, digits: int) -> str:
 
 
 def work_charts(rows: Mapping[Key, pyarrow.Table], colours: Mapping[str, int]) -> list[Markup]:
-    """PSNR against forward passes, a chart a layer, on common axes."""
+    """Charts of PSNR against forward passes, one a layer, on common axes."""
     points: dict[str, list[charts.Work]] = {}
     for key, table in rows.items():
         psnr = table["psnr"].to_numpy()
@@ -226,7 +233,7 @@ def galleries(folder: Path, rows: Mapping[Key, pyarrow.Table], album: Album, cou
 
 
 def _pairs(folder: Path, key: Key, table: pyarrow.Table, indices: Sequence[int], album: Album) -> list[Pair | None]:
-    """Of each index its pictures, or None where one is missing."""
+    """The pictures of each index, or None where one is missing."""
     places = numpy.searchsorted(table["index"].to_numpy(), indices)
     found: list[Pair | None] = []
     for index, row in zip(indices, table.take(places).to_pylist(), strict=True):
@@ -241,7 +248,7 @@ def _pairs(folder: Path, key: Key, table: pyarrow.Table, indices: Sequence[int],
 
 
 def listed_failures(failed: pyarrow.Table) -> list[dict[str, Any]]:
-    """The first failures: of whole images first, then by layer and method."""
+    """The first failures: those of whole images first, then by layer and method."""
     rows = failed.select(["index", "image", "layer", "method", "error"]).to_pylist()
     order = list(dict.fromkeys((row["layer"], row["method"]) for row in rows))
     rank = {each: (each[0] is not None, number) for number, each in enumerate(order)}

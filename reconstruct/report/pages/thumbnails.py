@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 MOST_CHARACTERS = 3_300_000
-"""Of all pictures of a page, as it holds them."""
+"""How many characters all pictures of a page may be, as the page holds them."""
 SMALL = 100
 """Pictures narrower than this are shown with square pixels."""
 
@@ -41,7 +41,7 @@ class Album:
 
     @property
     def pictures(self) -> list[Picture]:
-        """Those that were taken, in that order."""
+        """The pictures that were taken, in that order."""
         return list(self._taken.values())
 
     def find(self, path: Path) -> Picture | None:

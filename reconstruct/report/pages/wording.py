@@ -13,18 +13,18 @@ MINUS = "\N{MINUS SIGN}"
 
 
 def fixed(value: float | None, digits: int = 2) -> str:
-    """So many digits after the point, thousands apart."""
+    """The number with so many digits after the point, thousands apart."""
     return NOTHING if value is None else f"{value:,.{digits}f}".replace("-", MINUS)
 
 
 def signed(value: float | None, digits: int = 2) -> str:
-    """As ``fixed``, with its sign; nothing that rounds to zero has one."""
+    """The number as from ``fixed``, with its sign; nothing that rounds to zero has one."""
     text = NOTHING if value is None else f"{value:+,.{digits}f}".replace("-", MINUS)
     return text if any(each in text for each in "123456789") else text.lstrip(f"+{MINUS}")
 
 
 def figures(value: float | None) -> str:
-    """Three significant digits, whole numbers above 100."""
+    """The number with three significant digits, or whole above 100."""
     if value is None:
         return NOTHING
     if value and not 1e-3 <= abs(value) < 1e7:
@@ -43,28 +43,28 @@ def percent(share: float | None) -> str:
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:
-    """``1 image``, ``1,305 images``."""
+    """The number and what is counted: ``1 image``, ``1,305 images``."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def percentile(found: Mapping[str, float | None], name: str, count: int, digits: int) -> str:
-    """A percentile; of values that there are, one that is null is infinite."""
+    """A percentile; where there are values and it is null, it is infinite."""
     return "∞" if count and found[name] is None else fixed(found[name], digits)
 
 
 def mean_and_deviation(found: Mapping[str, float | None], digits: int) -> str:
-    """Mean ± sample standard deviation, as far as there are any."""
+    """The mean ± the sample standard deviation, as far as there are any."""
     mean = fixed(found["mean"], digits)
     return mean if found["std"] is None else f"{mean} ± {fixed(found['std'], digits)}"
 
 
 def short(text: str, most: int = LONGEST_NAME) -> str:
-    """The middle of a longer text is left out."""
+    """The text, without its middle where it is longer than so many characters."""
     return text if len(text) <= most else f"{text[: most // 2]}…{text[1 - most + most // 2 :]}"
 
 
 def text(value: object) -> str:
-    """A setting, or whatever else ``run.json`` holds."""
+    """The text of a setting, or of whatever else ``run.json`` holds."""
     if value is None:
         return "none"
     if isinstance(value, bool):
@@ -85,7 +85,7 @@ def flat(settings: object, prefix: str = "") -> dict[str, object]:
 
 
 def differing(settings: list[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Of several runs' settings those that are not the same in all: dotted name, and each run's value as text."""
+    """The settings that are not the same in all runs, by dotted name: each run's value as text."""
     each = [flat(one) for one in settings]
     names = dict.fromkeys(name for one in each for name in one)
     return {

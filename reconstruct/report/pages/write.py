@@ -25,9 +25,9 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write_report(folders: Sequence[Path], target: Path) -> None:
-    """Write one self-contained HTML file: of one folder of results its page, of several their comparison.
+    """Write one self-contained HTML file: the page of one folder of results, or the comparison of several.
 
-    Differences are to the first of several. Thumbnails that are missing are said to be.
+    Differences are to the first of several. The page says which thumbnails are missing.
 
     Raises
     ------
@@ -40,7 +40,7 @@ def write_report(folders: Sequence[Path], target: Path) -> None:
 
 
 def numbers(folders: Sequence[Path]) -> dict[str, Any]:
-    """What the page says in numbers: of one folder its summary, of several theirs and the paired differences.
+    """The numbers that the page shows: a folder's summary, or the summaries of several and their paired differences.
 
     Raises
     ------

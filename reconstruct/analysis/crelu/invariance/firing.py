@@ -11,7 +11,7 @@ from reconstruct.analysis.crelu.invariance.transformations import Transformation
 
 @dataclass
 class Firing:
-    """Where units fire on the untransformed images of a batch, one entry a firing, all int64.
+    """The firings of units on the untransformed images of a batch, one entry a firing, all int64.
 
     Attributes
     ----------
@@ -53,7 +53,7 @@ class Tally:
         self.kept = torch.zeros_like(self.tested)
 
     def fire(self, features: torch.Tensor, inner: tuple[slice, slice], seen: int) -> Firing:
-        """Count the firing of untransformed images, and say where it is.
+        """Count the firing of untransformed images, and give where it is.
 
         Parameters
         ----------

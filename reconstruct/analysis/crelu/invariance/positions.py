@@ -103,5 +103,6 @@ def partners(
 
 
 def _is_inner(points: torch.Tensor, size: Size) -> torch.Tensor:
+    """For each point, ... x 2, whether it lies in the inner part of an image of this size."""
     sides = torch.tensor(size, dtype=torch.float64)
     return ((points >= MARGIN * sides) & (points <= (1 - MARGIN) * sides)).all(-1)

@@ -66,16 +66,16 @@ class LayerInvariance:
 
     @property
     def held_out(self) -> float:
-        """``Score.held_out``, averaged in the same way."""
+        """The score ``Score.held_out``, averaged in the same way."""
         return _mean([score.held_out for score in self.scores.values()])
 
     @property
     def mean(self) -> float:
-        """All units' score, averaged in the same way."""
+        """The score of all units, averaged in the same way."""
         return _mean([score.mean for score in self.scores.values()])
 
     def record(self) -> dict[str, Any]:
-        """In plain types of JSON: None for NaN, and the curve as pairs of magnitude and L."""
+        """The scores in plain types of JSON: None stands for NaN, and the curve is pairs of magnitude and L."""
         scores = {
             kind: {name: _plain(value) for name, value in vars(score).items()} for kind, score in self.scores.items()
         }
@@ -146,7 +146,7 @@ def _score(score: torch.Tensor, even: torch.Tensor, odd: torch.Tensor, trials: t
 
 
 def _best(scores: torch.Tensor, share: float) -> torch.Tensor:
-    """Which units have the highest scores, NaN aside: this share of them, at least one if there is any."""
+    """The numbers of the units with the highest scores, NaN aside: a share of them, at least one if there is any."""
     known = int((~scores.isnan()).sum())
     count = min(known, max(1, round(share * known)))
     # Stable: of equal scores, which are common, the first units are taken on every device.
@@ -160,4 +160,5 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _plain(value: float) -> float | None:
+    """The value as JSON has it: None for NaN."""
     return None if math.isnan(value) else value

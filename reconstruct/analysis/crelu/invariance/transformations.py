@@ -111,7 +111,7 @@ def transform(images: torch.Tensor, transformation: Transformation, centre: Poin
 
 
 def grid_points(start: float, step: int, grid: Size) -> torch.Tensor:
-    """Where the positions of a grid lie in the image, down and across: h x w x 2, float64.
+    """The places of a grid's positions in the image, down and across: h x w x 2, float64.
 
     Parameters
     ----------
