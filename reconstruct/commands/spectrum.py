@@ -110,7 +110,7 @@ def _parts(part: str) -> list[str]:
 def _series(tones: Tones, terms: int, output: Path) -> list[Told]:
     """Table I and Figure 1: coefficients, errors by the number of terms, and strong lines beside their prediction."""
     from reconstruct.analysis.spectrum.series import coefficients, series_errors, strongest_lines
-    from reconstruct.report.figures.spectrum import example_figure, series_figure
+    from reconstruct.report.figures.tones import example_figure, series_figure
 
     errors = series_errors(tones, sorted({*COUNTS, terms}))
     told = [{"what": "series", **each} for each in errors.records()]
@@ -139,7 +139,7 @@ def _series(tones: Tones, terms: int, output: Path) -> list[Told]:
 def _networks(tones: Tones, output: Path) -> list[Told]:
     """Figure 2: the differentiating and the averaging network."""
     from reconstruct.analysis.spectrum.example_networks import network_spectra
-    from reconstruct.report.figures.spectrum import network_figure
+    from reconstruct.report.figures.tones import network_figure
 
     found = network_spectra(tones)
     told = [{"what": "network", "network": name, **each.record()} for name, each in found.items()]
@@ -154,7 +154,7 @@ def _networks(tones: Tones, output: Path) -> list[Told]:
 def _dc(seed: int, output: Path) -> list[Told]:
     """Figure 5: what one filter's DC tells of a frequency, untrained."""
     from reconstruct.analysis.spectrum.dc_features import dc_features
-    from reconstruct.report.figures.spectrum import dc_figure
+    from reconstruct.report.figures.dc import dc_figure
 
     found = dc_features(seed=seed)
     told = [{"what": "dc_feature", **each} for each in found.records()]
@@ -171,7 +171,7 @@ def _dc(seed: int, output: Path) -> list[Told]:
 def _training(seeds: int, epochs: int, count: int, seed: int, random_phases: bool, output: Path) -> list[Told]:
     """Figure 4: ReLU, linear, and linear with a DC by hand."""
     from reconstruct.analysis.spectrum.dc_training import train_dc_models
-    from reconstruct.report.figures.spectrum import training_figure
+    from reconstruct.report.figures.dc import training_figure
 
     found = train_dc_models(seeds, epochs, count, seed, random_phases=random_phases)
     call = {"seeds": seeds, "epochs": epochs, "cosines_a_class": count, "random_phases": random_phases}
@@ -191,7 +191,7 @@ def _pulse(seed: int, steps: int, output: Path) -> list[Told]:
     """A stand-in for Figure 3: a network that reads heart rates, one wave through it, and its layers over many."""
     from reconstruct.analysis.spectrum.pulse import train_pulse
     from reconstruct.analysis.spectrum.pulse_spectra import pulse_spectra
-    from reconstruct.report.figures.spectrum import pulse_figure, spectra_figure
+    from reconstruct.report.figures.layer_spectra import pulse_figure, spectra_figure
 
     trained = train_pulse(seed, steps)
     found = pulse_spectra(trained, seed)
@@ -229,7 +229,7 @@ def _pictures(
     nets = load_nets(model, random_weights, device, quiet or as_json)
     from reconstruct.analysis.spectrum.layer_spectra_2d import layer_spectra_2d
     from reconstruct.network.network import layer_list
-    from reconstruct.report.figures.spectrum import image_spectra_figure
+    from reconstruct.report.figures.layer_spectra import image_spectra_figure
 
     chosen = [(net, layer_list(net, layer)) for net in nets]
     told: list[dict[str, Any]] = []

@@ -47,6 +47,16 @@ class Correlation:
     non_pair_std: float
     chance: float
 
+    @property
+    def pair_mean(self) -> float:
+        """The mean absolute cosine of the pairs."""
+        return float(self.pair.abs().mean())
+
+    @property
+    def pair_std(self) -> float:
+        """The standard deviation of the pairs' absolute cosines, over all of them."""
+        return float(self.pair.abs().std(correction=0))
+
     def record(self) -> dict[str, Any]:
         """Plain numbers, for JSON."""
         return {
@@ -55,8 +65,8 @@ class Correlation:
             "activation": self.activation,
             "paired": self.paired,
             "pairs": len(self.pair),
-            "pair_mean": float(self.pair.abs().mean()),
-            "pair_std": float(self.pair.abs().std(correction=0)),
+            "pair_mean": self.pair_mean,
+            "pair_std": self.pair_std,
             "pair_signed_mean": float(self.pair.mean()),
             "non_pair_mean": self.non_pair_mean,
             "non_pair_std": self.non_pair_std,

@@ -25,10 +25,9 @@ def correlation_figure(found: Mapping[str, Sequence[Correlation]]) -> Image.Imag
     for axes, (model, layers) in zip(panels, found.items(), strict=True):
         at = numpy.arange(len(layers))
         sets = (
-            (-0.2, BLUE, "pair", [float(each.pair.abs().mean()) for each in layers],
-             [float(each.pair.abs().std(correction=0)) for each in layers]),
+            (-0.2, BLUE, "pair", [each.pair_mean for each in layers], [each.pair_std for each in layers]),
             (0.2, ORANGE, "non-pair", [each.non_pair_mean for each in layers], [each.non_pair_std for each in layers]),
-        )  # fmt: skip
+        )
         for shift, colour, name, means, spread in sets:
             # An absolute cosine is not below 0: nor is the bar of its deviation.
             low = numpy.minimum(means, spread)

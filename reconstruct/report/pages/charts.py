@@ -1,19 +1,14 @@
-"""Charts of a report: small SVG pictures, drawn by matplotlib, that take the colours of the page they stand in.
-
-Colours are drawn as stand-ins and replaced by the page's CSS variables, so that a chart follows dark mode. Text stays
-text.
-"""
+"""Charts of results: small pictures, drawn by matplotlib, as elements of a page."""
 
 from __future__ import annotations
 
-import io
 import math
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy
 
+from reconstruct.report.pages.svg import COLOURS, INK, LINE, SOFT, as_svg, colour_of
 from reconstruct.report.pages.wording import MINUS, short
 
 if TYPE_CHECKING:
@@ -30,15 +25,9 @@ TEXT = 11
 """The size of text in pixels, where a chart is as wide as drawn."""
 FEWEST_FOR_BINS = 25
 """With fewer values, each is a tick of its own."""
-COLOURS = 8
-"""The page has that many colours for methods or runs: --c0 to --c7."""
 MARKERS = "os^DvPX*"
 SHOWN_MARKERS = "●■▲◆▼✚✖✱"
 """The same marks as a page's text has them."""
-INK, SOFT, LINE = "#010203", "#040506", "#070809"
-VARIABLES = {INK: "var(--ink)", SOFT: "var(--soft)", LINE: "var(--line)"} | {
-    f"#0a0b{number:02x}": f"var(--c{number})" for number in range(COLOURS)
-}
 
 
 class Spread(NamedTuple):
@@ -81,11 +70,6 @@ class Interval(NamedTuple):
     high: float | None
 
 
-def colour_of(number: int) -> str:
-    """The stand-in of a method's or run's colour."""
-    return f"#0a0b{number % COLOURS:02x}"
-
-
 def distributions(rows: Sequence[Spread], axis: str, digits: int, description: str) -> str:
     """A chart of distributions, one ridge a row: a histogram, the median as a dot, 5 to 95 % as a line.
 
@@ -119,7 +103,7 @@ def distributions(rows: Sequence[Spread], axis: str, digits: int, description: s
         _note(axes, place, f"{median:.{digits}f}")
     axes.set_xlabel(axis)
     _widen(axes)
-    return _svg(figure, description)
+    return as_svg(figure, description)
 
 
 def work(points: Sequence[Work], title: str, passes: tuple[float, float], quality: tuple[float, float]) -> str:
@@ -155,7 +139,7 @@ def work(points: Sequence[Work], title: str, passes: tuple[float, float], qualit
         + (f", {point.passes + point.preparation:.3g} with preparation" if point.preparation else "")
         for point in points
     )
-    return _svg(figure, f"PSNR against forward passes at {title}. {told}.")
+    return as_svg(figure, f"PSNR against forward passes at {title}. {told}.")
 
 
 def work_limits(points: Sequence[Work]) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -192,7 +176,7 @@ def course(curve: Sequence[tuple[float, float]], budget: float, label: str) -> s
     axes.set(xlabel="forward passes", ylabel="PSNR, dB")
     _quiet(axes, both=True)
     told = f"{values[-1]:.1f} dB after {passes[-1]:.0f} passes" if values else "nothing yet"
-    return _svg(figure, f"PSNR against forward passes of {label}: {told}.")
+    return as_svg(figure, f"PSNR against forward passes of {label}: {told}.")
 
 
 def forest(rows: Sequence[Interval], axis: str, digits: int, description: str) -> str:
@@ -214,7 +198,7 @@ def forest(rows: Sequence[Interval], axis: str, digits: int, description: str) -
         _note(axes, place, f"{row.mean:+.{digits}f}".replace("-", MINUS))
     axes.set_xlabel(axis)
     _widen(axes)
-    return _svg(figure, description)
+    return as_svg(figure, description)
 
 
 def _rows(labels: Sequence[tuple[str, str]], height: int = ROW) -> tuple[Figure, Axes, list[float]]:
@@ -292,36 +276,3 @@ def _power(value: float, _position: float) -> str:
     if value >= 1e5:
         return f"10{str(round(math.log10(value))).translate(str.maketrans('0123456789', '⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
     return f"{value:,.10g}"
-
-
-def _svg(figure: Figure, description: str) -> str:
-    """The figure as an element of a page."""
-    from markupsafe import escape
-    from matplotlib import rc_context
-
-    buffer = io.StringIO()
-    # Of what names are made of: a chart has the same ones every time.
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": description}):
-        figure.savefig(
-            buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        )
-    drawn = buffer.getvalue()
-    width, height = (float(each) for each in re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', drawn)[0])
-    drawn = drawn[drawn.index(">", drawn.index("<svg")) + 1 :]
-    drawn = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<style type.*?</style>", "", drawn, flags=re.DOTALL)
-    # Groups' names are alike in every chart; nothing refers to them.
-    drawn = re.sub(r'<g id="[^"]*"', "<g", drawn).replace("xlink:href=", "href=")
-    # The page's own fonts.
-    drawn = re.sub(r"font-family: [^;\"]*;? ?", "", drawn)
-    drawn = re.sub(r"font: (?:(\w+) )?([\d.]+)px [^;\"]*", lambda found: _font(found[1], found[2]), drawn)
-    drawn = re.sub(r' d="[^"]*"', lambda found: re.sub(r"(\.\d)\d+", r"\1", found[0]).replace("\n", ""), drawn)
-    drawn = re.sub(r">\s+<", "><", drawn)
-    for stand_in, variable in VARIABLES.items():
-        drawn = drawn.replace(stand_in, variable)
-    return (
-        f'<svg class="chart" role="img" aria-label="{escape(description)}" viewBox="0 0 {width:g} {height:g}">' + drawn
-    )
-
-
-def _font(weight: str | None, size: str) -> str:
-    return f"font-size: {size}px" + ("; font-weight: 600" if weight else "")

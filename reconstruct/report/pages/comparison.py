@@ -16,6 +16,7 @@ from reconstruct.evaluation.results import read_rows, read_run, summarise, thumb
 from reconstruct.report.compare import Difference, Paired, Place, compare, rows_at
 from reconstruct.report.pages import charts
 from reconstruct.report.pages.run import COLUMNS, made, model_name, source_name
+from reconstruct.report.pages.svg import COLOURS
 from reconstruct.report.pages.thumbnails import Album, Picture
 from reconstruct.report.pages.wording import counted, differing, fixed, signed
 
@@ -58,7 +59,7 @@ def comparison(folders: Sequence[Path]) -> dict[str, Any]:
     """
     runs, differences = compared(folders)
     first = runs[0]
-    colours = {run.label: number % charts.COLOURS for number, run in enumerate(runs)}
+    colours = {run.label: number % COLOURS for number, run in enumerate(runs)}
     album = Album()
     return {
         "kind": "comparison",

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from reconstruct.evaluation.results import SCHEMA, Key, by_key, gallery, read_rows, read_run, summarise, thumbnail
 from reconstruct.report.pages import charts
+from reconstruct.report.pages.svg import COLOURS
 from reconstruct.report.pages.thumbnails import Album, Picture
 from reconstruct.report.pages.wording import counted, fixed, flat, text
 
@@ -117,7 +118,7 @@ def _inside(call: object, *names: str) -> Any:
 
 def colours_of(names: Any) -> dict[str, int]:
     """One colour a name, in the order of first appearance."""
-    return {name: number % charts.COLOURS for number, name in enumerate(dict.fromkeys(names))}
+    return {name: number % COLOURS for number, name in enumerate(dict.fromkeys(names))}
 
 
 def sentences(summary: Mapping[str, Any], call: Mapping[str, Any]) -> list[str]:

@@ -38,3 +38,12 @@ def test_work_is_drawn_with_and_without_preparation() -> None:
     drawn = charts.work(points, "conv1", *limits)
     assert "median 25.0 dB for 30 passes, 1e+03 with preparation" in drawn
     assert ">10,000<" in drawn
+
+
+def test_the_course_of_a_reconstruction_is_told_without_its_exact_images() -> None:
+    curve = [(3.0, 11.0), (6.0, 18.0), (9.0, 24.26)]
+    drawn = charts.course(curve, 30, "conv2 by map")
+    assert 'aria-label="PSNR against forward passes of conv2 by map: 24.3 dB after 9 passes."' in drawn
+    # An exact image has no place on the axis.
+    assert charts.course([*curve, (12.0, float("inf"))], 30, "conv2 by map") == drawn
+    assert "nothing yet" in charts.course([], 30, "conv2 by map")

@@ -9,7 +9,9 @@ from reconstruct.analysis.spectrum.layer_spectra_2d import layer_spectra_2d
 from reconstruct.analysis.spectrum.pulse import RATE, pulse_network, pulse_waves
 from reconstruct.analysis.spectrum.series import series_errors
 from reconstruct.analysis.spectrum.tones import example
-from reconstruct.report.figures import spectrum as figures
+from reconstruct.report.figures.dc import dc_figure, training_figure
+from reconstruct.report.figures.layer_spectra import image_spectra_figure, pulse_figure, spectra_figure
+from reconstruct.report.figures.tones import example_figure, network_figure, series_figure
 from tests.builders.networks import identity_net
 
 
@@ -22,14 +24,14 @@ def test_every_figure_is_drawn(generator: torch.Generator) -> None:
     image = torch.rand(16, 12, generator=generator) - 0.5
     spectra = [layer_spectra_2d(net, each.double().expand(1, 3, -1, -1), "a") for each in (image, -image)]
     drawn = (
-        figures.series_figure(series_errors(example(), (1, 4, 10)), 20),
-        figures.example_figure(example(), 6),
-        figures.network_figure(network_spectra(example())),
-        figures.dc_figure(dc_features(3, 10), 1),
-        figures.training_figure(train_dc_models(2, 2, 10)),
-        figures.pulse_figure(layers[2], Spectrum(wave.frequencies, wave.amplitudes), float(waves.heart_rates[0])),
-        figures.spectra_figure(layers),
-        figures.image_spectra_figure(spectra, "two layers"),
+        series_figure(series_errors(example(), (1, 4, 10)), 20),
+        example_figure(example(), 6),
+        network_figure(network_spectra(example())),
+        dc_figure(dc_features(3, 10), 1),
+        training_figure(train_dc_models(2, 2, 10)),
+        pulse_figure(layers[2], Spectrum(wave.frequencies, wave.amplitudes), float(waves.heart_rates[0])),
+        spectra_figure(layers),
+        image_spectra_figure(spectra, "two layers"),
     )
     for each in drawn:
         assert 1000 <= each.width <= 1300
