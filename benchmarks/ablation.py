@@ -24,7 +24,7 @@ from reconstruct.prior import gaussian as prior
 
 
 def unweighted(matrices: torch.Tensor, shift: float) -> Callable[[torch.Tensor], torch.Tensor]:
-    """In place of ``inverse``: the responses' mean variance alone."""
+    """A stand-in for ``inverse`` that knows the responses' mean variance alone."""
     typical = float(torch.diagonal(matrices.real, dim1=-2, dim2=-1).mean()) + shift
     return lambda values: values / typical
 

@@ -33,7 +33,7 @@ from reconstruct.evaluation.results import begin, write_json, write_part
 from reconstruct.evaluation.run import evaluate, local
 from reconstruct.images.files import read_image
 from reconstruct.images.sources import open_source
-from reconstruct.report.page import write_report
+from reconstruct.report.pages.write import write_report
 
 CASES = {"conv1, linear": ("conv1", "linear"), "conv1, map": ("conv1", "map")}
 """The cheapest, beside which everything else weighs most, and the default."""
@@ -213,7 +213,7 @@ def workers(net: Network, folder: Path) -> dict[str, float]:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """As each of Ray's workers has."""
+    """Take one thread, as each of Ray's workers has."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

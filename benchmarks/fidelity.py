@@ -68,6 +68,7 @@ def run(paths: list[str], model: str, named: str, method: str, budgets: list[flo
 
 
 def table(rows: list[dict[str, Any]]) -> None:
+    """Print the means over the photographs."""
     print("layer   method    budget   PSNR   SSIM  residual  passes  prepare  s/image  peak GB")
     for key in dict.fromkeys((row["layer"], row["method"], row["budget"]) for row in rows):
         own = [row for row in rows if (row["layer"], row["method"], row["budget"]) == key]
@@ -83,6 +84,7 @@ def table(rows: list[dict[str, Any]]) -> None:
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """Draw PSNR against work, a panel a layer."""
     from matplotlib.figure import Figure
 
     layers = list(dict.fromkeys(row["layer"] for row in rows))

@@ -26,7 +26,7 @@ BUDGET = 450
 
 
 def scipy_lsmr(net: Network, image: torch.Tensor, layer: str) -> torch.Tensor:
-    """conv1 by lsmr, without a preconditioner: it has none."""
+    """conv1 by SciPy's lsmr, without a preconditioner: it has none."""
     convolution = net.convolution(layer)
     size = (image.shape[1], image.shape[2])
     operator = reconstruct.Convolution(convolution.weight, convolution.stride[0], int(convolution.padding[0]), size)

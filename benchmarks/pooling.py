@@ -87,7 +87,7 @@ def count_violations(images: torch.Tensor, least: int) -> dict[str, Any]:
 
 
 def spoilt(regions: Regions) -> Regions:
-    """With bounds that are 1% too small."""
+    """The regions with bounds that are 1% too small."""
     return replace(regions, bound_measured=SPOILT * regions.bound_measured, bound_model=SPOILT * regions.bound_model)
 
 
@@ -170,7 +170,7 @@ def draw_corollary(found: dict[str, dict[str, Any]], path: Path) -> None:
 
 
 def with_relu(net: Network) -> Network:
-    """The same filters with ReLU below the pooling."""
+    """A network of the same filters with ReLU below the pooling."""
     layers = (*net.layers[:-2], replace(net.layers[-2], activation="relu"), net.layers[-1])
     other = Network(replace(net.architecture, layers=layers)).eval().requires_grad_(False)
     other.load_state_dict(net.state_dict())

@@ -32,7 +32,7 @@ from reconstruct.inversion.disturb import disturb
 from reconstruct.inversion.methods import METHODS, applicable
 from reconstruct.network.network import Network
 from reconstruct.network.read_points import Point, point
-from reconstruct.report.figures import Panel, panels
+from reconstruct.report.figures.panels import Panel, panels, quality_caption
 
 MODEL = "cifar_split"
 SHOWN = 4
@@ -49,7 +49,7 @@ PUBLISHED = {
 
 @dataclass(frozen=True)
 class Disturbance:
-    """What is done with features on their way."""
+    """The noise and the rounding that features suffer on their way."""
 
     noise: float = 0.0
     quantise: str | None = None
@@ -120,7 +120,7 @@ def quality_of(row: dict[str, Any] | None) -> str:
 
 
 def tables(results: Sequence[dict[str, Any]], disturbances: Sequence[Disturbance]) -> str:
-    """What is published beside what was found, and what noise and rounding change: markdown."""
+    """Two tables as Markdown: what was found beside what is published, and what noise and rounding change."""
     found = {(row["point"], row["method"], row["features"]): row for row in results}
     places = list(dict.fromkeys(row["point"] for row in results))
     methods = list(dict.fromkeys(row["method"] for row in results))
@@ -177,7 +177,7 @@ def main() -> None:
             if how is disturbances[0] and at.name in splits:
                 judged = reconstruct.quality(images[shown], found[shown])
                 for line, i, psnr, ssim in zip(sheet, shown, judged.psnr, judged.ssim, strict=True):
-                    line.append(Panel(found[i], f"{at.name}, {method}", f"{psnr:.1f} dB, SSIM {ssim:.3f}"))
+                    line.append(Panel(found[i], f"{at.name}, {method}", quality_caption(psnr, ssim)))
     print(f"\n{tables(results, disturbances)}")
     chosen.output.mkdir(parents=True, exist_ok=True)
     written = {"model": net.name, "data": Path(chosen.data).name, "images": names, "results": results}

@@ -21,8 +21,8 @@ import reconstruct
 from reconstruct.analysis.crelu.pairing import layer_pairs, pairing, random_pairing
 from reconstruct.images.files import write_png
 from reconstruct.operators.convolution import Convolution, frame
-from reconstruct.report.figures import training_curves
-from reconstruct.report.filter_figures import cosine_histograms, filter_grid
+from reconstruct.report.figures.filters import cosine_histograms, filter_grid
+from reconstruct.report.figures.training import training_curves
 from reconstruct.training.distill import unlabelled
 from reconstruct.training.ica import initialise_by_ica
 

@@ -61,7 +61,7 @@ class Regions:
 
     @property
     def violations(self) -> int:
-        """Regions in which the error exceeds a bound by more than rounding can (it must be 0).
+        """How many regions have an error above a bound by more than rounding can explain (it must be 0).
 
         In squares, by n times ``ZERO`` for each of the three sums of n terms that are compared.
         """
@@ -72,7 +72,7 @@ class Regions:
 
     @property
     def empty(self) -> int:
-        """Regions whose input is zero."""
+        """How many regions have an input that is zero."""
         return int(self.relative_error.isnan().sum())
 
     def summary(self) -> dict[str, Any]:
@@ -162,9 +162,13 @@ def region_bounds(
 
 
 def layer_bounds(net: Network, images: torch.Tensor, pool: str, *, random: int | None = None) -> Regions:
-    """``region_bounds`` of a network's max-pooling ``pool`` on images N x 3 x H x W in [0, 1].
+    """Errors and bounds of every region of a network's max-pooling, as from ``region_bounds``.
 
-    random : a seed: with ``random_filters`` in place of the convolution's, and no bias.
+    Parameters
+    ----------
+    images : N x 3 x H x W in [0, 1].
+    pool : the max-pooling's name.
+    random : a seed: ``random_filters`` stand in place of the convolution's, with no bias.
 
     Raises
     ------

@@ -1,6 +1,6 @@
 """The interactive page, drawn by Gradio: choose a picture, a layer and a method, and watch the reconstruction.
 
-Here are the controls and what they call; inverting is ``live``'s work, what is shown ``report.live_view``'s.
+Here are the controls and what they call; ``watched`` inverts, and ``view`` makes what is shown.
 """
 
 from __future__ import annotations
@@ -49,7 +49,12 @@ TELLING = {
 }
 
 Shown = tuple[str, Any, Any]
-"""What a handler gives the page: the view, and the two buttons as they are to be."""
+"""A handler gives the page the view, and the two buttons as they are to be."""
+
+
+def telling(method: str) -> str:
+    """One line on a method."""
+    return TELLING[method]
 
 
 def with_weights() -> list[str]:
@@ -59,7 +64,7 @@ def with_weights() -> list[str]:
 
 
 class Page:
-    """What the page's handlers share: networks, and which session's inversion can be cancelled."""
+    """The state that the page's handlers share: networks, and which session's inversion can be cancelled."""
 
     def __init__(self, device: str = "cpu") -> None:
         self.network = lru_cache(len(with_weights()))(lambda name: load_model(name, device=device))
@@ -132,7 +137,7 @@ def write_samples(folder: Path) -> list[Path]:
 
 
 def build(samples: list[Path], device: str = "cpu") -> gradio.Blocks:
-    """The page.
+    """The page with its controls, not yet served.
 
     Parameters
     ----------
@@ -166,7 +171,7 @@ def build(samples: list[Path], device: str = "cpu") -> gradio.Blocks:
                         page.network(model).layer_names, value=layer, label="Layer", elem_id="layer", min_width=100
                     )
                 methods = gradio.Radio(
-                    list(METHODS), value=method, label="Method", info=TELLING[method], elem_id="method"
+                    list(METHODS), value=method, label="Method", info=telling(method), elem_id="method"
                 )
                 with gradio.Row():
                     budget = gradio.Slider(
@@ -189,7 +194,7 @@ def build(samples: list[Path], device: str = "cpu") -> gradio.Blocks:
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         gallery.select(chosen, None, picture, **quiet)
         models.change(page.layers, models, layers, **quiet)
-        methods.change(lambda name: gradio.Radio(info=TELLING[name]), methods, methods, **quiet)
+        methods.change(lambda name: gradio.Radio(info=telling(name)), methods, methods, **quiet)
         inputs = [picture, models, layers, methods, budget, noise]
         # One inversion at a time has all the cores; others wait for their turn.
         start.click(page.run, inputs, [result, start, stop], concurrency_limit=1, **quiet)

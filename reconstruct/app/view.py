@@ -14,8 +14,8 @@ from PIL import Image
 from reconstruct.app.watched import Snapshot
 from reconstruct.images.files import to_pixels
 from reconstruct.images.quality import quality
-from reconstruct.network.architecture import Architecture
-from reconstruct.report.charts import course
+from reconstruct.network.network import Architecture
+from reconstruct.report.pages.charts import course
 
 STATUS = {
     "converged": "done: the features are met",
@@ -56,7 +56,14 @@ STYLE = """
 
 @dataclass(frozen=True)
 class View:
-    """What is being inverted: 3 x H x W in [0, 1], by which model, from which layer, how, and with which budget."""
+    """The inversion that the page shows.
+
+    Attributes
+    ----------
+    original : 3 x H x W in [0, 1].
+    architecture, layer, method : the model, the layer that is inverted, and how.
+    budget : forward passes.
+    """
 
     original: torch.Tensor
     architecture: Architecture
@@ -66,7 +73,7 @@ class View:
 
 
 def waiting() -> str:
-    """Before anything was started."""
+    """The page's right side as HTML before anything was started."""
     frames = "".join(
         f"<figure><div class='frame'>{text}</div></figure>" for text in ("what goes in", "what comes back")
     )
@@ -74,7 +81,7 @@ def waiting() -> str:
 
 
 def failed(message: str) -> str:
-    """One line that says why there is no reconstruction."""
+    """The page's right side as HTML with one line that says why there is no reconstruction."""
     line = escape(" ".join(message.split()))
     return f"<div class='live'><p class='state bad' role='alert'>{line}</p></div>"
 
@@ -94,6 +101,7 @@ def view(about: View, snapshot: Snapshot | None) -> str:
 
 
 def _figure(image: torch.Tensor | None, title: str, detail: str) -> str:
+    """A picture and its caption as HTML; None holds the place of one that is still to come."""
     caption = f"<figcaption><b>{escape(title)}</b><br>{escape(detail)}</figcaption>"
     if image is None:
         return f"<figure><div class='frame'>preparing</div>{caption}</figure>"
@@ -107,12 +115,13 @@ def _figure(image: torch.Tensor | None, title: str, detail: str) -> str:
 
 
 def _numbers(about: View) -> str:
+    """How many numbers the picture is, in words."""
     _, height, width = about.original.shape
     return f"{height} x {width} pixels, {about.original.numel():,} numbers"
 
 
 def _features(about: View) -> str:
-    """How many numbers the layer gives; CReLU's pairs hold one linear response each."""
+    """How many numbers the layer gives, in words; under CReLU two features hold one linear response."""
     size = (about.original.shape[1], about.original.shape[2])
     height, width = about.architecture.response_sizes(size)[about.layer]
     layer = about.architecture.layers[about.architecture.index(about.layer)]
@@ -123,6 +132,7 @@ def _features(about: View) -> str:
 
 
 def _figures(about: View, snapshot: Snapshot | None) -> str:
+    """The row of figures as HTML: how good the last image is, and at what work."""
     psnr = ssim = residual = "–"
     passes = seconds = 0.0
     if snapshot is not None:
@@ -144,6 +154,7 @@ def _figures(about: View, snapshot: Snapshot | None) -> str:
 
 
 def _state(snapshot: Snapshot | None) -> str:
+    """One line that says whether the inversion goes on, and how it ended."""
     if snapshot is not None and snapshot.cancelled:
         return "cancelled"
     if snapshot is None or snapshot.result is None:

@@ -22,12 +22,12 @@ INTERVAL = 0.25
 """Seconds between two snapshots: more would keep a page busy with drawing them."""
 
 Curve = list[tuple[float, float]]
-"""Forward passes so far, and PSNR in dB (infinite where the image is exact)."""
+"""Points of forward passes so far and PSNR in dB (infinite where the image is exact)."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """How far one image has come.
+    """An image on its way, and how far it has come.
 
     Attributes
     ----------
@@ -35,7 +35,7 @@ class Snapshot:
     curve : of all images so far, those between two snapshots included.
     passes : forward passes so far.
     seconds : since the start, with all that had to be prepared.
-    result : of ``invert``, when it is done; None before, and where it was cancelled.
+    result : what ``invert`` gives, when it is done; None before, and where it was cancelled.
     cancelled : nothing comes after this.
     """
 
@@ -48,11 +48,11 @@ class Snapshot:
 
 
 class _CancelledError(Exception):
-    """Ends an inversion from within what watches it."""
+    """This ends an inversion from within what watches it."""
 
 
 class _Worker(threading.Thread):
-    """Inverts, and keeps the last image for whoever looks."""
+    """A thread that inverts, and keeps the last image for whoever looks."""
 
     def __init__(
         self, net: Network, picture: torch.Tensor, layer: str, method: str, sent: dict[str, Any],
@@ -84,7 +84,7 @@ class _Worker(threading.Thread):
             self.error = error
 
     def note(self, passes: float, images: torch.Tensor) -> None:
-        """What ``invert`` calls as it goes on."""
+        """Take an image of ``invert``, which calls this as it goes on."""
         self.stop_if_cancelled()
         point = (passes, psnr(self.picture[None], images)[0])
         with self.lock:

@@ -5,7 +5,7 @@ Each analysis writes its figures and ``WHAT.json`` into the output folder.
 
 from __future__ import annotations
 
-import json
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import product
@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reconstruct.commands.common import (
+from reconstruct.commands.common import batches, device_of, load_chain
+from reconstruct.commands.findings import Columns, finish, write
+from reconstruct.commands.options import (
     AsJson,
     Device,
     ImageSet,
@@ -26,32 +28,19 @@ from reconstruct.commands.common import (
     Seed,
     Size,
     Split,
-    batches,
-    busy,
     check_selection,
-    device_of,
-    load_chain,
-    notes,
     numbers_of,
-    printed,
-    progress,
-    strict,
 )
+from reconstruct.commands.terminal import busy, notes, printed, progress
 from reconstruct.errors import CallError, ImageError
 
 if TYPE_CHECKING:
     import torch
-    from PIL.Image import Image
 
     from reconstruct.images.sources import Source
-    from reconstruct.network.network import Network
+    from reconstruct.network.network import Architecture, Network
 
 analyze = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
-
-Columns = dict[str, Callable[[dict[str, Any]], str]]
-"""A table's headings, and what of a record stands below each."""
-Told = tuple[list[dict[str, Any]], Columns, list[str]]
-"""Records of one kind, their table (none without columns), and the figures drawn of them."""
 
 Models = Annotated[
     str, typer.Option("--model", help="Names in the zoo or paths of TOML specifications, several with commas.")
@@ -75,8 +64,8 @@ def pairs(
     """
     nets = load_nets(model, random_weights, "cpu", quiet or as_json)
     from reconstruct.analysis.crelu.pairing import layer_pairs
-    from reconstruct.network.read_points import layer_list
-    from reconstruct.report.filter_figures import cosine_histograms, pair_grid
+    from reconstruct.network.network import layer_list
+    from reconstruct.report.figures.filters import cosine_histograms, pair_grid
 
     chosen = [(net, name) for net in nets for name in layer_list(net, layer)]
     for net, name in chosen:
@@ -117,7 +106,7 @@ def correlation(
     """
     nets = load_nets(model, random_weights, "cpu", quiet or as_json)
     from reconstruct.analysis.crelu.correlation import lacking, outgoing_correlation
-    from reconstruct.report.analysis_figures import correlation_figure
+    from reconstruct.report.figures.correlation import correlation_figure
 
     applicable = _applicable(nets, layer, lacking, quiet)
     found = {
@@ -162,10 +151,10 @@ def invariance(
     """
     check_selection(limit, sample)
     nets = load_nets(model, random_weights, device, quiet or as_json)
-    from reconstruct.analysis.crelu.invariance import invariance as scored
+    from reconstruct.analysis.crelu.invariance.measure import invariance as scored
     from reconstruct.images.sources import open_source, select
-    from reconstruct.network.read_points import layer_list
-    from reconstruct.report.invariance_figure import invariance_figure
+    from reconstruct.network.network import layer_list
+    from reconstruct.report.figures.invariance import invariance_figure
 
     chosen = [(net, layer_list(net, layer)) for net in nets]
     source = open_source(images, split)
@@ -211,27 +200,18 @@ def complexity(
     """
     with busy("loading", quiet or as_json):
         from reconstruct.analysis.crelu.complexity import layer_complexity, sample_estimates
-        from reconstruct.network.network import Network
-        from reconstruct.network.read_points import layer_list
-        from reconstruct.report.analysis_figures import complexity_figure
-        from reconstruct.zoo.load import is_module, load_model
-        from reconstruct.zoo.specification import read_architecture
+        from reconstruct.report.figures.complexity import complexity_figure
 
         found = {}
         for name in _names(model):
-            net = None
-            if is_module(name):
-                net = load_chain(name, random_weights, "cpu")
-                architecture = net.architecture
-            else:
-                architecture = read_architecture(name)
-                if architecture.weights is not None or random_weights is not None:
-                    net = load_model(name, random_weights=random_weights)
-            wanted = layer_list(Network(architecture) if net is None else net, layer) if layer != "all" else None
+            architecture, net = _architecture(name, random_weights)
             layers = layer_complexity(architecture, net)
-            found[architecture.name] = [each for each in layers if wanted is None or each.layer in wanted]
-            if not found[architecture.name]:
-                raise CallError(f"of {layer} no layer of {architecture.name} has weights: poolings cost nothing")
+            if layer != "all":
+                wanted = _named(architecture, net, layer)
+                layers = [each for each in layers if each.layer in wanted]
+            if not layers:
+                raise CallError(f"none of {layer} of {architecture.name} has weights: poolings cost nothing")
+            found[architecture.name] = layers
     with busy("estimating", quiet or as_json):
         estimates, example = sample_estimates(draws, seed)
     records = [{"what": "layer", "model": name, **each.record()} for name, layers in found.items() for each in layers]
@@ -281,8 +261,8 @@ def rectify(
     numbers = [] if filters is None else numbers_of(filters, int, "--filter", "0,17")
     nets = load_nets(model, random_weights, device, quiet or as_json)
     from reconstruct.analysis.crelu.rectify import rectify as rectified
-    from reconstruct.network.read_points import layer_list
-    from reconstruct.report.analysis_figures import rectify_figure
+    from reconstruct.network.network import layer_list
+    from reconstruct.report.figures.rectify import rectify_figure
 
     chosen = [(net, layer_list(net, layer)) for net in nets]
     records: list[dict[str, Any]] = []
@@ -312,6 +292,12 @@ def rectify(
 
 
 def _names(model: str) -> list[str]:
+    """The names that ``--model`` lists, each once.
+
+    Raises
+    ------
+    CallError : there are none.
+    """
     names = [name.strip() for name in model.split(",") if name.strip()]
     if not names:
         raise CallError("--model names no model")
@@ -319,6 +305,12 @@ def _names(model: str) -> list[str]:
 
 
 def load_nets(model: str, random_weights: int | None, device: str, silent: bool) -> list[Network]:
+    """The networks that ``--model`` lists.
+
+    Raises
+    ------
+    CallError : two of them have one name, and their files would overwrite each other.
+    """
     with busy("loading", silent):
         where = device_of(device, needs_cupy=False)
         nets = [load_chain(name, random_weights, where) for name in _names(model)]
@@ -327,11 +319,36 @@ def load_nets(model: str, random_weights: int | None, device: str, silent: bool)
     return nets
 
 
+def _architecture(name: str, random_weights: int | None) -> tuple[Architecture, Network | None]:
+    """A model's architecture, and its network where there are weights, from a file or random."""
+    from reconstruct.zoo.load import is_module, load_model, read_architecture
+
+    if is_module(name):
+        chain = load_chain(name, random_weights, "cpu")
+        return chain.architecture, chain
+    architecture = read_architecture(name)
+    if architecture.weights is None and random_weights is None:
+        return architecture, None
+    return architecture, load_model(name, random_weights=random_weights)
+
+
+def _named(architecture: Architecture, net: Network | None, layer: str) -> list[str]:
+    """The layers that a call names, of a model with or without weights."""
+    from reconstruct.network.network import Network, layer_list
+
+    return layer_list(Network(architecture) if net is None else net, layer)
+
+
 def _applicable(
     nets: Sequence[Network], layer: str, lacking: Callable[[Network, str], str | None], quiet: bool
 ) -> list[list[str]]:
-    """For each model the layers that an analysis applies to; one asked for alone to which it does not is an error."""
-    from reconstruct.network.read_points import layer_list
+    """For each model the layers that an analysis applies to.
+
+    The others are skipped with a note; that there are no others, or that only one is asked for, is an error.
+
+    ``lacking`` : says why an analysis does not apply to a layer, or gives None.
+    """
+    from reconstruct.network.network import layer_list
 
     kept = []
     for net in nets:
@@ -377,43 +394,5 @@ def _usable_squares(
 
 
 def _score(value: float | None) -> str:
+    """A score as a table shows it."""
     return "-" if value is None else f"{value:.1f}"
-
-
-def write(figure: Image, path: Path) -> str:
-    from reconstruct.images.files import write_png
-
-    write_png(figure, path)
-    return str(path)
-
-
-def finish(what: str, told: Sequence[Told], output: Path, as_json: bool, quiet: bool) -> None:
-    """All numbers into ``WHAT.json`` and on standard output: one JSON array, or tables and figures' names."""
-    from reconstruct.images.atomic import write_atomically
-
-    text = json.dumps([strict(record) for records, _, _ in told for record in records], indent=1, allow_nan=False)
-    write_atomically(output / f"{what}.json", f"{text}\n".encode())
-    if as_json:
-        print(text)
-    elif not quiet:
-        for records, columns, _ in told:
-            if records and columns:
-                _table(records, columns)
-        figures = list(dict.fromkeys(name for _, _, names in told for name in names))
-        listed = ", ".join(figures[:4]) + (f" and {len(figures) - 4} more" if len(figures) > 4 else "")
-        printed.print(f"figures: {listed or 'none'}; numbers: {output / what}.json", soft_wrap=True)
-
-
-def _table(records: Sequence[dict[str, Any]], columns: Columns) -> None:
-    from rich.table import Table
-
-    named = [key for key in ("image", "model", "layer") if key in records[0]]
-    table = Table(box=None, pad_edge=False)
-    for key in named:
-        table.add_column(key, overflow="fold", no_wrap=key != "image")
-    for heading in columns:
-        table.add_column(heading, justify="right", no_wrap=True)
-    for record in records:
-        own = [Path(record[key]).name if key == "image" else record[key] for key in named]
-        table.add_row(*own, *(show(record) for show in columns.values()))
-    printed.print(table)

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from reconstruct.commands.common import Device, busy, device_of
+from reconstruct.commands.common import device_of
+from reconstruct.commands.options import Device
+from reconstruct.commands.terminal import busy
 from reconstruct.errors import CallError
 
 

@@ -7,25 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reconstruct.commands.common import (
-    AsJson,
-    Device,
-    Item,
-    Model,
-    Native,
-    Output,
-    Quiet,
-    RandomWeights,
-    Size,
-    batches,
-    busy,
-    check_size,
-    device_of,
-    load_chain,
-    print_json,
-    printed,
-    progress,
-)
+from reconstruct.commands.common import Item, batches, device_of, load_chain
+from reconstruct.commands.options import AsJson, Device, Model, Native, Output, Quiet, RandomWeights, Size, check_size
+from reconstruct.commands.terminal import busy, print_json, printed, progress
 from reconstruct.errors import CallError
 
 if TYPE_CHECKING:
@@ -84,7 +68,7 @@ def bounds(
 
 
 def _pooling(value: str) -> tuple[int, int]:
-    """Kernel and stride of ``3/2``."""
+    """The kernel and the stride that ``--pool`` names, as in ``3/2``."""
     try:
         kernel, stride = (int(part) for part in value.split("/"))
     except ValueError:
@@ -98,7 +82,8 @@ def _bounded(net: Network, layer: str, item: Item, budget: float | None, seed: i
     from reconstruct.images.files import save_image, write_png
     from reconstruct.images.quality import quality
     from reconstruct.inversion.pooled import rebuild
-    from reconstruct.report.figures import Panel, pooling_bounds
+    from reconstruct.report.figures.panels import Panel, quality_caption
+    from reconstruct.report.figures.pooling import pooling_bounds
 
     image = item.picture[None].to(net.mean.device)
     trained, random = (layer_bounds(net, image, layer, random=each) for each in (None, seed))
@@ -114,7 +99,7 @@ def _bounded(net: Network, layer: str, item: Item, budget: float | None, seed: i
             "forward_passes": found.forward_passes[0],
             "output": str(target),
         }
-        panels.append(Panel(found.images[0], known, f"{judged.psnr[0]:.1f} dB, SSIM {judged.ssim[0]:.3f}"))
+        panels.append(Panel(found.images[0], known, quality_caption(judged.psnr[0], judged.ssim[0])))
     figure = output / f"{item.stem}.{net.name}.{layer}.bounds.png"
     write_png(pooling_bounds(trained, random, Panel(item.picture, "original", item.stem), panels), figure)
     return {

@@ -1,20 +1,14 @@
-"""What commands share: options, tables' and notes' consoles, progress, and the pictures that a call names."""
+"""What a call names, as commands take it: methods, a device, a model, and pictures in batches."""
 
 from __future__ import annotations
 
-import json
-import math
-import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
-import typer
-from rich.console import Console
-
+from reconstruct.commands.terminal import notes
 from reconstruct.errors import CallError, ImageError
 
 if TYPE_CHECKING:
@@ -25,54 +19,6 @@ if TYPE_CHECKING:
     from reconstruct.network.network import Network
 
 COMMANDS = ("invert", "features", "models", "bounds", "evaluate", "report", "analyze", "train", "classify", "app")
-
-# No markup: a picture may be called photo[copy].jpg.
-notes = Console(stderr=True, highlight=False, markup=False)
-# Into a file or a pipe a table keeps its lines whole.
-printed = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 120)
-
-
-# Options of several commands.
-Model = Annotated[
-    str,
-    typer.Option(
-        help="A name in the zoo, a TOML specification, a folder with config.json, or package.module:function."
-    ),
-]
-Layers = Annotated[str, typer.Option("--layer", help="A layer or split point, several with commas, or 'all'.")]
-Tap = Annotated[
-    str | None, typer.Option(help="Read each layer as responses, relu, crelu or avr; default its own activation.")
-]
-Methods = Annotated[
-    str, typer.Option("--method", help="A method, several with commas, or 'all'; your own: package.module:function.")
-]
-LinearForm = Annotated[str, typer.Option(help="Pseudoinverse of linear: global or patch.")]
-Damping = Annotated[
-    str, typer.Option(help="Damping of each layer's least squares, by its largest squared singular value; or auto.")
-]
-Budget = Annotated[float | None, typer.Option(help="Work at which a method stops, in forward passes.")]
-Tolerance = Annotated[float | None, typer.Option(help="Feature residual at which a method stops.")]
-Noise = Annotated[float, typer.Option(help="Gaussian noise on the features, as a share of their norm.")]
-Quantise = Annotated[str | None, typer.Option(help="Round the features: float16 or int8.")]
-Seed = Annotated[int, typer.Option(help="Seed of whatever is random.")]
-Size = Annotated[int | None, typer.Option(help="Side of the centred square, in pixels.", min=1)]
-SideOrArea = Annotated[
-    str | None,
-    typer.Option("--size", metavar="SIDE|HxW", help="Side of the centred square in pixels, or height x width."),
-]
-Native = Annotated[bool, typer.Option("--native", help="Never resize; trim to what the strides cover.")]
-RandomWeights = Annotated[int | None, typer.Option(metavar="SEED", help="Random weights instead of a file.")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-ImageSet = Annotated[
-    str, typer.Argument(metavar="IMAGES", help="A folder, a list, a .tar file, CIFAR's folder; also s3://, gs://.")
-]
-Limit = Annotated[int | None, typer.Option(help="The first so many images.", min=1)]
-Sample = Annotated[int | None, typer.Option(help="So many images at random, by --seed.", min=1)]
-Split = Annotated[str, typer.Option(help="Of CIFAR's files: test or train.")]
-Output = Annotated[Path, typer.Option(help="Folder for what is written.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON array on standard output.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No table, no progress.")]
-Number = TypeVar("Number", int, float)
 
 
 class Item(NamedTuple):
@@ -109,23 +55,18 @@ def methods_of(net: Network, method: str, layer: str, tap: str | None, quiet: bo
     return chosen
 
 
-def form_of(value: str) -> Form:
-    match value:
-        case "global" | "patch":
-            return value
-    raise CallError(f"--linear-form is 'global' or 'patch', not '{value}'")
-
-
-def damping_of(value: str) -> Any:
-    if value == "auto":
-        return value
-    try:
-        return float(value)
-    except ValueError:
-        raise CallError(f"--damping is 'auto' or a number, not '{value}'") from None
-
-
 def device_of(wanted: str, needs_cupy: bool = True) -> str:
+    """The device that ``--device`` names: ``cpu`` or ``cuda``.
+
+    Parameters
+    ----------
+    wanted : ``auto`` takes a GPU that is there, and that the work can use.
+    needs_cupy : whether a GPU is of use only with CuPy.
+
+    Raises
+    ------
+    CallError : another name, or ``cuda`` where torch finds no device.
+    """
     import torch
 
     if wanted not in ("auto", "cpu", "cuda"):
@@ -151,46 +92,6 @@ def load_chain(name: str, random_weights: int | None, device: str) -> Network:
 
     net = load_model(name, random_weights=random_weights, device=device)
     return net.longest_chain() if isinstance(net, ModuleNetwork) else net
-
-
-def check_disturbance(noise: float, quantise: str | None) -> None:
-    if not 0 <= noise < 1:
-        raise CallError(f"--noise is a share of the features' norm, at least 0 and below 1, not {noise:g}")
-    if quantise not in (None, "float16", "int8"):
-        raise CallError(f"--quantise is float16 or int8, not '{quantise}'")
-
-
-def area_of(value: str | None) -> Area | int | None:
-    """``227`` or ``227x180``, rows first, as a side or a height and width."""
-    if value is None:
-        return None
-    sides = value.lower().split("x")
-    # Six digits: longer numbers are no pixels, and Python refuses the longest.
-    fits = all(side.isascii() and side.isdigit() and len(side) <= 6 and int(side) > 0 for side in sides)
-    if len(sides) > 2 or not fits:
-        raise CallError(f"--size is a side or HxW in pixels, 227 or 227x180, not '{value}'")
-    return (int(sides[0]), int(sides[1])) if len(sides) == 2 else int(sides[0])
-
-
-def check_size(size: Area | int | None, native: bool) -> None:
-    if size is not None and native:
-        raise CallError("--size resizes and --native never does: give one of them")
-
-
-def check_selection(limit: int | None, sample: int | None) -> None:
-    if limit is not None and sample is not None:
-        raise CallError("--limit takes the first images and --sample any: give one of them")
-
-
-def numbers_of(value: str, kind: type[Number], option: str, example: str) -> list[Number]:
-    """Numbers with commas, at least one."""
-    try:
-        numbers = [kind(part) for part in value.split(",") if part.strip()]
-    except ValueError:
-        numbers = []
-    if not numbers:
-        raise CallError(f"{option} is numbers with commas, as {example}, not '{value}'")
-    return numbers
 
 
 def batches(
@@ -242,7 +143,7 @@ def _usable(
 def _picture(
     path: Path, net: Network, layers: list[str], size: Area | int | None, native: bool, quiet: bool
 ) -> torch.Tensor:
-    """The image that goes in, 3 x H x W, cropped and resized as asked."""
+    """The image as it goes into the network, 3 x H x W, cropped and resized as asked."""
     from reconstruct.images.files import model_input, read_image, to_tensor
 
     picture = read_image(path)
@@ -253,41 +154,3 @@ def _picture(
             soft_wrap=True,
         )  # fmt: skip
     return to_tensor(fitted)
-
-
-def print_json(records: Iterable[dict[str, Any]]) -> None:
-    print(json.dumps([strict(record) for record in records], indent=2, allow_nan=False))
-
-
-def strict(record: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no infinity: the PSNR of a perfect image is null."""
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in record.items()
-    }
-
-
-@contextmanager
-def busy(what: str, silent: bool) -> Iterator[None]:
-    if silent or not notes.is_terminal:
-        yield
-    else:
-        with notes.status(what):
-            yield
-
-
-@contextmanager
-def progress(total: int | None, silent: bool, what: str = "reconstructing") -> Iterator[Callable[[int], None]]:
-    """A bar on standard error, where that is a terminal."""
-    if silent or not notes.is_terminal:
-        yield lambda steps: None
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
-
-    columns = (what, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=notes, transient=True) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda steps: bar.advance(task, steps)
-
-
-def number(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)

@@ -15,7 +15,8 @@ from typing import Annotated, Any
 
 import typer
 
-from reconstruct.commands.common import (
+from reconstruct.commands.common import device_of, methods_of
+from reconstruct.commands.options import (
     Budget,
     Damping,
     Device,
@@ -36,19 +37,12 @@ from reconstruct.commands.common import (
     Split,
     Tap,
     Tolerance,
-    busy,
     check_disturbance,
     check_selection,
     check_size,
     damping_of,
-    device_of,
-    form_of,
-    methods_of,
-    notes,
-    number,
-    printed,
-    progress,
 )
+from reconstruct.commands.terminal import busy, notes, number, printed, progress
 from reconstruct.errors import CallError, ReconstructError
 
 PICTURED = 25
@@ -116,8 +110,8 @@ def evaluate(
         from reconstruct.evaluation.batch import batch_size as size_by_memory
         from reconstruct.evaluation.provenance import begin_session, describe_run
         from reconstruct.images.sources import open_source, select
-        from reconstruct.inversion.checks import check_limits
-        from reconstruct.report.page import write_report
+        from reconstruct.inversion.result import check_limits
+        from reconstruct.report.pages.write import write_report
         from reconstruct.zoo.load import load_model
 
         check_limits(tolerance, budget)
@@ -170,7 +164,7 @@ def report(
     as_json: Annotated[bool, typer.Option("--json", help="The numbers on standard output.")] = False,
 ) -> None:
     """One self-contained page of an evaluation; of several, their images' paired differences to the first."""
-    from reconstruct.report.page import numbers, write_report
+    from reconstruct.report.pages.write import numbers, write_report
 
     target = output or (folders[0] / "report.html" if len(folders) == 1 else Path("comparison.html"))
     write_report(folders, target)
@@ -194,7 +188,7 @@ def _engine(
 
 
 def _evaluated(output: Path, summary: dict[str, Any], as_json: bool, quiet: bool) -> None:
-    """The summary and where the page is; a warning of images that failed, an exit status only if all did."""
+    """Print the summary and where the page is, and warn of images that failed; the exit status is 1 only if all did."""
     from reconstruct.evaluation.results import first_error
 
     if as_json:
@@ -213,7 +207,7 @@ def _evaluated(output: Path, summary: dict[str, Any], as_json: bool, quiet: bool
 
 
 def _batch_size(value: str) -> int | None:
-    """A number of images, or None for ``auto``."""
+    """The number of images that ``--batch-size`` names, or None for ``auto``."""
     if value == "auto":
         return None
     if not value.isdecimal() or int(value) < 1:
@@ -223,7 +217,7 @@ def _batch_size(value: str) -> int | None:
 
 @contextmanager
 def _interruptible(output: Path) -> Iterator[None]:
-    """Control-C, and the SIGTERM of schedulers: what is done is kept, and the user is told how to go on."""
+    """Keep what is done on Control-C and on the SIGTERM of schedulers, and tell the user how to go on."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reconstruct.commands.common import (
+from reconstruct.commands.common import Item, batches, device_of
+from reconstruct.commands.options import (
     AsJson,
     Device,
-    Item,
     Layers,
     Model,
     Native,
@@ -23,15 +23,10 @@ from reconstruct.commands.common import (
     SideOrArea,
     Tap,
     area_of,
-    batches,
-    busy,
     check_disturbance,
     check_size,
-    device_of,
-    print_json,
-    printed,
-    progress,
 )
+from reconstruct.commands.terminal import busy, print_json, printed, progress
 from reconstruct.errors import CallError
 
 if TYPE_CHECKING:

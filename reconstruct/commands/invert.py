@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reconstruct.commands.common import (
+from reconstruct.commands.common import batches, device_of, methods_of
+from reconstruct.commands.options import (
     AsJson,
     Budget,
     Damping,
@@ -27,27 +28,18 @@ from reconstruct.commands.common import (
     Tap,
     Tolerance,
     area_of,
-    batches,
-    busy,
     check_disturbance,
     check_size,
     damping_of,
-    device_of,
-    methods_of,
-    notes,
-    number,
-    print_json,
-    printed,
-    progress,
 )
+from reconstruct.commands.terminal import busy, notes, number, print_json, printed, progress
 from reconstruct.errors import CallError
 
 if TYPE_CHECKING:
     import torch
 
-    from reconstruct.network.architecture import Size
-    from reconstruct.network.network import Network
-    from reconstruct.report.figures import Panel
+    from reconstruct.network.network import Network, Size
+    from reconstruct.report.figures.panels import Panel
 
 
 def invert(
@@ -132,7 +124,12 @@ def invert(
 
 
 def _check_source(images: list[Path], features: str | None, layer: str, native: bool, quantise: str | None) -> None:
-    """Pictures, or features of one layer as somebody else has left them."""
+    """Refuse a call that names neither pictures nor features, or both, or options of the other.
+
+    Raises
+    ------
+    CallError : the call is one of these.
+    """
     if not images and features is None:
         raise CallError("name at least one picture, or features that somebody extracted: --features FILE")
     if features is None:
@@ -152,8 +149,8 @@ def _check_source(images: list[Path], features: str | None, layer: str, native: 
 def _sent(
     net: Network, pictures: torch.Tensor, layers: list[str], tap: str | None, disturbance: dict[str, Any]
 ) -> Iterator[tuple[str, torch.Tensor, float]]:
-    """Features of every layer, as a sender would disturb them, and by how much."""
-    from reconstruct.inversion.disturb import disturb
+    """The features of every layer, as a sender would disturb them, and by how much."""
+    from reconstruct.inversion.invert import disturb
     from reconstruct.network.read_points import point
 
     for layer in layers:
@@ -172,9 +169,8 @@ def _from_file(
     quiet: bool,
     as_json: bool,
 ) -> list[dict[str, Any]]:
-    """The main job without pictures: records, and the pictures written, of every entry of a file of features."""
-    from reconstruct.evaluation.batch import CPU_PIXELS
-    from reconstruct.images.batches import most_together
+    """Invert every entry of a file of features: the main job without pictures. Gives the records."""
+    from reconstruct.evaluation.run import CPU_PIXELS
     from reconstruct.images.features import read_features, recorded_noise
     from reconstruct.inversion.checks import checked, image_size
     from reconstruct.network.read_points import point
@@ -219,16 +215,22 @@ def _reconstruct(
     output: Path,
     advance: Callable[[int], None],
 ) -> list[dict[str, Any]]:
-    """Every layer and method of a batch: records, image by image, and the pictures written.
+    """Invert a batch from every layer by every method, and write the pictures. Gives the records, image by image.
 
-    ``received``: layers, features as they have come, N of them, and how noisy they are.
+    Parameters
+    ----------
+    names, stems : of the N images, as they are called and as their files are.
+    pictures : N x 3 x H x W, or None where nobody has them.
+    received : layers, features as they have come, N of them, and how noisy they are.
+    methods : by layer.
+    advance : told how many images are done.
     """
     from reconstruct.evaluation.batch import measure
     from reconstruct.images.atomic import file_part
     from reconstruct.images.files import save_image, write_png
     from reconstruct.inversion.methods import applicable
     from reconstruct.network.read_points import point
-    from reconstruct.report.figures import Panel, comparison
+    from reconstruct.report.figures.panels import Panel, comparison, quality_caption
 
     shown = [output / f"{stem}.{net.name}.comparison.png" for stem in stems]
     records: list[list[dict[str, Any]]] = [[] for _ in names]
@@ -247,7 +249,7 @@ def _reconstruct(
                 detail = (
                     f"feature residual {record['feature_residual']:.2g}"
                     if pictures is None
-                    else f"{record['psnr']:.1f} dB, SSIM {record['ssim']:.3f}"
+                    else quality_caption(record["psnr"], record["ssim"])
                 )
                 rows[i].setdefault(method, []).append(Panel(result.image[i], title, detail))
                 if method not in silent:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from reconstruct.commands.common import Output, RandomWeights, busy, notes, numbers_of, printed
+from reconstruct.commands.options import Output, RandomWeights, numbers_of
+from reconstruct.commands.terminal import busy, notes, printed
 from reconstruct.errors import CallError
 
 if TYPE_CHECKING:
@@ -144,6 +145,12 @@ def export(
 
 
 def _precision(value: str | None) -> Precision | None:
+    """The type that ``--dtype`` names.
+
+    Raises
+    ------
+    CallError : another name.
+    """
     match value:
         case None | "float32" | "float16":
             return value

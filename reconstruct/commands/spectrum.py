@@ -8,37 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reconstruct.commands.analyze import (
-    Columns,
-    LayerList,
-    Told,
-    analyze,
-    finish,
-    load_nets,
-    write,
-)
-from reconstruct.commands.common import (
-    AsJson,
-    Device,
-    Output,
-    Quiet,
-    RandomWeights,
-    Size,
-    batches,
-    busy,
-    numbers_of,
-    progress,
-)
+from reconstruct.commands.analyze import LayerList, analyze, load_nets
+from reconstruct.commands.common import batches
+from reconstruct.commands.findings import Columns, Told, finish, write
+from reconstruct.commands.options import AsJson, Device, Output, Quiet, RandomWeights, Size, numbers_of
+from reconstruct.commands.terminal import busy, progress
 from reconstruct.errors import CallError
 
 if TYPE_CHECKING:
-    from reconstruct.analysis.spectrum.series import Spectrum, Tones
+    from reconstruct.analysis.spectrum.tones import Tones
 
 PARTS = ("series", "networks", "dc", "training", "pulse")
 COUNTS = (1, 2, 3, 5, 10, 20, 50, 100, 200)
-"""Numbers of terms whose errors are told."""
-STRONGEST = 20
-"""Lines of a spectrum that are told."""
+"""The numbers of terms whose errors are told."""
 
 
 @analyze.command()
@@ -87,7 +69,7 @@ def spectrum(
         raise CallError("--model is for spectra of pictures: name at least one picture")
     chosen = _parts(part)
     with busy("loading", quiet or as_json):
-        from reconstruct.analysis.spectrum.series import Tones
+        from reconstruct.analysis.spectrum.tones import Tones
 
         frequencies = numbers_of(tones, float, "--tones", "5,10,20,40")
         strengths = [1.0] * len(frequencies)
@@ -110,6 +92,12 @@ def spectrum(
 
 
 def _parts(part: str) -> list[str]:
+    """The parts that ``--part`` lists, in their order here.
+
+    Raises
+    ------
+    CallError : an unknown part, or none.
+    """
     wanted = [name.strip() for name in part.split(",") if name.strip()]
     if wanted == ["all"]:
         return list(PARTS)
@@ -120,28 +108,13 @@ def _parts(part: str) -> list[str]:
 
 
 def _series(tones: Tones, terms: int, output: Path) -> list[Told]:
-    """Table I and Figure 1: coefficients, errors by the number of terms, and strong lines beside their predictions."""
-    from reconstruct.analysis.spectrum.series import amplitude_spectrum, coefficients, predicted_spectrum, series_errors
-    from reconstruct.report.spectrum_figures import example_figure, series_figure
+    """Table I and Figure 1: coefficients, errors by the number of terms, and strong lines beside their prediction."""
+    from reconstruct.analysis.spectrum.series import coefficients, series_errors, strongest_lines
+    from reconstruct.report.figures.tones import example_figure, series_figure
 
     errors = series_errors(tones, sorted({*COUNTS, terms}))
-    measured, predicted = amplitude_spectrum(tones.signal().relu(), tones.rate), predicted_spectrum(tones, terms)
-    told: list[dict[str, Any]] = [
-        {
-            "what": "series", "terms": number, "coefficient": float(coefficients(number)[-1]), "dc_error": dc,
-            "rms_error": rms, "largest_error": largest, "largest_error_bound": bound,
-        }
-        for number, dc, rms, largest, bound in zip(
-            errors.terms, errors.dc, errors.rms, errors.largest, errors.bound, strict=True
-        )
-    ]  # fmt: skip
-    lines = [
-        {
-            "what": "line", "terms": terms, "frequency": frequency, "measured": amplitude,
-            "predicted": _line(predicted, frequency),
-        }
-        for frequency, amplitude in _strongest(measured)
-    ]  # fmt: skip
+    told = [{"what": "series", **each} for each in errors.records()]
+    lines = [{"what": "line", "terms": terms, **each.record()} for each in strongest_lines(tones, terms)]
     figures = [
         write(series_figure(errors), output / "spectrum.series.png"),
         write(example_figure(tones, terms), output / "spectrum.example.png"),
@@ -166,16 +139,10 @@ def _series(tones: Tones, terms: int, output: Path) -> list[Told]:
 def _networks(tones: Tones, output: Path) -> list[Told]:
     """Figure 2: the differentiating and the averaging network."""
     from reconstruct.analysis.spectrum.example_networks import network_spectra
-    from reconstruct.report.spectrum_figures import network_figure
+    from reconstruct.report.figures.tones import network_figure
 
     found = network_spectra(tones)
-    told = [
-        {
-            "what": "network", "network": name, "dc": float(each.dc),
-            "lines": [list(line) for line in _strongest(each)],
-        }
-        for name, each in found.items()
-    ]  # fmt: skip
+    told = [{"what": "network", "network": name, **each.record()} for name, each in found.items()]
     columns: Columns = {
         "network": lambda r: r["network"],
         "DC": lambda r: f"{r['dc']:.4g}",
@@ -187,18 +154,10 @@ def _networks(tones: Tones, output: Path) -> list[Told]:
 def _dc(seed: int, output: Path) -> list[Told]:
     """Figure 5: what one filter's DC tells of a frequency, untrained."""
     from reconstruct.analysis.spectrum.dc_features import dc_features
-    from reconstruct.report.spectrum_figures import dc_figure
+    from reconstruct.report.figures.dc import dc_figure
 
     found = dc_features(seed=seed)
-    told = [
-        {
-            "what": "dc_feature", "filter": number, "taps": taps, "balanced_accuracy": accuracy, "gap": gap,
-            "prediction_error": error,
-        }
-        for number, (taps, accuracy, gap, error) in enumerate(
-            zip(found.taps.tolist(), found.accuracy.tolist(), found.gap.tolist(), found.error.tolist(), strict=True)
-        )
-    ]  # fmt: skip
+    told = [{"what": "dc_feature", **each} for each in found.records()]
     columns: Columns = {
         "filter": lambda r: str(r["filter"]),
         "taps": lambda r: ", ".join(f"{tap:.2f}" for tap in r["taps"]),
@@ -206,25 +165,17 @@ def _dc(seed: int, output: Path) -> list[Told]:
         "gap, deviations": lambda r: f"{r['gap']:.1f}",
         "off |H(f)| / pi by": lambda r: f"{r['prediction_error']:.1%}",
     }
-    usual = int(found.gap.argsort()[len(found.gap) // 2])
-    return [(told, columns, [write(dc_figure(found, usual), output / "spectrum.dc.png")])]
+    return [(told, columns, [write(dc_figure(found, found.usual), output / "spectrum.dc.png")])]
 
 
 def _training(seeds: int, epochs: int, count: int, seed: int, random_phases: bool, output: Path) -> list[Told]:
     """Figure 4: ReLU, linear, and linear with a DC by hand."""
-    from reconstruct.analysis.spectrum.dc_training import mean_and_deviation, train_dc_models
-    from reconstruct.report.spectrum_figures import training_figure
+    from reconstruct.analysis.spectrum.dc_training import train_dc_models
+    from reconstruct.report.figures.dc import training_figure
 
     found = train_dc_models(seeds, epochs, count, seed, random_phases=random_phases)
-    told = []
-    for each in found:
-        record: dict[str, Any] = {"what": "training", "network": each.model, "seeds": seeds, "epochs": epochs}
-        record |= {"cosines_a_class": count, "random_phases": random_phases}
-        for name in ("loss", "accuracy", "distance1", "distance2"):
-            mean, deviation = mean_and_deviation(getattr(each, name))
-            record[name], record[f"{name}_std"] = mean.tolist(), deviation.tolist()
-        record["start1"], record["start2"] = float(each.start1.mean()), float(each.start2.mean())
-        told.append(record)
+    call = {"seeds": seeds, "epochs": epochs, "cosines_a_class": count, "random_phases": random_phases}
+    told = [{"what": "training", "network": each.model, **call, **each.record()} for each in found]
     columns: Columns = {
         "network": lambda r: r["network"],
         "last loss": lambda r: f"{r['loss'][-1]:.3g} ± {r['loss_std'][-1]:.2g}",
@@ -237,28 +188,19 @@ def _training(seeds: int, epochs: int, count: int, seed: int, random_phases: boo
 
 
 def _pulse(seed: int, steps: int, output: Path) -> list[Told]:
-    """In place of Figure 3: a network that reads heart rates, one wave through it, and its layers over many."""
-    from reconstruct.analysis.spectrum.pulse import RATE, pulse_waves, train_pulse
-    from reconstruct.analysis.spectrum.series import amplitude_spectrum, dc_share
-    from reconstruct.analysis.spectrum.spectra import layer_spectra_1d
-    from reconstruct.report.spectrum_figures import pulse_figure, spectra_figure
+    """A stand-in for Figure 3: a network that reads heart rates, one wave through it, and its layers over many."""
+    from reconstruct.analysis.spectrum.pulse import train_pulse
+    from reconstruct.analysis.spectrum.pulse_spectra import pulse_spectra
+    from reconstruct.report.figures.layer_spectra import pulse_figure, spectra_figure
 
     trained = train_pulse(seed, steps)
-    held_out = pulse_waves(64, seed + 3)
-    wave, heart_rate = held_out.waves[:1], float(held_out.heart_rates[0])
-    layers = layer_spectra_1d(trained.module, held_out.waves, rate=RATE)
-    own = amplitude_spectrum(wave[0, 0], RATE)
-    figures = [write(spectra_figure(layers), output / "spectrum.pulse.layers.png")]
-    for layer in layer_spectra_1d(trained.module, wave, ["block1_relu3", "block2_relu3"], rate=RATE):
-        figures.append(write(pulse_figure(layer, own, heart_rate), output / f"spectrum.pulse.{layer.name}.png"))
-    error = {"what": "pulse", "steps": steps, "error_bpm": trained.error, "constant_guess_bpm": trained.constant_error}
-    told = [
-        {
-            "what": "pulse_layer", "activation": layer.name, "rate": layer.rate,
-            "dc_share_before": dc_share(layer.before), "dc_share_after": dc_share(layer.after),
-        }
-        for layer in layers
-    ]  # fmt: skip
+    found = pulse_spectra(trained, seed)
+    figures = [write(spectra_figure(found.layers), output / "spectrum.pulse.layers.png")]
+    for layer in found.behind:
+        figure = pulse_figure(layer, found.wave, found.heart_rate)
+        figures.append(write(figure, output / f"spectrum.pulse.{layer.name}.png"))
+    error = {"what": "pulse", "steps": steps, **trained.record()}
+    told = [{"what": "pulse_layer", **layer.record()} for layer in found.layers]
     rates: Columns = {
         "heart rate: error, beats a minute": lambda r: f"{r['error_bpm']:.2f}",
         "a constant guess": lambda r: f"{r['constant_guess_bpm']:.1f}",
@@ -285,9 +227,9 @@ def _pictures(
 ) -> None:
     """Spectra of layers before and after ReLU, CReLU and AVR, a figure a picture and model."""
     nets = load_nets(model, random_weights, device, quiet or as_json)
-    from reconstruct.analysis.spectrum.spectra import layer_spectra_2d
-    from reconstruct.network.read_points import layer_list
-    from reconstruct.report.spectrum_figures import image_spectra_figure
+    from reconstruct.analysis.spectrum.layer_spectra_2d import layer_spectra_2d
+    from reconstruct.network.network import layer_list
+    from reconstruct.report.figures.layer_spectra import image_spectra_figure
 
     chosen = [(net, layer_list(net, layer)) for net in nets]
     told: list[dict[str, Any]] = []
@@ -314,19 +256,3 @@ def _pictures(
     finish("spectrum.images", [(told, columns, figures)], output, as_json, quiet)
     if failures:
         raise typer.Exit(1)
-
-
-def _strongest(spectrum: Spectrum) -> list[tuple[float, float]]:
-    """The DC and the strongest other lines that are no rounding: frequency and amplitude, in the order of frequency."""
-    amplitudes = spectrum.amplitudes
-    strongest = amplitudes[1:].topk(min(STRONGEST, len(amplitudes) - 1))
-    places = {0, *(1 + strongest.indices[strongest.values > 1e-9 * amplitudes.max()]).tolist()}
-    return [(float(spectrum.frequencies[place]), float(amplitudes[place])) for place in sorted(places)]
-
-
-def _line(spectrum: Spectrum, frequency: float) -> float:
-    """The amplitude at a frequency; 0 where the spectrum has no such line."""
-    place = int((spectrum.frequencies - frequency).abs().argmin())
-    step = float(spectrum.frequencies[1]) if len(spectrum.frequencies) > 1 else 1.0
-    near = abs(float(spectrum.frequencies[place]) - frequency) < step / 100
-    return float(spectrum.amplitudes[place]) if near else 0.0

@@ -8,12 +8,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reconstruct.commands.common import Device, Quiet, busy, device_of, notes, printed, progress
+from reconstruct.commands.common import device_of
+from reconstruct.commands.options import Device, Quiet
+from reconstruct.commands.terminal import busy, notes, printed, progress
 from reconstruct.errors import CallError
+
+if TYPE_CHECKING:
+    from reconstruct.training.loop import Recipe
 
 HELD_OUT_CROPS = 2_000
 
@@ -106,9 +111,6 @@ def train(
     if own_statistics:
         mean, std = statistics(pictures)
         architecture = replace(architecture, mean=mean, std=std)
-    name = recipe or runs.recipe_for(architecture, pictures)
-    if name not in runs.RECIPES:
-        raise CallError(f"unknown recipe '{name}'; there are {', '.join(runs.RECIPES)}")
     changes: dict[str, Any] = {
         "epochs": epochs,
         "batch_size": batch_size,
@@ -118,7 +120,7 @@ def train(
         "batch_norm": batch_norm,
         "first_layer": LEARNING_RATE if first_layer is None and ica is not None else first_layer,
     } | _schedule(schedule)
-    chosen = replace(runs.RECIPES[name], **{key: value for key, value in changes.items() if value is not None})
+    chosen = _recipe(recipe or runs.recipe_for(architecture, pictures), changes)
     augment = runs.augmentation_for(architecture, pictures, side=side, resize=resize, shift=shift, flip=flip)
     call = (architecture, pictures, chosen, augment, output)
     with _training(quiet) as (began, report):
@@ -207,7 +209,7 @@ def classify(
 
 
 def _teach(photographs: Path, folder: Path, count: int, made: dict[str, Any], quiet: bool) -> Path:
-    """Crops of photographs with a teacher's answers, made where they are not there yet."""
+    """The folder of crops of photographs with a teacher's answers, which are made where they are not there yet."""
     from reconstruct.training import loop
     from reconstruct.training.distill import load_teacher, make_crops
 
@@ -224,8 +226,22 @@ def _teach(photographs: Path, folder: Path, count: int, made: dict[str, Any], qu
     return folder
 
 
+def _recipe(name: str, changes: dict[str, Any]) -> Recipe:
+    """A recipe with what the call states otherwise; None states nothing."""
+    from reconstruct.training.runs import RECIPES
+
+    if name not in RECIPES:
+        raise CallError(f"unknown recipe '{name}'; there are {', '.join(RECIPES)}")
+    return replace(RECIPES[name], **{key: value for key, value in changes.items() if value is not None})
+
+
 def _schedule(value: str | None) -> dict[str, Any]:
-    """``cosine``, or the epochs of a stepwise schedule."""
+    """The schedule that ``--schedule`` names, ``cosine`` or the epochs of a stepwise one, as changes of a recipe.
+
+    Raises
+    ------
+    CallError : neither.
+    """
     if value is None or value == "cosine":
         return {} if value is None else {"schedule": value}
     try:
@@ -268,7 +284,7 @@ def _training(quiet: bool) -> Iterator[tuple[Callable[[str], None], Callable[[An
 
 
 def _trained(output: Path, model: str, found: dict[str, Any]) -> None:
-    """How each run ended, and the model that it wrote."""
+    """Print how each run ended, and the model that it wrote."""
     for name, trained in found.items():
         errors = (row.validation_error for row in reversed(trained.rows))
         held = next((error for error in errors if error is not None), None)

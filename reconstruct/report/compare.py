@@ -17,7 +17,7 @@ CONFIDENCE = 0.95
 
 
 class Place(NamedTuple):
-    """What is compared: reconstructions from a layer by a method."""
+    """A place where runs are compared: reconstructions from a layer by a method."""
 
     layer: str
     method: str
@@ -63,7 +63,7 @@ class Difference:
 
 
 class Rows(NamedTuple):
-    """Of a run at one place: the images that succeeded with PSNR and SSIM, and those that failed."""
+    """The rows of a run at one place: the images that succeeded with PSNR and SSIM, and those that failed."""
 
     images: numpy.ndarray
     psnr: numpy.ndarray
@@ -74,8 +74,12 @@ class Rows(NamedTuple):
 def compare(first: pyarrow.Table, second: pyarrow.Table) -> list[Difference]:
     """Differences of the second run to the first, paired by the images' names.
 
-    One for each layer and method that both hold. If they share none, methods are ignored where each run has only one,
-    else layers. ``first`` and ``second`` hold rows of ``reconstruct.evaluation.results``.
+    There is one for each layer and method that both hold. If they share none, methods are ignored where each run has
+    only one, else layers.
+
+    Parameters
+    ----------
+    first, second : rows of ``reconstruct.evaluation.results``.
 
     Raises
     ------
@@ -87,7 +91,12 @@ def compare(first: pyarrow.Table, second: pyarrow.Table) -> list[Difference]:
 
 
 def corresponding(first: pyarrow.Table, second: pyarrow.Table) -> list[tuple[Place, Place]]:
-    """Which places of two runs are compared, in the order of the first; see ``compare``."""
+    """The places of two runs that are compared, in the order of the first; see ``compare``.
+
+    Raises
+    ------
+    CallError : nothing in the one corresponds to anything in the other.
+    """
     ones, others = places(first), places(second)
     shared = [(one, one) for one in ones if one in others]
     if shared:
@@ -152,7 +161,7 @@ def _difference(one: Place, other: Place, first: Rows, second: Rows) -> Differen
 
 
 def paired(differences: numpy.ndarray) -> Paired:
-    """Mean, interval and share above zero of one difference a pair."""
+    """The mean, its interval and the share above zero of differences, one a pair."""
     from scipy.special import stdtrit
 
     number = len(differences)

@@ -3,7 +3,6 @@
 import base64
 import io
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,10 +18,10 @@ from PIL import Image
 from reconstruct import invert, load_image
 from reconstruct.images.files import to_pixels
 from reconstruct.network.network import Network
+from tests.builders.browser import chromium
 from tests.conftest import ROOT, Call
 
 SAMPLE = str(ROOT / "samples" / "coffee.jpg")
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 
 
 def pictures(shown: str) -> list[numpy.ndarray]:
@@ -136,12 +135,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.mark.app
 def test_a_user_s_session(address: str, tmp_path: Path) -> None:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright: make test-app")
-    path = shutil.which("chromium")
-    if path is None:
-        pytest.fail("needs Chromium: apt-get install chromium")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=QUIET)
+    with chromium("test-app") as browser:
         page = browser.new_context(viewport={"width": 1280, "height": 860}).new_page()
         asked: list[str] = []
         complaints: list[str] = []
@@ -190,7 +184,6 @@ def test_a_user_s_session(address: str, tmp_path: Path) -> None:
         assert {url.split("/")[2] for url in asked if url.startswith("http")} == {address.removeprefix("http://")}
         # In every other session Gradio 6.31's own script trips over an update of its list of layers, without harm.
         assert [each for each in complaints if "reading '0'" not in each or "/assets/index-" not in each] == []
-        browser.close()
 
 
 def _psnr(page: Any) -> float:

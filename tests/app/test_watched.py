@@ -10,7 +10,6 @@ from reconstruct import CallError, disturb, invert, quality
 from reconstruct.app.watched import Snapshot, watched
 from reconstruct.images.quality import psnr
 from reconstruct.network.network import Network
-from reconstruct.report.charts import course
 
 SIDE = 75
 
@@ -94,12 +93,3 @@ def test_psnr_alone_is_that_of_quality(generator: torch.Generator) -> None:
     assert psnr(images, found)[0] == float("inf")
     # Off by a tenth everywhere: 20 dB.
     assert psnr(torch.full((1, 3, 4, 4), 0.5), torch.full((1, 3, 4, 4), 0.6)) == pytest.approx([20], rel=1e-6)
-
-
-def test_the_chart_says_what_it_shows() -> None:
-    curve = [(3.0, 11.0), (6.0, 18.0), (9.0, 24.26)]
-    drawn = course(curve, 30, "conv2 by map")
-    assert 'aria-label="PSNR against forward passes of conv2 by map: 24.3 dB after 9 passes."' in drawn
-    # An exact image has no place on the axis.
-    assert course([*curve, (12.0, float("inf"))], 30, "conv2 by map") == drawn
-    assert "nothing yet" in course([], 30, "conv2 by map")

@@ -22,7 +22,7 @@ def main() -> None:
     import reconstruct.evaluation.ray_engine
     import reconstruct.evaluation.run
     import reconstruct.inversion.invert
-    import reconstruct.report.page
+    import reconstruct.report.pages.write
     import reconstruct.zoo.load  # noqa: F401
     from reconstruct.commands.main import main as run
     from reconstruct.evaluation.results import finished

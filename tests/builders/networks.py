@@ -32,3 +32,19 @@ def dense(operator: Convolution) -> numpy.ndarray:
     """The operator as a matrix, rows x columns."""
     units = numpy.eye(operator.columns).reshape(-1, *operator.input_shape)
     return operator.apply(units).reshape(operator.columns, -1).T
+
+
+def identity_net(layers: tuple[Layer, ...] = (Layer("a", 1, 1),)) -> Network:
+    """A network whose first layer's responses are the first channel of its images."""
+    net = Network(Architecture("test", layers, 8, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))).double().eval()
+    with torch.no_grad():
+        net.a.weight.zero_()
+        net.a.weight[:, 0] = 1
+        net.a.bias.zero_()
+    return net
+
+
+def exact_net(*layers: Layer, size: int = 8) -> Network:
+    """Random, in float64, without gradients; the normalisation is exact in binary."""
+    architecture = Architecture("test", layers, size, (0.5,) * 3, (0.25,) * 3)
+    return randomise(Network(architecture), 0).double().eval().requires_grad_(False)

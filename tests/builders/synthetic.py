@@ -1,4 +1,4 @@
-"""Data sets that tests write: CIFAR's files byte for byte as they are published, and folders of pictures."""
+"""Data sets that tests write: CIFAR's files byte for byte as they are published, folders of pictures, and noise."""
 
 import io
 import pickle
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy
+import torch
 from PIL import Image
 
 COLOURS = numpy.array([[200, 60, 50], [60, 190, 70], [60, 80, 200], [200, 190, 60], [170, 60, 180]])
@@ -125,3 +126,12 @@ def class_folders(folder: Path, images: numpy.ndarray, labels: numpy.ndarray, na
         inside = folder / names[label]
         inside.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels.transpose(1, 2, 0)).save(inside / f"{number:05}.png")
+
+
+def smooth_noise(count: int, size: tuple[int, int], generator: torch.Generator, width: float = 2.0) -> torch.Tensor:
+    """Noise blurred by a Gaussian of this standard deviation in pixels, in [0, 1], float64."""
+    reach = torch.arange(-15, 16, dtype=torch.float64)
+    blur = (-(reach**2) / (2 * width**2)).exp()
+    kernel = (blur[:, None] * blur[None] / blur.square().sum()).expand(3, 1, 31, 31)
+    noise = torch.randn(count, 3, size[0] + 30, size[1] + 30, generator=generator, dtype=torch.float64)
+    return (0.5 + 0.2 * torch.nn.functional.conv2d(noise, kernel, groups=3)).clamp(0, 1)

@@ -11,7 +11,7 @@ from PIL import Image
 from reconstruct import load_image, load_model
 from reconstruct.analysis.crelu.complexity import layer_complexity
 from reconstruct.analysis.crelu.correlation import outgoing_correlation
-from reconstruct.analysis.crelu.invariance import invariance
+from reconstruct.analysis.crelu.invariance.measure import invariance
 from reconstruct.analysis.crelu.pairing import layer_pairs
 from reconstruct.analysis.crelu.rectify import rectify
 from tests.conftest import ROOT, Call
@@ -48,7 +48,7 @@ def test_pairs(call: Call, tmp_path: Path) -> None:
 
 
 def test_correlation(call: Call, tmp_path: Path) -> None:
-    """Of all layers the last with weights has none above it, and is left out."""
+    """The last layer with weights has none above it, and is left out of all layers."""
     found = records(call, tmp_path, "correlation", "--model", "convpool_cnn_c_crelu")
     net = load_model("convpool_cnn_c_crelu")
     names = [layer.name for layer in net.layers_with_weights][:-1]

@@ -1,3 +1,5 @@
+"""``reconstruct evaluate`` and ``reconstruct report``."""
+
 import json
 import os
 import resource
@@ -208,6 +210,11 @@ def test_a_scheduler_may_end_a_run_and_the_same_call_goes_on(folder: Path, tmp_p
     done = len(rows(output))
     assert 4 <= done < 50
     assert not read_run(output)["sessions"][0]["finished"]
+    first = rows(output)
+    again = run(*call[3:])
+    assert again.returncode == 0, again.stderr
+    assert rows(output)[:done] == first
+    assert len(rows(output)) == 50
 
 
 def test_killed_at_random_moments_the_rows_are_those_of_an_undisturbed_run(tmp_path: Path) -> None:

@@ -1,3 +1,5 @@
+"""``reconstruct IMAGE...``, the main job."""
+
 import json
 import os
 import resource
@@ -198,40 +200,6 @@ def test_what_a_sender_of_noisy_or_rounded_features_gives_away(tmp_path: Path) -
     assert 0 < found["float16"]["noise"] < 2**-11
     assert abs(found["noise"]["noise"] - 0.1) < 0.01
     assert found["noise"]["psnr"] < found["float16"]["psnr"]
-
-
-def test_models() -> None:
-    listed = json.loads(run("models", "--json").stdout)
-    assert {"name", "base", "parameters", "weights", "source"} == listed[0].keys()
-    shown = run("models", "all_cnn_b")
-    assert "conv12" in shown.stdout
-    described = json.loads(run("models", "all_cnn_b", "--json").stdout)
-    assert described["layers"][0]["kernel"] == 11
-    assert "no model 'alex'" in refused("models", "alex")
-    table = run("models").stdout
-    assert all(name in table for name in ("alexnet", "cifar_vgg_crelu_conv1_3_5", "vgg16"))
-    alexnet = run("models", "alexnet").stdout
-    assert "max-pooling" in alexnet
-    assert run("models", "show", "alexnet").stdout == alexnet
-    assert "import" in run("models", "--help").stdout
-
-
-def test_help_and_version_do_not_import_torch() -> None:
-    """What keeps ``reconstruct --help`` under a second."""
-    script = (
-        "import sys\n"
-        "sys.argv = ['reconstruct', '--help']\n"
-        "from reconstruct.commands.main import main\n"
-        "try: main()\n"
-        "except SystemExit as stop: assert not stop.code\n"
-        "slow = {'torch', 'numpy', 'scipy', 'matplotlib', 'skimage', 'PIL'} & sys.modules.keys()\n"
-        "assert not slow, slow\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "IMAGE" in done.stdout
-    assert run("--version").stdout.startswith("reconstruct 0.")
-    assert "Usage" in run().stdout + run().stderr
 
 
 def test_writing_fails_cleanly_on_a_full_disk(tmp_path: Path) -> None:

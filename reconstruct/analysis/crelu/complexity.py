@@ -26,7 +26,7 @@ ENUMERATED = 12
 """Points up to which every one of the 2^n sign vectors is taken."""
 
 PROVED = {"relu": 1.5, "crelu": 3 / math.sqrt(2), "avr": 2.0}
-"""Times sqrt(d) B R(F) that hold for every F that contains 0 and with f also -f.
+"""Bounds that hold for every F that contains 0 and with f also -f, in units of sqrt(d) B R(F).
 
 Contraction (Ledoux and Talagrand 1991, Theorem 4.12) gives E sup T <= E sup S, the same for -T, and 0 is among the
 values of both: E sup |T| <= 2 E sup |S|. Then |S + T| / 2 <= (|S| + |T|) / 2 and
@@ -38,10 +38,16 @@ sqrt((S^2 + T^2) / 2) <= (|S| + |T|) / sqrt(2).
 class Estimate:
     """Complexity of the rectified class beside Theorem 4.1's bound; both for sqrt(d) B = 1, to which both are linear.
 
-    ``value`` : E sup / n over the signs drawn, or over all of them; ``standard_error`` 0 then.
-    ``bound`` : R(F) on the same signs.
-    ``ratio`` : value / bound, and ``ratio_error`` its standard error; above 1 the theorem's bound does not hold.
-    ``proved`` : the ratio that cannot be exceeded (``PROVED``).
+    Attributes
+    ----------
+    activation : ``relu``, ``crelu`` or ``avr``.
+    points : n.
+    value : E sup / n over the signs drawn, or over all of them.
+    standard_error : of ``value``; 0 where all signs were taken.
+    bound : R(F) on the same signs.
+    ratio : value / bound; above 1 the theorem's bound does not hold.
+    ratio_error : the standard error of ``ratio``.
+    proved : the ratio that cannot be exceeded (``PROVED``).
     """
 
     activation: str
@@ -59,12 +65,13 @@ class Estimate:
 
 
 def estimate(points: numpy.ndarray, draws: int = 2000, seed: int = 0) -> list[Estimate]:
-    """The complexities of the rectified class on these points of the plane, under ReLU, CReLU and AVR.
+    """The complexities of the rectified class on points of the plane, under ReLU, CReLU and AVR.
 
     Parameters
     ----------
     points : n x 2.
-    draws : sign vectors; up to ``ENUMERATED`` points all there are.
+    draws : how many sign vectors are drawn; up to ``ENUMERATED`` points all there are are taken.
+    seed : of the draws.
 
     Raises
     ------
@@ -96,10 +103,18 @@ def estimate(points: numpy.ndarray, draws: int = 2000, seed: int = 0) -> list[Es
 
 
 def sample_estimates(draws: int = 2000, seed: int = 0) -> tuple[list[Estimate], list[Estimate]]:
-    """On samples of 2 to 256 normal points of the plane; and on the points 1 and -1 of a line.
+    """Estimates on samples of 2 to 256 normal points of the plane, and on the points 1 and -1 of a line.
 
     On those two the class of CReLU takes any two values of norm B, whose supremum against signs is sqrt(2) B for all of
     them, and linear functions w, -w with |w| at most 1, whose supremum is 2 or 0: sqrt(2) times the theorem's bound.
+
+    Parameters
+    ----------
+    draws, seed : as in ``estimate``.
+
+    Returns
+    -------
+    The estimates on the samples, from the smallest to the largest, and those on the two points.
     """
     random = numpy.random.default_rng(seed)
     sizes = [2**power for power in range(1, 9)]
@@ -147,9 +162,14 @@ def _largest(vectors: numpy.ndarray, begins: numpy.ndarray, ends: numpy.ndarray)
 class LayerComplexity:
     """A layer's size, and by how much what is built on it may multiply complexity.
 
-    ``neurons`` : features of one image of the model's own size; ``responses`` : as many, or under CReLU half.
-    ``inputs`` : d, the responses that one unit of the next convolution sees; None at the last.
-    ``factor`` : sqrt(d) B of Theorem 4.1, B the largest norm of such a unit's weights; None without weights.
+    Attributes
+    ----------
+    layer, activation : its name; its activation.
+    parameters : how many, without biases.
+    responses : linear responses to one image of the model's own size.
+    neurons : features of that image: as many, or under CReLU twice as many.
+    inputs : d, the responses that one unit of the next convolution sees; None at the last.
+    factor : sqrt(d) B of Theorem 4.1, B the largest norm of such a unit's weights; None without weights.
     """
 
     layer: str
@@ -166,7 +186,12 @@ class LayerComplexity:
 
 
 def layer_complexity(architecture: Architecture, net: Network | None = None) -> list[LayerComplexity]:
-    """Every convolution of a model; with its network, also the factors of the theorem."""
+    """The size of every convolution of a model, and with its network also the factor of the theorem.
+
+    Parameters
+    ----------
+    net : the same model with weights; None leaves the factors out.
+    """
     sizes = architecture.response_sizes((architecture.input_size, architecture.input_size))
     layers = [layer for layer in architecture.layers if layer.has_weights]
     found = []

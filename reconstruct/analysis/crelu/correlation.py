@@ -20,18 +20,23 @@ from reconstruct.network.architecture import KINDS
 from reconstruct.network.network import Network
 
 ROWS = 1024
-"""Of the matrix of all cosines at a time: a layer of 4,096 units has 16 million of them, or 64 with both phases."""
+"""Rows of the matrix of all cosines that are worked on at a time: a layer of 4,096 units has 16 million cosines, or 64
+million with both phases."""
 
 
 @dataclass(frozen=True)
 class Correlation:
     """Cosines between outgoing weights of a layer; means and deviations are of their absolute values, as in the paper.
 
-    ``paired`` : what a pair is: ``phases`` of one response, or for a layer of one phase the ``pairing filters``.
-    ``pair`` : the cosine of each pair, float64, and with its sign: -1 where the next layer uses the response as it is,
-        1 where it uses its modulus.
-    ``non_pair_mean``, ``non_pair_std`` : over all two features that are no pair.
-    ``chance`` : the mean absolute cosine of random directions in as many dimensions.
+    Attributes
+    ----------
+    layer, activation : its name; its activation.
+    above : the convolution whose weights are compared.
+    paired : what a pair is: ``phases`` of one response, or for a layer of one phase the ``pairing filters``.
+    pair : P, float64, the cosine of each pair with its sign: -1 where the next layer uses the response as it is, 1
+        where it uses its modulus.
+    non_pair_mean, non_pair_std : over all two features that are no pair.
+    chance : the mean absolute cosine of random directions in as many dimensions.
     """
 
     layer: str
@@ -43,6 +48,16 @@ class Correlation:
     non_pair_std: float
     chance: float
 
+    @property
+    def pair_mean(self) -> float:
+        """The mean absolute cosine of the pairs."""
+        return float(self.pair.abs().mean())
+
+    @property
+    def pair_std(self) -> float:
+        """The standard deviation of the pairs' absolute cosines, over all of them."""
+        return float(self.pair.abs().std(correction=0))
+
     def record(self) -> dict[str, Any]:
         """Plain numbers, for JSON."""
         return {
@@ -51,8 +66,8 @@ class Correlation:
             "activation": self.activation,
             "paired": self.paired,
             "pairs": len(self.pair),
-            "pair_mean": float(self.pair.abs().mean()),
-            "pair_std": float(self.pair.abs().std(correction=0)),
+            "pair_mean": self.pair_mean,
+            "pair_std": self.pair_std,
             "pair_signed_mean": float(self.pair.mean()),
             "non_pair_mean": self.non_pair_mean,
             "non_pair_std": self.non_pair_std,
@@ -62,7 +77,7 @@ class Correlation:
 
 
 def outgoing_correlation(net: Network, layer: str) -> Correlation:
-    """How alike the next convolution treats pairs of features, and others.
+    """Cosines of the weights that the next convolution gives to pairs of features, and to others.
 
     A layer of CReLU has a pair in the two phases of each response, as in the paper. One of ReLU or AVR has no such
     pair: each filter and its pairing filter stand in for it (``pairing.pairing``), which the paper takes for the two
@@ -94,7 +109,7 @@ def outgoing_correlation(net: Network, layer: str) -> Correlation:
 
 
 def lacking(net: Network, layer: str) -> str | None:
-    """Why a layer has no outgoing weights to compare, or None."""
+    """The reason why a layer has no outgoing weights to compare; None where it has some."""
     each = net.layer(layer)
     if not each.has_weights:
         return f"the {KINDS[each.kind]} {layer} has no responses of its own: name the convolution below it"
@@ -104,13 +119,16 @@ def lacking(net: Network, layer: str) -> str | None:
 
 
 def mean_absolute_cosine(dimensions: int) -> float:
-    """Of two random directions: Gamma(n / 2) / (sqrt(pi) Gamma((n + 1) / 2)), about sqrt(2 / (pi n))."""
+    """The mean absolute cosine of two random directions in so many dimensions n.
+
+    It is Gamma(n / 2) / (sqrt(pi) Gamma((n + 1) / 2)), about sqrt(2 / (pi n)).
+    """
     return math.exp(math.lgamma(dimensions / 2) - math.lgamma((dimensions + 1) / 2)) / math.sqrt(math.pi)
 
 
 def _above(net: Network, layer: str) -> str | None:
-    """The next convolution."""
-    above = net.layers[len(net.up_to(layer)) :]
+    """The next convolution above a layer; None where there is none."""
+    above = net.layers[len(net.chain(layer)) :]
     return next((each.name for each in above if each.has_weights), None)
 
 

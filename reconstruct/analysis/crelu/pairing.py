@@ -10,17 +10,21 @@ import torch
 from reconstruct.network.network import Network
 
 DRAWS = 5
-"""Of the control with the filters' own covariance."""
+"""How often the control with the filters' own covariance is drawn."""
 
 
 @dataclass(frozen=True)
 class Pairs:
     """Each filter of a layer with its pairing filter, and what chance would give.
 
-    ``filters`` : K x C x h x w; ``of_image``: of the first layer, so that three channels are RGB.
-    ``index``, ``cosines`` : as from ``pairing``.
-    ``random`` : K, the cosines of Gaussian filters of that shape.
-    ``matched`` : the mean cosine in each of ``DRAWS`` sets of Gaussian filters of the same covariance.
+    Attributes
+    ----------
+    layer, activation : its name; its activation.
+    filters : K x C x h x w.
+    index, cosines : K, as from ``pairing``.
+    random : K, the cosines of Gaussian filters of that shape.
+    matched : ``DRAWS`` numbers, the mean cosine in each set of Gaussian filters of the same covariance.
+    of_image : whether the layer is the first, so that three channels are RGB.
     """
 
     layer: str
@@ -57,7 +61,11 @@ class Pairs:
 
 
 def layer_pairs(net: Network, layer: str, seed: int = 0) -> Pairs:
-    """The pairing filters of a convolution, and chance's (Figures 1 to 3 of the paper).
+    """The pairing filters of a convolution, beside those of random filters (Figures 1 to 3 of the paper).
+
+    Parameters
+    ----------
+    seed : of the random filters.
 
     Raises
     ------
@@ -72,7 +80,7 @@ def layer_pairs(net: Network, layer: str, seed: int = 0) -> Pairs:
 
 
 def pairing(filters: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Each filter's pairing filter, the one that its cosine is lowest with, and that cosine.
+    """The pairing filter of each filter, which is the one that its cosine is lowest with, and that cosine.
 
     Parameters
     ----------
@@ -90,16 +98,20 @@ def pairing(filters: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def random_pairing(shape: tuple[int, ...], seed: int) -> torch.Tensor:
-    """The cosines of as many Gaussian random filters of the same shape with their pairing filters."""
+    """The cosines, K, of Gaussian random filters of a shape K x C x h x w with their pairing filters."""
     filters = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
     return pairing(filters)[1]
 
 
 def matched_pairing(filters: torch.Tensor, seed: int) -> torch.Tensor:
-    """The same of Gaussian filters whose covariance is that of these at unit norm: a control.
+    """The cosines, K, of Gaussian filters whose covariance is that of these filters at unit norm: a control.
 
     Trained filters share few dimensions, and where there are few, random filters have near opposites too. A covariance
     of K filters has at most K dimensions: with no more filters than numbers in one, the control pairs up too closely.
+
+    Parameters
+    ----------
+    filters : K x C x h x w.
     """
     flat = _of_unit_norm(filters)
     normal = torch.randn(len(flat), len(flat), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
@@ -107,6 +119,6 @@ def matched_pairing(filters: torch.Tensor, seed: int) -> torch.Tensor:
 
 
 def _of_unit_norm(filters: torch.Tensor) -> torch.Tensor:
-    """K x C h w, float64."""
+    """The filters as rows of unit norm: K x C h w, float64."""
     flat = filters.flatten(1).double()
     return flat / flat.norm(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)

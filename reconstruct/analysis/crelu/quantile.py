@@ -48,7 +48,16 @@ class QuantileSketch:
         self.counts = torch.zeros(channels, 1 + bins, dtype=torch.int64, device=device)
 
     def add(self, values: torch.Tensor) -> None:
-        """Count values, N x C or N x C x ..., none of them NaN."""
+        """Count values.
+
+        Parameters
+        ----------
+        values : N x C or N x C x ..., none of them NaN.
+
+        Raises
+        ------
+        CallError : another number of channels.
+        """
         channels, slots = self.counts.shape
         if values.ndim < 2 or values.shape[1] != channels:
             shape = " x ".join(map(str, values.shape))
@@ -60,17 +69,26 @@ class QuantileSketch:
         self.counts += torch.bincount(slot.flatten(), minlength=channels * slots).view(channels, slots)
 
     def merge(self, other: QuantileSketch) -> None:
-        """Count all that another sketch, of the same channels, accuracy and range, has counted."""
+        """Count all that another sketch has counted.
+
+        Raises
+        ------
+        CallError : the other has other channels, another accuracy or another range.
+        """
         mine, its = ((s.counts.shape[0], s.accuracy, s.smallest, s.largest) for s in (self, other))
         if mine != its:
             raise CallError(f"sketches merge if channels, accuracy and range are equal, not {mine} and {its}")
         self.counts += other.counts.to(self.counts.device)
 
     def quantile(self, share: float) -> torch.Tensor:
-        """The q-quantile of each channel: C, float64; ``share`` is q, in [0, 1].
+        """The quantile of each channel: C, float64.
 
         The exact one is the value of rank floor(q (n - 1)), from 0, among n sorted ones: ``numpy.quantile`` with
         ``method="lower"``, to which the guarantee refers.
+
+        Parameters
+        ----------
+        share : q, in [0, 1].
 
         Raises
         ------

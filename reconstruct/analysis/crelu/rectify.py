@@ -17,9 +17,15 @@ from reconstruct.network.network import Network
 class Rectified:
     """One filter's response to one image, before and after rectification.
 
-    ``filter`` : C x h x w, of the layer's own input; ``of_image``: of the first layer, whose input is the image.
-    ``response`` : h x w of the layer's grid; ``relu`` = [z]+, the positive phase of CReLU; ``negative`` = [-z]+, its
-    other phase; ``avr`` = |z|.
+    Attributes
+    ----------
+    layer, number : the layer's name; the filter's number in it.
+    filter : C x h x w, of the layer's own input.
+    response : h x w of the layer's grid.
+    relu : [z]+, the positive phase of CReLU, of the same shape.
+    negative : [-z]+, its other phase.
+    avr : |z|.
+    of_image : whether the layer is the first, whose input is the image.
     """
 
     layer: str

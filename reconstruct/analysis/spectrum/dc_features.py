@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.nn.functional import conv1d, pad
@@ -16,7 +17,7 @@ from torch.nn.functional import conv1d, pad
 from reconstruct.errors import CallError
 
 FREQUENCIES, DEVIATION = (3.0, 5.0, 10.0), 0.1
-"""Means of the classes' frequencies, and the standard deviation of each, Hz."""
+"""The mean frequency of each class, and the standard deviation within a class, Hz."""
 RATE, SAMPLES = 32.0, 256
 
 
@@ -24,7 +25,11 @@ RATE, SAMPLES = 32.0, 256
 class Cosines:
     """Classes of cosines of amplitude 1, sampled at 32 Hz for 8 s.
 
-    ``waves`` : N x 1 x 256, float32. ``classes`` : N, int64, class by class. ``frequencies`` : N, Hz.
+    Attributes
+    ----------
+    waves : N x 1 x 256, float32.
+    classes : N, int64, class by class.
+    frequencies : N, Hz.
     """
 
     waves: torch.Tensor
@@ -33,10 +38,19 @@ class Cosines:
 
 
 def cosines(count: int, seed: int, random_phases: bool = False) -> Cosines:
-    """``count`` cosines of each class, frequencies normal about 3, 5 and 10 Hz with a deviation of 0.1 Hz.
+    """Cosines of each class, with frequencies that are normal about 3, 5 and 10 Hz with a deviation of 0.1 Hz.
 
     The paper's all begin at their peak, phase 0. Over 8 s, which are no whole number of periods, that leaves means of
-    some thousandths, with a sign and size that depend on the frequency; ``random_phases``, uniform, take the sign away.
+    some thousandths, with a sign and size that depend on the frequency; random phases take the sign away.
+
+    Parameters
+    ----------
+    count : how many of each class, at least 2.
+    random_phases : phases are uniform, and not all 0.
+
+    Raises
+    ------
+    CallError : fewer than 2 of a class.
     """
     if count < 2:
         raise CallError(f"a class has at least 2 cosines, not {count}")
@@ -60,7 +74,14 @@ def glorot_uniform(shape: tuple[int, ...], generator: torch.Generator) -> torch.
 
 
 def response(taps: torch.Tensor, frequencies: torch.Tensor, rate: float) -> torch.Tensor:
-    """|H(f)| of causal filters y(t) = sum_k taps[k] x(t - k): S x n taps and F frequencies, Hz, to S x F, float64."""
+    """The modulus |H(f)| of the response of causal filters y(t) = sum_k taps[k] x(t - k): S x F, float64.
+
+    Parameters
+    ----------
+    taps : S x n.
+    frequencies : F, Hz.
+    rate : samples a second.
+    """
     delays = torch.arange(taps.shape[1], dtype=torch.float64)
     angles = 2 * math.pi / rate * torch.outer(delays, frequencies.double())
     return (taps.to(torch.complex128) @ torch.polar(torch.ones_like(angles), -angles)).abs()
@@ -70,13 +91,16 @@ def response(taps: torch.Tensor, frequencies: torch.Tensor, rate: float) -> torc
 class DcFeatures:
     """DC features of cosines behind random filters of 2 taps, one filter a seed.
 
-    ``taps`` : S x 2, of x(t) and x(t - 1). ``features`` : S x N, the means of ReLU of the filtered waves; and
-    ``predicted`` : S x N, |H(f)| / pi.
-
-    ``accuracy`` : S, balanced accuracy (the mean of the classes' recalls; a guess has 1/3) of the nearest class mean,
-    that is, of two thresholds half-way between means; means from the even-numbered cosines, accuracy on the odd.
-    ``gap`` : S, the smallest distance between two class means in pooled standard deviations of a class.
-    ``error`` : S, the root mean square of features - predicted, over that of the features.
+    Attributes
+    ----------
+    cosines : the N cosines.
+    taps : S x 2, of x(t) and x(t - 1).
+    features : S x N, the means of ReLU of the filtered waves.
+    predicted : S x N, |H(f)| / pi.
+    accuracy : S, balanced accuracy (the mean of the classes' recalls; a guess has 1/3) of the nearest class mean, that
+        is, of two thresholds half-way between means; means from the even-numbered cosines, accuracy on the odd.
+    gap : S, the smallest distance between two class means in pooled standard deviations of a class.
+    error : S, the root mean square of features - predicted, over that of the features.
     """
 
     cosines: Cosines
@@ -87,9 +111,22 @@ class DcFeatures:
     gap: torch.Tensor
     error: torch.Tensor
 
+    @property
+    def usual(self) -> int:
+        """The number of the filter whose gap is the median."""
+        return int(self.gap.argsort()[len(self.gap) // 2])
+
+    def records(self) -> list[dict[str, Any]]:
+        """Plain numbers for JSON, one record a filter."""
+        columns = (self.taps.tolist(), self.accuracy.tolist(), self.gap.tolist(), self.error.tolist())
+        return [
+            {"filter": number, "taps": taps, "balanced_accuracy": accuracy, "gap": gap, "prediction_error": error}
+            for number, (taps, accuracy, gap, error) in enumerate(zip(*columns, strict=True))
+        ]
+
 
 def dc_features(seeds: int = 20, count: int = 1024, seed: int = 0) -> DcFeatures:
-    """DC features behind this many random filters, never trained, and how far they separate the classes.
+    """DC features behind random filters, never trained, and how far they separate the classes.
 
     The filters start as Keras's do (``glorot_uniform``, here within 1.22) and have no bias. |H(f)|^2 = u^2 + v^2 +
     2 u v cos(2 pi f / rate) of taps u and v rises or falls all the way from 0 to half of the rate, so the only 2-tap
@@ -97,7 +134,9 @@ def dc_features(seeds: int = 20, count: int = 1024, seed: int = 0) -> DcFeatures
 
     Parameters
     ----------
-    count : cosines a class. ``seed`` : of the cosines; filter s is drawn from ``seed`` + s.
+    seeds : how many filters.
+    count : cosines a class.
+    seed : of the cosines; filter s is drawn from ``seed`` + s.
     """
     waves = cosines(count, seed)
     taps = torch.cat([_taps(seed + number) for number in range(seeds)])
@@ -109,9 +148,14 @@ def dc_features(seeds: int = 20, count: int = 1024, seed: int = 0) -> DcFeatures
 
 
 def measured_dc(waves: torch.Tensor, taps: torch.Tensor) -> torch.Tensor:
-    """Mean over time of ReLU of each causal filter's output: N x 1 x T and S x n give S x N, float64.
+    """The mean over time of ReLU of each causal filter's output: S x N, float64.
 
     Zeros stand before the first sample, as in a causal convolution.
+
+    Parameters
+    ----------
+    waves : N x 1 x T.
+    taps : S x n.
     """
     # A torch convolution correlates: the last weight is that of the present.
     weights = taps.double().flip(1)[:, None]
@@ -120,6 +164,7 @@ def measured_dc(waves: torch.Tensor, taps: torch.Tensor) -> torch.Tensor:
 
 
 def _taps(seed: int) -> torch.Tensor:
+    """The two taps that a seed gives: 1 x 2, float64."""
     return glorot_uniform((1, 1, 2), torch.Generator().manual_seed(seed))[0].double()
 
 

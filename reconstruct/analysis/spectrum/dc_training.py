@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.nn.functional import conv1d, cross_entropy, pad
@@ -23,16 +24,21 @@ from reconstruct.errors import CallError
 
 MODELS = ("relu", "linear", "linear_dc")
 FILTERS, TAPS, BATCH, RATE = 32, 3, 64, 1e-3
+CURVES = ("loss", "accuracy", "distance1", "distance2")
 GIVEN_DC = tuple(math.sqrt(2) / 4 * multiple for multiple in (1, 5, 19))
 
 
 @dataclass(frozen=True)
 class DcTraining:
-    """One model's training from several seeds. Each field is epochs x S; ``mean_and_deviation`` gives curve and band.
+    """One model's training from several seeds; ``mean_and_deviation`` gives a field's curve and band.
 
-    ``loss``, ``accuracy`` : means over an epoch's batches as they are trained on, as Keras reports them.
-    ``distance1``, ``distance2`` : of the first and the second convolution's weights from their start, Euclidean, after
-    the epoch. ``start1``, ``start2`` : S, the norms of those weights at the start.
+    Attributes
+    ----------
+    model : one of ``MODELS``.
+    loss, accuracy : epochs x S, means over an epoch's batches as they are trained on, as Keras reports them.
+    distance1, distance2 : epochs x S, how far the weights of the first and the second convolution are from their start
+        after the epoch, Euclidean.
+    start1, start2 : S, the norms of those weights at the start.
     """
 
     model: str
@@ -43,9 +49,17 @@ class DcTraining:
     start1: torch.Tensor
     start2: torch.Tensor
 
+    def record(self) -> dict[str, Any]:
+        """Plain numbers, for JSON: mean and standard deviation over the seeds, epoch by epoch."""
+        record: dict[str, Any] = {"network": self.model}
+        for name in CURVES:
+            mean, deviation = mean_and_deviation(getattr(self, name))
+            record[name], record[f"{name}_std"] = mean.tolist(), deviation.tolist()
+        return record | {"start1": float(self.start1.mean()), "start2": float(self.start2.mean())}
+
 
 def mean_and_deviation(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation over the seeds, per epoch, of epochs x S; the deviation is 0 of one seed."""
+    """The mean and the standard deviation over the seeds of epochs x S, per epoch; with one seed the deviation is 0."""
     return values.mean(1), values.std(1) if values.shape[1] > 1 else torch.zeros(len(values))
 
 
@@ -61,8 +75,11 @@ def train_dc_models(
 
     Parameters
     ----------
-    seeds : repetitions, trained side by side. ``count`` : cosines a class. ``seed`` : of the first repetition; the
-        others follow it.
+    seeds : repetitions, trained side by side.
+    epochs : how often every cosine is seen.
+    count : cosines a class.
+    seed : of the first repetition; the others follow it.
+    models : names out of ``MODELS``.
     random_phases : as in ``cosines``. The linear model is not quite blind: of the paper's cosines, all of phase 0, it
         can learn the small means that 8 s leave, by weights that grow far beyond their start.
 
@@ -81,9 +98,13 @@ def train_dc_models(
 
 
 def pooled_relu(waves: torch.Tensor, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """Mean over time behind two causal convolutions with ReLU.
+    """The mean over time behind two causal convolutions with ReLU: S x N x D.
 
-    ``waves`` : S x N x 1 x T; ``first`` : S x C x 1 x k and ``second`` : S x D x C x k, weights. Returns S x N x D.
+    Parameters
+    ----------
+    waves : S x N x 1 x T.
+    first : S x C x 1 x k, the first convolution's weights.
+    second : S x D x C x k, the second's.
     """
     # A loop: on a CPU one convolution a seed is twice as quick as a grouped one.
     found = []
@@ -94,9 +115,13 @@ def pooled_relu(waves: torch.Tensor, first: torch.Tensor, second: torch.Tensor) 
 
 
 def lagged_means(waves: torch.Tensor, lags: int) -> torch.Tensor:
-    """Means over time of waves behind 0, 1, ... lags - 1 zeros: ... x 1 x T gives ... x lags.
+    """The means over time of waves behind 0, 1, ... lags - 1 zeros: ... x lags.
 
     They are all that a linear model sees: a sum of causal convolutions' outputs over time is a weighted sum of them.
+
+    Parameters
+    ----------
+    waves : ... x 1 x T.
     """
     length = waves.shape[-1]
     # Of 256 values between -1 and 1 the sum is about 0: float64, so that what is left is not rounding.
@@ -105,10 +130,15 @@ def lagged_means(waves: torch.Tensor, lags: int) -> torch.Tensor:
 
 
 def pooled_linear(means: torch.Tensor, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """What ``pooled_relu`` would give without the two ReLUs, from the ``lagged_means`` of the waves, S x N x (2 k - 1).
+    """The same as ``pooled_relu`` without the two ReLUs: S x N x D.
 
     The two convolutions are one of 2 k - 1 taps, exactly, borders included: training on a few numbers a wave, gradients
     and all, is training on the waves.
+
+    Parameters
+    ----------
+    means : S x N x (2 k - 1), the ``lagged_means`` of the waves.
+    first, second : weights as in ``pooled_relu``.
     """
     taps = first.shape[3]
     products = torch.einsum("sdcb,sca->sdab", second, first[:, :, 0])
@@ -138,7 +168,7 @@ def _train(model: str, waves: torch.Tensor, classes: torch.Tensor, epochs: int, 
     start = [each.clone() for each in weights[:2]]
     parameters = [each.requires_grad_() for each in (*weights, *biases)]
     optimiser = torch.optim.Adam(parameters, RATE, eps=1e-7)
-    curves: dict[str, list[torch.Tensor]] = {name: [] for name in ("loss", "accuracy", "distance1", "distance2")}
+    curves: dict[str, list[torch.Tensor]] = {name: [] for name in CURVES}
     which = torch.arange(seeds)[:, None]
     for _ in range(epochs):
         order = torch.stack([torch.randperm(number, generator=each) for each in generators])

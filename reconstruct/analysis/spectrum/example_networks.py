@@ -7,7 +7,8 @@ from collections import OrderedDict
 import torch
 from torch import nn
 
-from reconstruct.analysis.spectrum.series import Spectrum, Tones, amplitude_spectrum
+from reconstruct.analysis.spectrum.amplitude import Spectrum, amplitude_spectrum
+from reconstruct.analysis.spectrum.tones import Tones
 
 DIFFERENCES, AVERAGES, WINDOW = 2, 5, 9
 """How many differences, how many averages, and over how many samples, the paper's networks take."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,17 +18,23 @@ from reconstruct.errors import CallError
 
 RATE, SAMPLES = 32.0, 256
 SLOWEST, FASTEST = 45.0, 160.0
-"""Heart rates, beats a minute, uniform between."""
+"""The lowest and the highest heart rate, beats a minute; heart rates are uniform between them."""
 MIDDLE, SPREAD = (SLOWEST + FASTEST) / 2, (FASTEST - SLOWEST) / math.sqrt(12)
-"""Their mean and standard deviation: the network's unit."""
+"""The mean and the standard deviation of heart rates: the network's unit."""
 BLOCKS, CONVOLUTIONS, FILTERS, TAPS, DILATION, POOL = 3, 3, 32, 5, 2, 4
 NOISE = 0.3
-"""Deviation of the white noise, where the fundamental's amplitude is 1."""
+"""The standard deviation of the white noise, where the fundamental's amplitude is 1."""
 
 
 @dataclass(frozen=True)
 class PulseWaves:
-    """Waves N x 1 x 256 of mean 0 and variance 1, 8 s at 32 Hz; and their heart rates, N, beats a minute."""
+    """Synthetic pulse waves, 8 s at 32 Hz.
+
+    Attributes
+    ----------
+    waves : N x 1 x 256, of mean 0 and variance 1.
+    heart_rates : N, beats a minute.
+    """
 
     waves: torch.Tensor
     heart_rates: torch.Tensor
@@ -35,16 +42,24 @@ class PulseWaves:
 
 @dataclass(frozen=True)
 class TrainedPulse:
-    """A trained network, in evaluation mode: N x 1 x 256 to N x 1, the heart rate as (beats a minute - 102.5) / 33.2.
+    """A trained network, and how well it reads heart rates.
 
-    ``error`` : its mean absolute error on held-out waves, beats a minute; ``constant_error`` : that of the middle of
-    the range as everybody's guess. ``losses`` : the mean squared error of every step's batch, in the network's unit.
+    Attributes
+    ----------
+    module : in evaluation mode, N x 1 x 256 to N x 1, the heart rate as (beats a minute - 102.5) / 33.2.
+    error : its mean absolute error on held-out waves, beats a minute.
+    constant_error : that of the middle of the range as everybody's guess.
+    losses : the mean squared error of every step's batch, in the network's unit.
     """
 
     module: nn.Sequential
     error: float
     constant_error: float
     losses: tuple[float, ...]
+
+    def record(self) -> dict[str, Any]:
+        """Plain numbers, for JSON."""
+        return {"error_bpm": self.error, "constant_guess_bpm": self.constant_error}
 
 
 def pulse_waves(count: int, seed: int) -> PulseWaves:
@@ -99,6 +114,13 @@ def train_pulse(seed: int = 0, steps: int = 400, batch: int = 64, held_out: int 
 
     Squared error; Adam, its rate rising to 3e-3 over the first tenth of the steps and falling to 0 along a cosine.
 
+    Parameters
+    ----------
+    seed : of the network's start; the waves of training and those held out have the two seeds after it.
+    steps : how many, each on a batch of its own.
+    batch : waves a step.
+    held_out : waves that the network is measured on.
+
     Raises
     ------
     CallError : fewer than 1 step, waves in a batch or held-out waves.
@@ -133,5 +155,5 @@ def heart_rate(module: nn.Module, waves: torch.Tensor) -> torch.Tensor:
 
 
 def _ramp(progress: float) -> float:
-    """Of the learning rate: up to 1 over the first tenth, then down a cosine to 0."""
+    """The learning rate as a share of its highest: up to 1 over the first tenth, then down a cosine to 0."""
     return min(1.0, 10 * progress + 0.01) * (1 + math.cos(math.pi * progress)) / 2

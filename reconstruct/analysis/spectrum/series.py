@@ -17,97 +17,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import torch
 
+from reconstruct.analysis.spectrum.amplitude import Spectrum, amplitude_spectrum
+from reconstruct.analysis.spectrum.tones import Tones
 from reconstruct.errors import CallError
-
-HIGHEST_ORDER = 4096
-"""Most times that the lowest common frequency of tones may go into the highest: the predicted spectrum has twice that
-many lines a term."""
-
-
-@dataclass(frozen=True)
-class Spectrum:
-    """One-sided amplitude spectra: a tone of amplitude a on one of the frequencies shows as a.
-
-    ``frequencies`` : F, in Hz (or cycles per sample where the rate is 1), the first 0.
-    ``amplitudes`` : ... x F, of the signal's unit, at least 0; the first is the modulus of the mean, not doubled.
-    """
-
-    frequencies: torch.Tensor
-    amplitudes: torch.Tensor
-
-    @property
-    def dc(self) -> torch.Tensor:
-        """The modulus of the mean, of each signal."""
-        return self.amplitudes[..., 0]
-
-
-@dataclass(frozen=True)
-class Tones:
-    """A sum of cosines, sampled over a whole number of periods of each.
-
-    ``frequencies`` : Hz, above 0 and below half of the rate. ``amplitudes`` : above 0, one a frequency.
-    ``rate`` : samples a second. ``seconds`` : of the stretch; a whole number of periods of every tone, so that the
-    sampled stretch is one period of a periodic signal and has lines in its spectrum, and no leakage.
-    ``phases`` : radians, one a frequency; 0 where none are given.
-    """
-
-    frequencies: tuple[float, ...]
-    amplitudes: tuple[float, ...]
-    rate: float
-    seconds: float
-    phases: tuple[float, ...] = ()
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "phases", self.phases or (0.0,) * len(self.frequencies))
-        counts = {len(self.frequencies), len(self.amplitudes), len(self.phases)}
-        if len(counts) > 1 or not self.frequencies:
-            raise CallError("tones have one amplitude and one phase a frequency, and at least one frequency")
-        if min(self.amplitudes) <= 0:
-            raise CallError(f"amplitudes are above 0, not {min(self.amplitudes):g}; turn a tone by its phase")
-        if min(self.frequencies) <= 0 or 2 * max(self.frequencies) >= self.rate:
-            raise CallError(f"frequencies lie between 0 and half of the rate, {self.rate / 2:g} Hz, both excluded")
-        for number in (self.rate, *self.frequencies):
-            if abs(number * self.seconds - round(number * self.seconds)) > 1e-6:
-                raise CallError(f"{self.seconds:g} s hold no whole number of samples or periods at {number:g} Hz")
-
-    @property
-    def centre(self) -> float:
-        """A = (sum of the amplitudes)^2 / 2, the value of x^2 that the series is taken about: x^2 is at most 2 A."""
-        return sum(self.amplitudes) ** 2 / 2
-
-    @property
-    def base_frequency(self) -> Fraction:
-        """The greatest common divisor of the frequencies, Hz: every line of the output is a multiple of it.
-
-        Raises
-        ------
-        CallError : the highest frequency is more than ``HIGHEST_ORDER`` times that.
-        """
-        parts = [Fraction(frequency).limit_denominator(10**6) for frequency in self.frequencies]
-        base = Fraction(math.gcd(*(each.numerator for each in parts)), math.lcm(*(each.denominator for each in parts)))
-        if max(parts) / base > HIGHEST_ORDER:
-            raise CallError(
-                f"the frequencies have only {float(base):g} Hz in common, "
-                f"less than 1/{HIGHEST_ORDER} of the highest; round them"
-            )
-        return base
-
-    def signal(self) -> torch.Tensor:
-        """The sampled signal at t = k / rate: T, float64."""
-        time = torch.arange(round(self.rate * self.seconds), dtype=torch.float64) / self.rate
-        tones = zip(self.frequencies, self.amplitudes, self.phases, strict=True)
-        return torch.stack([a * torch.cos(2 * math.pi * f * time + p) for f, a, p in tones]).sum(0)
-
-
-def example() -> Tones:
-    """The paper's signal (section 3.1): 5, 10, 20 and 40 Hz, amplitude 1 each, 8 s at 1,024 Hz.
-
-    The paper's own code samples both ends (8,192 points from 0 to 8 s inclusive); this is one whole period.
-    """
-    return Tones((5.0, 10.0, 20.0, 40.0), (1.0, 1.0, 1.0, 1.0), 1024.0, 8.0)
 
 
 def coefficients(terms: int) -> torch.Tensor:
@@ -128,19 +44,36 @@ def coefficients(terms: int) -> torch.Tensor:
 
 
 def largest_error(centre: float, terms: int) -> float:
-    """The largest error over |m| <= 1 of |x|'s first ``terms`` terms, n = 0 ... N - 1; ReLU's is half of it.
+    """The largest error of |x|'s first ``terms`` terms, n = 0 ... N - 1, over |m| <= 1; ReLU's is half of it.
 
     It is at x = 0, where every term left out has the same sign: sqrt(A) binom(2 (N - 1), N - 1) / 4^(N - 1), which
-    approaches sqrt(A) / sqrt(pi N). ``centre`` is A.
+    approaches sqrt(A) / sqrt(pi N).
+
+    Parameters
+    ----------
+    centre : A.
+    terms : N.
+
+    Raises
+    ------
+    CallError : fewer than 1 term.
     """
     coefficients(terms)
     return math.sqrt(centre) * (math.comb(2 * (terms - 1), terms - 1) / 4 ** (terms - 1))
 
 
 def approximate_relu(x: torch.Tensor, centre: float, terms: int) -> torch.Tensor:
-    """x / 2 + sqrt(A) / 2 times the first ``terms`` terms, by Horner's scheme in m; of x's shape and type.
+    """ReLU by the series: x / 2 + sqrt(A) / 2 times the first terms, by Horner's scheme in m; of x's shape and type.
 
-    ``centre`` is A; where x^2 is above 2 A the series diverges.
+    Parameters
+    ----------
+    x : of any shape; where x^2 is above 2 A the series diverges.
+    centre : A.
+    terms : how many.
+
+    Raises
+    ------
+    CallError : fewer than 1 term.
     """
     m = x.square() / centre - 1
     total = torch.zeros_like(x)
@@ -150,18 +83,23 @@ def approximate_relu(x: torch.Tensor, centre: float, terms: int) -> torch.Tensor
 
 
 def predicted_spectrum(tones: Tones, terms: int, activation: str = "relu") -> Spectrum:
-    """The spectrum of the first ``terms`` terms, from frequencies, amplitudes and phases alone: no signal is sampled.
+    """The spectrum of the first terms, from frequencies, amplitudes and phases alone: no signal is sampled.
 
     A sum of tones is a polynomial in exp(2 pi i f0 t) and its inverse, f0 the ``base_frequency``, so a product is a
     convolution of coefficients, and Horner's scheme gives those of the whole series. Nothing aliases.
 
     Parameters
     ----------
+    terms : how many.
     activation : ``relu``, or ``avr`` for |x|: AVR, and the sum of CReLU's phases.
 
     Returns
     -------
     Spectrum at the multiples of f0 up to 2 (terms - 1) times the highest frequency (or that frequency, if higher).
+
+    Raises
+    ------
+    CallError : another activation, fewer than 1 term, or frequencies with too little in common.
     """
     if activation not in ("relu", "avr"):
         raise CallError(f"spectra are predicted for relu and avr, not {activation}")
@@ -182,39 +120,18 @@ def predicted_spectrum(tones: Tones, terms: int, activation: str = "relu") -> Sp
     return Spectrum(lines, one_sided)
 
 
-def amplitude_spectrum(x: torch.Tensor, rate: float) -> Spectrum:
-    """The one-sided amplitude spectrum of real signals, ... x T sampled at ``rate``: F = T // 2 + 1 frequencies.
-
-    In float64, since a spectrum may span more decades than float32 holds. Neither the mean nor, of an even T, half of
-    the rate is doubled: each has one coefficient only. Results are on the CPU.
-    """
-    length = x.shape[-1]
-    values = torch.fft.rfft(x.detach().double()).abs() / length
-    values[..., 1 : (length + 1) // 2] *= 2
-    return Spectrum(torch.fft.rfftfreq(length, 1 / rate, dtype=torch.float64), values.cpu())
-
-
-def dc_share(spectrum: Spectrum) -> float:
-    """The DC's share of the power of all signals of a spectrum together, from 0 to 1; 0 of signals that are 0.
-
-    A tone of amplitude a has power a^2 / 2, a mean of c has c^2 (Parseval; half of the rate, if there, is counted as a
-    tone, although its one coefficient would have a^2).
-    """
-    squares = spectrum.amplitudes.square()
-    constant = squares[..., 0].sum()
-    whole = float(constant + squares[..., 1:].sum() / 2)
-    return float(constant) / whole if whole else 0.0
-
-
 @dataclass(frozen=True)
 class SeriesErrors:
-    """How far the series is from ReLU of the sampled signal, for each number of terms.
+    """Errors of the series against ReLU of the sampled signal, one entry a number of terms.
 
-    ``dc`` : |predicted DC - mean(ReLU(x))| / mean(ReLU(x)), the prediction from the tones alone.
-    ``rms`` : the root mean square of the difference over that of ReLU(x). (The paper's percentage divides by the
-    root of the *sum* of squares of the *input*, and so comes out far smaller.)
-    ``largest`` : the largest difference at a sample, and ``bound`` what no difference can be above: half of
-    ``largest_error``, reached where x = 0.
+    Attributes
+    ----------
+    terms : the numbers of terms.
+    dc : |predicted DC - mean(ReLU(x))| / mean(ReLU(x)), the prediction from the tones alone.
+    rms : the root mean square of the difference over that of ReLU(x). (The paper's percentage divides by the root of
+        the *sum* of squares of the *input*, and so comes out far smaller.)
+    largest : the largest difference at a sample, in the signal's unit.
+    bound : what no difference can be above: half of ``largest_error``, reached where x = 0.
     """
 
     terms: tuple[int, ...]
@@ -223,9 +140,21 @@ class SeriesErrors:
     largest: tuple[float, ...]
     bound: tuple[float, ...]
 
+    def records(self) -> list[dict[str, Any]]:
+        """Plain numbers for JSON, one record a number of terms, each with the last coefficient of the series."""
+        return [
+            {
+                "terms": terms, "coefficient": float(coefficients(terms)[-1]), "dc_error": dc, "rms_error": rms,
+                "largest_error": largest, "largest_error_bound": bound,
+            }
+            for terms, dc, rms, largest, bound in zip(
+                self.terms, self.dc, self.rms, self.largest, self.bound, strict=True
+            )
+        ]  # fmt: skip
+
 
 def series_errors(tones: Tones, terms: Sequence[int]) -> SeriesErrors:
-    """Errors of the series of each of these numbers of terms."""
+    """The errors of the series with each of these numbers of terms."""
     x = tones.signal()
     exact = x.relu()
     mean, size = float(exact.mean()), float(exact.square().mean().sqrt())
@@ -237,6 +166,32 @@ def series_errors(tones: Tones, terms: Sequence[int]) -> SeriesErrors:
         largest.append(float(wrong.abs().max()))
     bound = tuple(largest_error(tones.centre, count) / 2 for count in terms)
     return SeriesErrors(tuple(terms), tuple(dc), tuple(rms), tuple(largest), bound)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of ReLU's spectrum as it is measured on samples, and as the series predicts it.
+
+    Attributes
+    ----------
+    frequency : Hz.
+    measured, predicted : amplitudes, in the signal's unit.
+    """
+
+    frequency: float
+    measured: float
+    predicted: float
+
+    def record(self) -> dict[str, Any]:
+        """Plain numbers, for JSON."""
+        return dict(vars(self))
+
+
+def strongest_lines(tones: Tones, terms: int) -> list[Line]:
+    """The strongest lines of the sampled signal behind ReLU beside what ``terms`` terms predict, and the DC."""
+    measured = amplitude_spectrum(tones.signal().relu(), tones.rate)
+    predicted = predicted_spectrum(tones, terms)
+    return [Line(frequency, found, predicted.amplitude_at(frequency)) for frequency, found in measured.strongest()]
 
 
 def _signal_coefficients(tones: Tones) -> torch.Tensor:

@@ -63,7 +63,7 @@ def test_what_is_proved_holds(points: numpy.ndarray) -> None:
 
 
 def test_drawn_signs_agree_with_all_of_them() -> None:
-    """Of one of 13 points that is 0 the sign does not matter: all signs of the other 12, beside drawn ones of 13."""
+    """The sign of a point that is 0 does not matter: all signs of 12 points, beside drawn signs of these and a 0."""
     points = numpy.random.default_rng(0).standard_normal((12, 2))
     exact = estimate(points)
     drawn = estimate(numpy.concatenate((points, numpy.zeros((1, 2)))), draws=4000)

@@ -33,7 +33,7 @@ def test_quantiles_are_within_the_guarantee(values: list[tuple[float, ...]], sha
 
 @pytest.mark.parametrize("accuracy", [0.05, 0.002])
 def test_quantiles_of_many_values_are_those_of_numpy(accuracy: float, generator: torch.Generator) -> None:
-    """Of float32 features after ReLU, with channels on axis 1; counted in unequal parts."""
+    """The values are float32 features after ReLU, with channels on axis 1, and are counted in unequal parts."""
     features = torch.randn(5, 4, 30, 31, generator=generator).relu() * torch.tensor([1e-4, 1, 3, 1e4]).view(4, 1, 1)
     sketch = QuantileSketch(4, accuracy=accuracy)
     for part in features.split((1, 3, 1)):

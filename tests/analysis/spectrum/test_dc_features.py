@@ -1,5 +1,4 @@
 import math
-from dataclasses import fields
 
 import numpy
 import pytest
@@ -7,10 +6,6 @@ import torch
 from scipy.signal import freqz
 
 from reconstruct.analysis.spectrum.dc_features import RATE, cosines, dc_features, glorot_uniform, measured_dc, response
-from reconstruct.analysis.spectrum.dc_training import lagged_means, pooled_linear, pooled_relu, train_dc_models
-from reconstruct.analysis.spectrum.pulse import heart_rate, pulse_network, pulse_waves, train_pulse
-from reconstruct.analysis.spectrum.series import amplitude_spectrum
-from reconstruct.analysis.spectrum.spectra import layer_spectra_1d
 from reconstruct.errors import CallError
 
 
@@ -53,7 +48,7 @@ def test_dc_features_are_predicted_and_scored_as_described() -> None:
 
 
 def test_a_slope_separates_what_a_flat_response_does_not() -> None:
-    """Of filters with both taps, the classes' features lie apart; with a single tap |H| is flat: one for all."""
+    """A filter with two taps sets the classes' features apart; with a single tap |H| is flat: one feature for all."""
     found = dc_features(12, 40)
     slope = (found.taps[:, 0] * found.taps[:, 1]).abs() / found.taps.square().sum(1)
     assert found.accuracy[slope > 0.2].tolist() == [1.0] * int((slope > 0.2).sum())
@@ -73,76 +68,15 @@ def test_glorots_weights_fill_their_range(generator: torch.Generator) -> None:
     assert float(drawn.std()) == pytest.approx(limit / math.sqrt(3), rel=0.05)
 
 
-def test_the_linear_model_needs_no_more_than_lagged_means(generator: torch.Generator) -> None:
-    """Against torch's convolutions, borders and all; and of values from 0 up ReLU does nothing."""
-    waves = torch.rand(2, 5, 1, 17, generator=generator, dtype=torch.float64)
-    first = torch.rand(2, 4, 1, 3, generator=generator, dtype=torch.float64) - 0.5
-    second = torch.rand(2, 6, 4, 3, generator=generator, dtype=torch.float64) - 0.5
-    means = lagged_means(waves, 5)
-    assert float(means[1, 2, 3]) == pytest.approx(float(waves[1, 2, 0, :-3].sum()) / 17)
-    for s in range(2):
-        h = torch.nn.functional.conv1d(torch.nn.functional.pad(waves[s], (2, 0)), first[s])
-        expected = torch.nn.functional.conv1d(torch.nn.functional.pad(h, (2, 0)), second[s]).mean(2)
-        torch.testing.assert_close(pooled_linear(means, first, second)[s], expected, rtol=0, atol=1e-14)
-        rectified = torch.nn.functional.conv1d(torch.nn.functional.pad(h.relu(), (2, 0)), second[s]).relu().mean(2)
-        torch.testing.assert_close(pooled_relu(waves, first, second)[s], rectified, rtol=0, atol=1e-14)
-    torch.testing.assert_close(
-        pooled_relu(waves, first.abs(), second.abs()), pooled_linear(means, first.abs(), second.abs())
-    )
-
-
-def test_seeds_train_side_by_side_as_they_do_alone() -> None:
-    together = train_dc_models(2, 2, 40, seed=5)
-    alone = train_dc_models(1, 2, 40, seed=6)
-    for both, one in zip(together, alone, strict=True):
-        for field in fields(both)[1:]:
-            torch.testing.assert_close(
-                getattr(both, field.name)[..., 1:], getattr(one, field.name), rtol=1e-4, atol=1e-5
-            )
-
-
-def test_relu_learns_what_a_linear_model_does_not_see() -> None:
-    """And the DC given by hand is learned with the least change of the weights."""
-    relu, linear, given = train_dc_models(1, 25, 256)
-    assert float(relu.accuracy[-1]) > 0.99
-    assert float(relu.loss[-1]) < 0.05
-    assert float(linear.loss[-1]) > 0.5
-    assert float(given.loss[-1]) < float(linear.loss[-1])
-    for distance in ("distance1", "distance2"):
-        values = [float(getattr(run, distance)[-1, 0]) for run in (given, relu, linear)]
-        assert 0 < values[0] < values[1] < values[2]
-
-
-def test_faulty_trainings_are_refused() -> None:
-    with pytest.raises(CallError, match="there are relu, linear, linear_dc"):
-        train_dc_models(models=("tanh",))
-    with pytest.raises(CallError, match="at least 1"):
-        train_dc_models(seeds=0)
+def test_a_class_of_one_cosine_is_refused() -> None:
     with pytest.raises(CallError, match="at least 2"):
         cosines(1, 0)
-    with pytest.raises(CallError, match="at least 1"):
-        train_pulse(steps=0)
 
 
-def test_pulse_waves_have_their_heart_rate() -> None:
-    """The highest peak, of a spectrum drawn out 16 times, is the heart rate's, within the width of a line, 7.5."""
-    data = pulse_waves(50, 1)
-    assert float(data.waves.mean(2).abs().max()) < 1e-5
-    assert float((data.waves.std(2) - 1).abs().max()) < 1e-4
-    spectrum = amplitude_spectrum(torch.nn.functional.pad(data.waves, (0, 15 * 256)), 32.0)
-    found = 60 * spectrum.frequencies[spectrum.amplitudes[:, 0].argmax(1)]
-    assert float((found - data.heart_rates).abs().max()) < 7.5 / 2
-    assert 45 <= float(data.heart_rates.min()) < 60
-    assert 145 < float(data.heart_rates.max()) <= 160
-
-
-def test_the_pulse_network_learns_and_shows_its_layers() -> None:
-    trained = train_pulse(0, 60, 32, 64)
-    assert trained.error < 0.25 * trained.constant_error
-    assert trained.constant_error == pytest.approx(115 / 4, rel=0.2)
-    waves = pulse_waves(64, 2)
-    assert float((heart_rate(trained.module, waves.waves) - waves.heart_rates).abs().mean()) == trained.error
-    layers = layer_spectra_1d(pulse_network(3), waves.waves[:2], rate=32.0)
-    assert [layer.name for layer in layers] == [f"block{b}_relu{c}" for b in (1, 2, 3) for c in (1, 2, 3)]
-    assert [layer.rate for layer in layers] == [32.0] * 3 + [8.0] * 3 + [2.0] * 3
-    assert all(layer.after.amplitudes.shape == (2, 32, 4 * layer.rate + 1) for layer in layers)
+def test_the_usual_filter_and_the_records_are_those_of_the_fields() -> None:
+    found = dc_features(5, 10)
+    assert float(found.gap[found.usual]) == float(found.gap.median())
+    records = found.records()
+    assert [each["filter"] for each in records] == [0, 1, 2, 3, 4]
+    assert [each["gap"] for each in records] == found.gap.tolist()
+    assert [each["taps"] for each in records] == found.taps.tolist()

@@ -6,17 +6,16 @@ import pytest
 import torch
 from scipy.special import binom
 
-from reconstruct.analysis.spectrum.example_networks import averaging, differentiating, network_spectra
+from reconstruct.analysis.spectrum.amplitude import amplitude_spectrum
 from reconstruct.analysis.spectrum.series import (
-    Tones,
-    amplitude_spectrum,
     approximate_relu,
     coefficients,
-    example,
     largest_error,
     predicted_spectrum,
     series_errors,
+    strongest_lines,
 )
+from reconstruct.analysis.spectrum.tones import Tones, example
 from reconstruct.errors import CallError
 
 
@@ -97,35 +96,6 @@ def test_crelus_difference_keeps_the_signal_and_its_sum_the_even_orders() -> Non
     assert float(predicted.dc) == pytest.approx(2 * float(predicted_spectrum(tones, 30).dc), rel=1e-12)
 
 
-@pytest.mark.parametrize("length", [64, 63])
-def test_amplitudes_are_those_of_the_tones(length: int) -> None:
-    """A mean, a tone, and one at the last frequency: of an even length half of the rate, which has one side only."""
-    k = torch.arange(length, dtype=torch.float64)
-    x = -0.25 + 3 * torch.cos(2 * math.pi * 5 * k / length + 0.4)
-    expected = torch.zeros(length // 2 + 1, dtype=torch.float64)
-    expected[0], expected[5] = 0.25, 3
-    x, expected[-1] = x + 0.5 * torch.cos(2 * math.pi * (length // 2) * k / length), 0.5
-    found = amplitude_spectrum(x.view(1, 1, -1), 2 * length)
-    torch.testing.assert_close(found.amplitudes[0, 0], expected, rtol=0, atol=1e-14)
-    assert float(found.frequencies[5]) == 10
-
-
-@pytest.mark.parametrize(
-    ("tones", "message"),
-    [
-        (((5.0,), (1.0, 1.0), 64.0, 1.0), "one amplitude"),
-        (((5.0,), (0.0,), 64.0, 1.0), "above 0"),
-        (((32.0,), (1.0,), 64.0, 1.0), "half of the rate"),
-        (((5.5,), (1.0,), 64.0, 1.0), "no whole number"),
-    ],
-)
-def test_tones_that_are_none_are_refused(
-    tones: tuple[tuple[float, ...], tuple[float, ...], float, float], message: str
-) -> None:
-    with pytest.raises(CallError, match=message):
-        Tones(*tones)
-
-
 def test_calls_that_make_no_sense_are_refused() -> None:
     with pytest.raises(CallError, match="at least 1 term"):
         coefficients(0)
@@ -135,20 +105,14 @@ def test_calls_that_make_no_sense_are_refused() -> None:
         predicted_spectrum(Tones((5.0, 5.001), (1.0, 1.0), 64.0, 1000.0), 3)
 
 
-def test_the_example_networks_are_differences_and_averages() -> None:
-    """Against NumPy; and averages of what is not negative are a filter, whose response to a line is known."""
-    x = example().signal()
-    expected = x.numpy().clip(0)
-    for _ in range(2):
-        expected = (numpy.diff(expected) * 1024).clip(0)
-    found = differentiating(1024.0)(x[None, None])[0, 0]
-    torch.testing.assert_close(found, torch.from_numpy(expected), rtol=1e-12, atol=1e-6)
-    assert averaging()(x[None, None]).shape[2] == len(x) - 40
-    spectra = network_spectra(example())
-    rectified = amplitude_spectrum(x.relu(), 1024)
-    frequencies = rectified.frequencies.numpy()
-    window = abs(numpy.exp(-2j * math.pi * numpy.outer(frequencies / 1024, numpy.arange(9))).mean(1)) ** 5
-    torch.testing.assert_close(
-        spectra["averaging"].amplitudes, rectified.amplitudes * torch.from_numpy(window), rtol=0, atol=1e-13
-    )
-    assert float(spectra["averaging"].dc) == pytest.approx(float(rectified.dc), rel=1e-12)
+def test_records_tell_errors_by_the_number_of_terms_and_lines_beside_their_prediction() -> None:
+    errors = series_errors(example(), (1, 5))
+    first, last = errors.records()
+    assert (first["terms"], first["coefficient"]) == (1, 1.0)
+    assert (last["terms"], last["coefficient"]) == (5, -5 / 128)
+    assert (last["dc_error"], last["rms_error"]) == (errors.dc[1], errors.rms[1])
+    assert (last["largest_error"], last["largest_error_bound"]) == (errors.largest[1], errors.bound[1])
+    # The DC and the tones themselves; the lines of a difference are no larger than the difference anywhere.
+    lines = {line.frequency: line for line in strongest_lines(example(), 5)}
+    assert {0, 5, 10, 20, 40} <= lines.keys()
+    assert all(abs(line.measured - line.predicted) <= 2 * errors.bound[1] for line in lines.values())

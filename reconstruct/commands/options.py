@@ -1,0 +1,142 @@
+"""Options that several commands have, each stated once, and what their values mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from reconstruct.errors import CallError
+
+if TYPE_CHECKING:
+    from reconstruct.network.network import Size as Area
+
+Model = Annotated[
+    str,
+    typer.Option(
+        help="A name in the zoo, a TOML specification, a folder with config.json, or package.module:function."
+    ),
+]
+Layers = Annotated[str, typer.Option("--layer", help="A layer or split point, several with commas, or 'all'.")]
+Tap = Annotated[
+    str | None, typer.Option(help="Read each layer as responses, relu, crelu or avr; default its own activation.")
+]
+Methods = Annotated[
+    str, typer.Option("--method", help="A method, several with commas, or 'all'; your own: package.module:function.")
+]
+LinearForm = Annotated[str, typer.Option(help="Pseudoinverse of linear: global or patch.")]
+Damping = Annotated[
+    str, typer.Option(help="Damping of each layer's least squares, by its largest squared singular value; or auto.")
+]
+Budget = Annotated[float | None, typer.Option(help="Work at which a method stops, in forward passes.")]
+Tolerance = Annotated[float | None, typer.Option(help="Feature residual at which a method stops.")]
+Noise = Annotated[float, typer.Option(help="Gaussian noise on the features, as a share of their norm.")]
+Quantise = Annotated[str | None, typer.Option(help="Round the features: float16 or int8.")]
+Seed = Annotated[int, typer.Option(help="Seed of whatever is random.")]
+Size = Annotated[int | None, typer.Option(help="Side of the centred square, in pixels.", min=1)]
+SideOrArea = Annotated[
+    str | None,
+    typer.Option("--size", metavar="SIDE|HxW", help="Side of the centred square in pixels, or height x width."),
+]
+Native = Annotated[bool, typer.Option("--native", help="Never resize; trim to what the strides cover.")]
+RandomWeights = Annotated[int | None, typer.Option(metavar="SEED", help="Random weights instead of a file.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+ImageSet = Annotated[
+    str, typer.Argument(metavar="IMAGES", help="A folder, a list, a .tar file, CIFAR's folder; also s3://, gs://.")
+]
+Limit = Annotated[int | None, typer.Option(help="The first so many images.", min=1)]
+Sample = Annotated[int | None, typer.Option(help="So many images at random, by --seed.", min=1)]
+Split = Annotated[str, typer.Option(help="Of CIFAR's files: test or train.")]
+Output = Annotated[Path, typer.Option(help="Folder for what is written.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON array on standard output.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No table, no progress.")]
+
+Number = TypeVar("Number", int, float)
+
+
+def damping_of(value: str) -> Any:
+    """The damping that ``--damping`` names: a number, or ``auto``.
+
+    Raises
+    ------
+    CallError : neither.
+    """
+    if value == "auto":
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        raise CallError(f"--damping is 'auto' or a number, not '{value}'") from None
+
+
+def area_of(value: str | None) -> Area | int | None:
+    """The side, or the height and width, that ``--size`` names as ``227`` or ``227x180``, rows first.
+
+    Raises
+    ------
+    CallError : something else.
+    """
+    if value is None:
+        return None
+    sides = value.lower().split("x")
+    # Six digits: longer numbers are no pixels, and Python refuses the longest.
+    fits = all(side.isascii() and side.isdigit() and len(side) <= 6 and int(side) > 0 for side in sides)
+    if len(sides) > 2 or not fits:
+        raise CallError(f"--size is a side or HxW in pixels, 227 or 227x180, not '{value}'")
+    return (int(sides[0]), int(sides[1])) if len(sides) == 2 else int(sides[0])
+
+
+def numbers_of(value: str, kind: type[Number], option: str, example: str) -> list[Number]:
+    """The numbers that an option lists with commas, at least one.
+
+    Parameters
+    ----------
+    option, example : its name and how it is used, for the error.
+
+    Raises
+    ------
+    CallError : something that is no number of this kind, or nothing.
+    """
+    try:
+        numbers = [kind(part) for part in value.split(",") if part.strip()]
+    except ValueError:
+        numbers = []
+    if not numbers:
+        raise CallError(f"{option} is numbers with commas, as {example}, not '{value}'")
+    return numbers
+
+
+def check_disturbance(noise: float, quantise: str | None) -> None:
+    """Refuse noise and rounding that features cannot have.
+
+    Raises
+    ------
+    CallError : noise outside [0, 1), or an unknown rounding.
+    """
+    if not 0 <= noise < 1:
+        raise CallError(f"--noise is a share of the features' norm, at least 0 and below 1, not {noise:g}")
+    if quantise not in (None, "float16", "int8"):
+        raise CallError(f"--quantise is float16 or int8, not '{quantise}'")
+
+
+def check_size(size: Area | int | None, native: bool) -> None:
+    """Refuse a size together with ``--native``.
+
+    Raises
+    ------
+    CallError : both are given.
+    """
+    if size is not None and native:
+        raise CallError("--size resizes and --native never does: give one of them")
+
+
+def check_selection(limit: int | None, sample: int | None) -> None:
+    """Refuse ``--limit`` together with ``--sample``.
+
+    Raises
+    ------
+    CallError : both are given.
+    """
+    if limit is not None and sample is not None:
+        raise CallError("--limit takes the first images and --sample any: give one of them")

@@ -1,0 +1,81 @@
+"""Pictures side by side with captions: an original and its reconstructions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+
+from reconstruct.images.files import to_pixels
+from reconstruct.report.figures.style import DPI, drawn
+
+CAPTION_PIXELS = 40
+GAP_PIXELS = 10
+NARROWEST_PIXELS = 150
+"""Images smaller than this are magnified by a whole factor, so that captions fit and pixels stay square."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture of a comparison.
+
+    Attributes
+    ----------
+    image : 3 x H x W in [0, 1].
+    title, detail : the two lines below it: what it is, and how good.
+    """
+
+    image: torch.Tensor
+    title: str
+    detail: str = ""
+
+
+def quality_caption(psnr: float, ssim: float) -> str:
+    """How good a reconstruction is, as it stands below the picture: PSNR in dB, and SSIM."""
+    return f"{psnr:.1f} dB, SSIM {ssim:.3f}"
+
+
+def comparison(original: Panel | None, rows: Sequence[Sequence[Panel]]) -> Image.Image:
+    """The original beside its reconstructions, a row a method, as in Figure 5 of Shang et al. 2016.
+
+    ``original`` : None where nobody has it. The reconstructions then stand alone, in one column fewer.
+    """
+    if original is None:
+        return panels(rows)
+    return panels([[None if down else original, *row] for down, row in enumerate(rows)])
+
+
+def panels(rows: Sequence[Sequence[Panel | None]]) -> Image.Image:
+    """Rows of pictures of one size with their captions; None leaves a place free.
+
+    Every picture is drawn pixel for pixel, or magnified by a whole factor where it is small.
+    """
+    height, width = next(panel.image.shape[1:] for row in rows for panel in row if panel is not None)
+    scale = max(1, -(-NARROWEST_PIXELS // width))
+    cell_width, cell_height = width * scale + GAP_PIXELS, height * scale + CAPTION_PIXELS + GAP_PIXELS
+    columns = max(len(row) for row in rows)
+    full_width, full_height = columns * cell_width + GAP_PIXELS, len(rows) * cell_height + GAP_PIXELS
+    figure = Figure(figsize=(full_width / DPI, full_height / DPI), dpi=DPI, facecolor="white")
+    for down, row in enumerate(rows):
+        for right, panel in enumerate(row):
+            if panel is None:
+                continue
+            left, top = right * cell_width + GAP_PIXELS, down * cell_height + GAP_PIXELS
+            pixels = to_pixels(panel.image).repeat(scale, axis=0).repeat(scale, axis=1)
+            figure.figimage(pixels, left, full_height - top - height * scale, origin="upper")
+            centre = (left + width * scale / 2) / full_width
+            caption_top = 1 - (top + height * scale + 4) / full_height
+            caption_low = caption_top - 18 / full_height
+            figure.text(centre, caption_top, panel.title, ha="center", va="top", fontsize=9, weight="bold")
+            detail = _fitting(panel.detail, width * scale)
+            figure.text(centre, caption_low, detail, ha="center", va="top", fontsize=8.5, color="#333333")
+    return drawn(figure)
+
+
+def _fitting(text: str, pixels: int) -> str:
+    """A caption as it fits below a picture: the middle of a longer one is left out."""
+    most = max(8, pixels // 6)
+    return text if len(text) <= most else f"{text[: most // 2 - 1]}...{text[2 - most + most // 2 :]}"

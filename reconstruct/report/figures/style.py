@@ -1,0 +1,44 @@
+"""The looks that figures share: their resolution, their colours, their print, and how one becomes a picture."""
+
+from __future__ import annotations
+
+import io
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+DPI = 100
+BLUE, ORANGE, GREEN, VIOLET = "#3d6cb9", "#c2542d", "#4b9b5f", "#7a5aa6"
+"""Colours of lines and bars, in all figures."""
+GREY = "#777777"
+"""A quieter colour, of what the others are compared with."""
+
+
+def drawn(figure: Figure) -> Image.Image:
+    """The picture of a figure, at its own resolution."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi="figure")
+    return Image.open(buffer)
+
+
+def empty_figure(width: float, height: float) -> Figure:
+    """An empty figure of this width and height in inches."""
+    return Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
+
+
+def finish(*panels: Axes) -> None:
+    """Give panels one size of print, a grid, and a legend where something is labelled."""
+    for axes in panels:
+        axes.grid(alpha=0.3)
+        axes.tick_params(labelsize=8)
+        axes.xaxis.label.set_fontsize(9)
+        axes.yaxis.label.set_fontsize(9)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize=8, frameon=False)
+
+
+def without_legend(axes: Axes) -> None:
+    """Take the legend away, if there is one."""
+    if (legend := axes.get_legend()) is not None:
+        legend.remove()

@@ -1,0 +1,30 @@
+"""The command line as a whole."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.builders.command_line import run
+
+
+@pytest.mark.parametrize(("argument", "said"), [("--help", "IMAGE"), ("--version", "reconstruct 0.")])
+def test_help_and_version_import_nothing_slow(argument: str, said: str) -> None:
+    """This keeps ``reconstruct --help`` under a second."""
+    script = (
+        "import sys\n"
+        f"sys.argv = ['reconstruct', '{argument}']\n"
+        "from reconstruct.commands.main import main\n"
+        "try: main()\n"
+        "except SystemExit as stop: assert not stop.code\n"
+        "slow = {'torch', 'numpy', 'scipy', 'matplotlib', 'skimage', 'PIL'} & sys.modules.keys()\n"
+        "assert not slow, slow\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert said in done.stdout
+
+
+def test_the_version_and_a_call_without_arguments() -> None:
+    assert run("--version").stdout.startswith("reconstruct 0.")
+    assert "Usage" in run().stdout + run().stderr
