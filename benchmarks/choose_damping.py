@@ -17,8 +17,9 @@ from typing import Annotated
 import torch
 import typer
 
-from reconstruct import ImageError, Network, invert, load_image, load_model, quality
+from reconstruct import ImageError, Network, invert, load_image, quality
 from reconstruct.network.kept import forget
+from reconstruct.zoo.load import load_network
 
 GRID = (0.0, 0.001, 0.003, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 1.0)
 SLACK = 1.0
@@ -33,7 +34,7 @@ def main(
     budget: Annotated[float, typer.Option(help="Forward passes of each trial.")] = 100,
 ) -> None:
     """Print a [damping] table."""
-    net = load_model(model).longest_chain()
+    net = load_network(model)
     images = _images(folder, net.input_size)
     print(f"# chosen by benchmarks/choose_damping.py on {len(images)} photographs")
     print("[damping]")

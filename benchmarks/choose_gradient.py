@@ -20,8 +20,9 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from reconstruct import ImageError, Network, load_image, load_model, quality
+from reconstruct import ImageError, Network, load_image, quality
 from reconstruct.inversion import gradient
+from reconstruct.zoo.load import load_network
 
 VARIED: dict[str, tuple[Any, ...]] = {
     "STEP": (14.0, 28.0, 40.0, 56.0, 112.0),
@@ -44,7 +45,7 @@ def main(
     crop: Annotated[int, typer.Option(help="Side of the window, from pixel (48, 48); 0: the whole.")] = 0,
 ) -> None:
     """Print a table of mean PSNR in dB."""
-    net = load_model(model)
+    net = load_network(model)
     images = torch.stack(list(_images(paths, net.input_size)))
     if crop:
         images = images[:, :, 48 : 48 + crop, 48 : 48 + crop]

@@ -26,7 +26,7 @@ import torch
 import typer
 from PIL import Image
 
-from reconstruct import Network, invert, load_model
+from reconstruct import Network, invert
 from reconstruct.evaluation.batch import Job, batch_size
 from reconstruct.evaluation.batch import read as read_items
 from reconstruct.evaluation.results import begin, write_json, write_part
@@ -34,6 +34,7 @@ from reconstruct.evaluation.run import evaluate, local
 from reconstruct.images.files import read_image
 from reconstruct.images.sources import open_source
 from reconstruct.report.pages.write import write_report
+from reconstruct.zoo.load import load_network
 
 CASES = {"conv1, linear": ("conv1", "linear"), "conv1, map": ("conv1", "map")}
 """The cheapest, beside which everything else weighs most, and the default."""
@@ -64,7 +65,7 @@ def main(
     found: dict[str, Any] = {
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     }
-    net = load_model(model)
+    net = load_network(model)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         photographs(images, folder / "photographs", count)
@@ -107,7 +108,7 @@ def throughput(net: Network, folder: Path, layer: str, method: str, repeats: int
     job = Job({layer: [method]})
     together = batch_size(net, job)
     chosen = range(len(source.names))
-    items = read_items(source, chosen, net.architecture, job)
+    items = read_items(source, chosen, net, job)
     decoded = torch.from_numpy(numpy.stack([item.pixels for item in items if item.pixels is not None]))
     decoded = decoded.permute(0, 3, 1, 2).float() / 255
 

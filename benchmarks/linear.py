@@ -19,11 +19,12 @@ import torch
 import typer
 from matplotlib.figure import Figure
 
-from reconstruct import Network, invert, load_image, load_model, quality
+from reconstruct import Network, invert, load_image, quality
 from reconstruct.inversion.linear import IMAGE_SHIFT, LayerInverse
 from reconstruct.operators.arrays import array_of, using
 from reconstruct.operators.convolution import Convolution
 from reconstruct.solvers.least_squares import cgls
+from reconstruct.zoo.load import load_network
 
 FORMS: dict[str, dict[str, Any]] = {
     "patch": {"linear_form": "patch", "damping": 0},
@@ -40,7 +41,7 @@ def main(
     layers: Annotated[str, typer.Option(help="Layers with commas.")] = "conv1,conv2,conv3,conv4",
 ) -> None:
     """Run everything and write it down."""
-    net = load_model(model)
+    net = load_network(model)
     pictures = {path.stem: load_image(path, net.input_size)[None] for path in images}
     names = layers.split(",")
     rows = [row for stem, picture in pictures.items() for layer in names for row in _forms(net, picture, stem, layer)]

@@ -21,6 +21,7 @@ from scipy.sparse.linalg import LinearOperator, lsmr
 
 import reconstruct
 from reconstruct.network.network import Network
+from reconstruct.zoo.load import load_network
 
 BUDGET = 450
 
@@ -67,7 +68,7 @@ def torch_optimiser(net: Network, image: torch.Tensor, layer: str, name: str) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photographs", nargs="+")
-    net = reconstruct.load_model("crelu_conv1_4")
+    net = load_network("crelu_conv1_4")
     images = [reconstruct.load_image(path, net.input_size) for path in parser.parse_args().photographs]
     print("layer  by                     PSNR   SSIM  s/image")
     for layer in ("conv1", "conv2", "conv3"):

@@ -28,6 +28,7 @@ from reconstruct.inversion.pooled import rebuild
 from reconstruct.network.architecture import Layer
 from reconstruct.network.network import Network
 from reconstruct.network.surgery import with_pool
+from reconstruct.zoo.load import load_network
 
 SUBSET = 12
 """Filters of a bank in the count of violations: small matrices make a million regions affordable."""
@@ -47,7 +48,7 @@ def banks(channels: int, generator: torch.Generator) -> Iterator[tuple[str, torc
             stride,
         )
     for name in ("crelu_conv1_4", "all_cnn_b", "convpool_cnn_c_crelu", "convpool_cnn_c"):
-        net = reconstruct.load_model(name)
+        net = load_network(name)
         first = net.convolution("conv1")
         chosen = torch.randperm(len(first.weight), generator=generator)[:SUBSET]
         weight = first.weight[chosen]
@@ -122,7 +123,7 @@ def corollary(weight: torch.Tensor, stride: int, kernel: int, generator: torch.G
 
 def corollary_banks(generator: torch.Generator) -> Iterator[tuple[str, torch.Tensor, int, int]]:
     """From trained filters to a tight frame: name, weights, stride, kernel of the pooling."""
-    net = reconstruct.load_model("crelu_conv1_4")
+    net = load_network("crelu_conv1_4")
     weight = net.convolution("conv1").weight
     norm = weight.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
     chosen = torch.randperm(len(weight), generator=generator)[:8]
@@ -179,7 +180,7 @@ def with_relu(net: Network) -> Network:
 
 def beside_relu(images: torch.Tensor) -> dict[str, dict[str, float]]:
     """Mean PSNR of what is rebuilt of conv1 pooled by 3/2, with CReLU and with ReLU on the same filters."""
-    crelu = with_pool(reconstruct.load_model("crelu_conv1_4"), "conv1", 3, 2)
+    crelu = with_pool(load_network("crelu_conv1_4"), "conv1", 3, 2)
     return {
         name: {
             known: sum(reconstruct.quality(images, each.images).psnr) / len(images)
@@ -196,7 +197,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("docs/figures"))
     chosen = parser.parse_args()
     images = torch.stack([reconstruct.load_image(path, 227) for path in chosen.images])
-    net = with_pool(reconstruct.load_model("crelu_conv1_4"), "conv1", 3, 2)
+    net = with_pool(load_network("crelu_conv1_4"), "conv1", 3, 2)
     began = time.perf_counter()
     layer_bounds(net, images[:1], "conv1_pool")
     found: dict[str, Any] = {"seconds_an_image": time.perf_counter() - began}

@@ -33,6 +33,7 @@ from reconstruct.inversion.methods import METHODS, applicable
 from reconstruct.network.network import Network
 from reconstruct.network.read_points import Point, point
 from reconstruct.report.figures.panels import Panel, panels, quality_caption
+from reconstruct.zoo.load import load_network
 
 MODEL = "cifar_split"
 SHOWN = 4
@@ -63,7 +64,7 @@ def pictures(net: Network, data: str, limit: int | None, layers: list[str]) -> t
     source = open_source(data)
     chosen = select(len(source.names), limit)
     names = [source.names[i] for i in chosen]
-    fitted = [model_input(source.picture(i), source.names[i], net.architecture, layers, None, False) for i in chosen]
+    fitted = [model_input(source.picture(i), source.names[i], net, layers, None, False) for i in chosen]
     return names, torch.stack([to_tensor(each) for each in fitted])
 
 
@@ -160,7 +161,7 @@ def main() -> None:
     parser.add_argument("--quantise", default="float16,int8")
     parser.add_argument("--output", type=Path, default=Path())
     chosen = parser.parse_args()
-    net = reconstruct.load_model(chosen.model)
+    net = load_network(chosen.model)
     splits, methods = chosen.split.split(","), chosen.method.split(",")
     names, images = pictures(net, chosen.data, chosen.limit, splits)
     together = batch_size(net, Job(dict.fromkeys(splits, methods)))

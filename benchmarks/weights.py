@@ -17,7 +17,6 @@ from pathlib import Path
 import torch
 from torch.nn.functional import cosine_similarity
 
-import reconstruct
 from reconstruct.analysis.crelu.pairing import layer_pairs, pairing, random_pairing
 from reconstruct.images.files import write_png
 from reconstruct.operators.convolution import Convolution, frame
@@ -25,6 +24,7 @@ from reconstruct.report.figures.filters import cosine_histograms, filter_grid
 from reconstruct.report.figures.training import training_curves
 from reconstruct.training.distill import unlabelled
 from reconstruct.training.ica import initialise_by_ica
+from reconstruct.zoo.load import load_network
 
 
 def main() -> None:
@@ -38,7 +38,7 @@ def main() -> None:
     cosines: list[tuple[str, torch.Tensor, torch.Tensor]] = []
     starts: dict[tuple[int, ...], torch.Tensor] = {}
     for name in chosen.models:
-        net = reconstruct.load_model(name)
+        net = load_network(name)
         first = net.layers[0]
         weight = net.convolution(first.name).weight
         size = (net.input_size, net.input_size)
@@ -61,7 +61,7 @@ def main() -> None:
             continue
         shape = tuple(weight.shape)
         if shape not in starts:
-            before = reconstruct.load_model(name, random_weights=0)
+            before = load_network(name, random_weights=0)
             initialise_by_ica(before, unlabelled(chosen.ica), 0)
             starts[shape] = before.convolution(first.name).weight
             cosines.append(("components", pairing(starts[shape])[1], random_pairing(shape, 0)))

@@ -18,12 +18,12 @@ from pathlib import Path
 import torch
 from safetensors.torch import save
 
-import reconstruct
 from reconstruct.images.atomic import write_atomically
 from reconstruct.network.network import Network
 from reconstruct.training.classification import class_scores, divergence, error_rate
 from reconstruct.training.data import load_pictures
 from reconstruct.training.distill import ask, load_teacher, unlabelled
+from reconstruct.zoo.load import load_network
 
 
 def agreement(net: Network, photographs: Path, held_out_crops: Path, side: int, resize: int | None) -> list[str]:
@@ -79,7 +79,7 @@ def main() -> None:
     parser.add_argument("--note", default="", help="a sentence more about how")
     parser.add_argument("--output", type=Path, default=Path("models/weights"))
     chosen = parser.parse_args()
-    net = reconstruct.load_model(str(chosen.model))
+    net = load_network(str(chosen.model))
     held_out = chosen.crops.with_name(f"{chosen.crops.name}_held_out")
     names = [layer.name for layer in net.layers]
     kept = names[: names.index(chosen.stop) + 1] if chosen.stop else names

@@ -29,8 +29,7 @@ from reconstruct.errors import CallError
 from reconstruct.evaluation.batch import FAILURES
 from reconstruct.images.files import model_input, read_image, to_tensor
 from reconstruct.inversion.methods import METHODS
-from reconstruct.inversion.most_probable.method import BUDGET
-from reconstruct.network.network import Network
+from reconstruct.network.protocol import AnyNetwork
 from reconstruct.zoo.load import load_model
 from reconstruct.zoo.registry import model_names
 from reconstruct.zoo.specification import read_architecture
@@ -41,20 +40,8 @@ SAMPLES = ("chelsea", "astronaut", "coffee", "rocket", "camera")
 DEFAULT = ("crelu_conv1_4", "conv2", "map")
 LARGEST_FILE = "50mb"
 
-TELLING = {
-    "map": "the most probable natural image, through the whole network",
-    "wiener": "one linear solve through all layers; CReLU only",
-    "linear": "the CReLU paper's algorithm, layer by layer; CReLU only",
-    "gradient": "descent on the pixels with total variation, after Mahendran and Vedaldi",
-}
-
 Shown = tuple[str, Any, Any]
 """A handler gives the page the view, and the two buttons as they are to be."""
-
-
-def telling(method: str) -> str:
-    """One line on a method."""
-    return TELLING[method]
 
 
 def with_weights() -> list[str]:
@@ -109,7 +96,7 @@ class Page:
             raise CallError("no picture yet: choose a sample, or upload one")
         net = self.network(model)
         original = seen(net, picture, layer)
-        about = View(original, net.architecture, layer, method, budget)
+        about = View(original, net, layer, method, budget)
         yield view(about, None)
         for snapshot in watched(
             net, original.to(net.mean.device), layer, method, noise=noise, budget=budget, cancel=cancel
@@ -117,7 +104,7 @@ class Page:
             yield view(about, snapshot)
 
 
-def seen(net: Network, picture: str, layer: str) -> torch.Tensor:
+def seen(net: AnyNetwork, picture: str, layer: str) -> torch.Tensor:
     """A picture file as the network sees it: 3 x H x W.
 
     Raises
@@ -125,7 +112,7 @@ def seen(net: Network, picture: str, layer: str) -> torch.Tensor:
     ImageError : not a picture, or one too small for the layer.
     """
     read = read_image(picture)
-    return to_tensor(model_input(read, "this picture", net.architecture, [layer], None, False))
+    return to_tensor(model_input(read, "this picture", net, [layer], None, False))
 
 
 def write_samples(folder: Path) -> list[Path]:
@@ -171,12 +158,12 @@ def build(samples: list[Path], device: str = "cpu") -> gradio.Blocks:
                         page.network(model).layer_names, value=layer, label="Layer", elem_id="layer", min_width=100
                     )
                 methods = gradio.Radio(
-                    list(METHODS), value=method, label="Method", info=telling(method), elem_id="method"
+                    list(METHODS), value=method, label="Method", info=METHODS[method].summary, elem_id="method"
                 )
                 with gradio.Row():
                     budget = gradio.Slider(
-                        30, 1500, BUDGET, step=30, label="Budget", info="work, in forward passes", elem_id="budget",
-                        min_width=150, buttons=[],
+                        30, 1500, METHODS[method].budget, step=30, label="Budget", info="work, in forward passes",
+                        elem_id="budget", min_width=150, buttons=[],
                     )  # fmt: skip
                     noise = gradio.Slider(
                         0, 0.5, 0, step=0.01, label="Noise", info="a share of the features' norm", elem_id="noise",
@@ -194,7 +181,7 @@ def build(samples: list[Path], device: str = "cpu") -> gradio.Blocks:
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         gallery.select(chosen, None, picture, **quiet)
         models.change(page.layers, models, layers, **quiet)
-        methods.change(lambda name: gradio.Radio(info=telling(name)), methods, methods, **quiet)
+        methods.change(lambda name: gradio.Radio(info=METHODS[name].summary), methods, methods, **quiet)
         inputs = [picture, models, layers, methods, budget, noise]
         # One inversion at a time has all the cores; others wait for their turn.
         start.click(page.run, inputs, [result, start, stop], concurrency_limit=1, **quiet)

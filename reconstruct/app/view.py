@@ -14,7 +14,7 @@ from PIL import Image
 from reconstruct.app.watched import Snapshot
 from reconstruct.images.files import to_pixels
 from reconstruct.images.quality import quality
-from reconstruct.network.network import Architecture
+from reconstruct.network.protocol import AnyNetwork
 from reconstruct.report.pages.charts import course
 
 STATUS = {
@@ -66,7 +66,7 @@ class View:
     """
 
     original: torch.Tensor
-    architecture: Architecture
+    net: AnyNetwork
     layer: str
     method: str
     budget: float
@@ -123,8 +123,8 @@ def _numbers(about: View) -> str:
 def _features(about: View) -> str:
     """How many numbers the layer gives, in words; under CReLU two features hold one linear response."""
     size = (about.original.shape[1], about.original.shape[2])
-    height, width = about.architecture.response_sizes(size)[about.layer]
-    layer = about.architecture.layers[about.architecture.index(about.layer)]
+    height, width = about.net.shapes(size)[about.layer]
+    layer = about.net.layer(about.layer)
     features = f"{layer.channels} x {height} x {width} features"
     if not layer.has_weights:
         return features

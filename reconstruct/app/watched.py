@@ -16,7 +16,7 @@ from reconstruct.images.quality import psnr
 from reconstruct.inversion.disturb import disturb
 from reconstruct.inversion.invert import invert
 from reconstruct.inversion.result import Result
-from reconstruct.network.network import Network
+from reconstruct.network.protocol import AnyNetwork
 
 INTERVAL = 0.25
 """Seconds between two snapshots: more would keep a page busy with drawing them."""
@@ -55,7 +55,7 @@ class _Worker(threading.Thread):
     """A thread that inverts, and keeps the last image for whoever looks."""
 
     def __init__(
-        self, net: Network, picture: torch.Tensor, layer: str, method: str, sent: dict[str, Any],
+        self, net: AnyNetwork, picture: torch.Tensor, layer: str, method: str, sent: dict[str, Any],
         options: dict[str, Any], cancel: threading.Event,
     ) -> None:  # fmt: skip
         super().__init__(daemon=True)
@@ -103,7 +103,7 @@ class _Worker(threading.Thread):
 
 
 def watched(
-    net: Network,
+    net: AnyNetwork,
     picture: torch.Tensor,
     layer: str,
     method: str = "map",

@@ -5,7 +5,6 @@ Each analysis writes its figures and ``WHAT.json`` into the output folder.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import product
@@ -38,7 +37,8 @@ if TYPE_CHECKING:
     import torch
 
     from reconstruct.images.sources import Source
-    from reconstruct.network.network import Architecture, Network
+    from reconstruct.network.architecture import Architecture
+    from reconstruct.network.network import Network
 
 analyze = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -64,7 +64,7 @@ def pairs(
     """
     nets = load_nets(model, random_weights, "cpu", quiet or as_json)
     from reconstruct.analysis.crelu.pairing import layer_pairs
-    from reconstruct.network.network import layer_list
+    from reconstruct.network.read_points import layer_list
     from reconstruct.report.figures.filters import cosine_histograms, pair_grid
 
     chosen = [(net, name) for net in nets for name in layer_list(net, layer)]
@@ -153,7 +153,7 @@ def invariance(
     nets = load_nets(model, random_weights, device, quiet or as_json)
     from reconstruct.analysis.crelu.invariance.measure import invariance as scored
     from reconstruct.images.sources import open_source, select
-    from reconstruct.network.network import layer_list
+    from reconstruct.network.read_points import layer_list
     from reconstruct.report.figures.invariance import invariance_figure
 
     chosen = [(net, layer_list(net, layer)) for net in nets]
@@ -261,7 +261,7 @@ def rectify(
     numbers = [] if filters is None else numbers_of(filters, int, "--filter", "0,17")
     nets = load_nets(model, random_weights, device, quiet or as_json)
     from reconstruct.analysis.crelu.rectify import rectify as rectified
-    from reconstruct.network.network import layer_list
+    from reconstruct.network.read_points import layer_list
     from reconstruct.report.figures.rectify import rectify_figure
 
     chosen = [(net, layer_list(net, layer)) for net in nets]
@@ -321,7 +321,8 @@ def load_nets(model: str, random_weights: int | None, device: str, silent: bool)
 
 def _architecture(name: str, random_weights: int | None) -> tuple[Architecture, Network | None]:
     """A model's architecture, and its network where there are weights, from a file or random."""
-    from reconstruct.zoo.load import is_module, load_model, read_architecture
+    from reconstruct.zoo.load import is_module, load_network
+    from reconstruct.zoo.specification import read_architecture
 
     if is_module(name):
         chain = load_chain(name, random_weights, "cpu")
@@ -329,12 +330,13 @@ def _architecture(name: str, random_weights: int | None) -> tuple[Architecture, 
     architecture = read_architecture(name)
     if architecture.weights is None and random_weights is None:
         return architecture, None
-    return architecture, load_model(name, random_weights=random_weights)
+    return architecture, load_network(name, random_weights=random_weights)
 
 
 def _named(architecture: Architecture, net: Network | None, layer: str) -> list[str]:
     """The layers that a call names, of a model with or without weights."""
-    from reconstruct.network.network import Network, layer_list
+    from reconstruct.network.network import Network
+    from reconstruct.network.read_points import layer_list
 
     return layer_list(Network(architecture) if net is None else net, layer)
 
@@ -348,7 +350,7 @@ def _applicable(
 
     ``lacking`` : says why an analysis does not apply to a layer, or gives None.
     """
-    from reconstruct.network.network import layer_list
+    from reconstruct.network.read_points import layer_list
 
     kept = []
     for net in nets:
@@ -386,7 +388,7 @@ def _usable_squares(
         try:
             with quiet_pillow():
                 picture = source.picture(index)
-            fitted = model_input(picture, source.names[index], net.architecture, layers, side, False)
+            fitted = model_input(picture, source.names[index], net, layers, side, False)
         except ImageError as error:
             failures.add(str(error))
             continue

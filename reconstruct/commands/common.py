@@ -14,9 +14,9 @@ from reconstruct.errors import CallError, ImageError
 if TYPE_CHECKING:
     import torch
 
-    from reconstruct.inversion.linear import Form
     from reconstruct.network.architecture import Size as Area
     from reconstruct.network.network import Network
+    from reconstruct.network.protocol import AnyNetwork
 
 COMMANDS = ("invert", "features", "models", "bounds", "evaluate", "report", "analyze", "train", "classify", "app")
 
@@ -29,7 +29,7 @@ class Item(NamedTuple):
     picture: torch.Tensor
 
 
-def methods_of(net: Network, method: str, layer: str, tap: str | None, quiet: bool) -> dict[str, list[str]]:
+def methods_of(net: AnyNetwork, method: str, layer: str, tap: str | None, quiet: bool) -> dict[str, list[str]]:
     """For each layer with any, by name, the methods that apply; asked for alone, one that does not is an error."""
     from reconstruct.inversion.methods import METHODS, applicable, method_of
     from reconstruct.network.read_points import points
@@ -87,16 +87,14 @@ def device_of(wanted: str, needs_cupy: bool = True) -> str:
 
 def load_chain(name: str, random_weights: int | None, device: str) -> Network:
     """A model as a chain of convolutions; of a torch module the longest that it begins with."""
-    from reconstruct.network.module import ModuleNetwork
     from reconstruct.zoo.load import load_model
 
-    net = load_model(name, random_weights=random_weights, device=device)
-    return net.longest_chain() if isinstance(net, ModuleNetwork) else net
+    return load_model(name, random_weights=random_weights, device=device).longest_chain()
 
 
 def batches(
     images: list[Path],
-    net: Network,
+    net: AnyNetwork,
     layers: list[str],
     size: Area | int | None,
     native: bool,
@@ -113,7 +111,7 @@ def batches(
 
 def _usable(
     images: list[Path],
-    net: Network,
+    net: AnyNetwork,
     layers: list[str],
     size: Area | int | None,
     native: bool,
@@ -141,13 +139,13 @@ def _usable(
 
 
 def _picture(
-    path: Path, net: Network, layers: list[str], size: Area | int | None, native: bool, quiet: bool
+    path: Path, net: AnyNetwork, layers: list[str], size: Area | int | None, native: bool, quiet: bool
 ) -> torch.Tensor:
     """The image as it goes into the network, 3 x H x W, cropped and resized as asked."""
     from reconstruct.images.files import model_input, read_image, to_tensor
 
     picture = read_image(path)
-    fitted = model_input(picture, str(path), net.architecture, layers, size, native)
+    fitted = model_input(picture, str(path), net, layers, size, native)
     if not quiet and not native and (picture.width < fitted.width or picture.height < fitted.height):
         notes.print(
             f"{path} is {picture.height} x {picture.width} pixels, enlarged to {fitted.height} x {fitted.width}",

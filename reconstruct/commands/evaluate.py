@@ -41,6 +41,7 @@ from reconstruct.commands.options import (
     check_selection,
     check_size,
     damping_of,
+    form_of,
 )
 from reconstruct.commands.terminal import busy, notes, number, printed, progress
 from reconstruct.errors import CallError, ReconstructError
@@ -110,7 +111,7 @@ def evaluate(
         from reconstruct.evaluation.batch import batch_size as size_by_memory
         from reconstruct.evaluation.provenance import begin_session, describe_run
         from reconstruct.images.sources import open_source, select
-        from reconstruct.inversion.result import check_limits
+        from reconstruct.inversion.checks import check_limits
         from reconstruct.report.pages.write import write_report
         from reconstruct.zoo.load import load_model
 

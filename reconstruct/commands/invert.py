@@ -31,6 +31,7 @@ from reconstruct.commands.options import (
     check_disturbance,
     check_size,
     damping_of,
+    form_of,
 )
 from reconstruct.commands.terminal import busy, notes, number, print_json, printed, progress
 from reconstruct.errors import CallError
@@ -38,7 +39,8 @@ from reconstruct.errors import CallError
 if TYPE_CHECKING:
     import torch
 
-    from reconstruct.network.network import Network, Size
+    from reconstruct.network.architecture import Size
+    from reconstruct.network.protocol import AnyNetwork
     from reconstruct.report.figures.panels import Panel
 
 
@@ -95,7 +97,7 @@ def invert(
         net = load_model(model, random_weights=random_weights, device=device_of(device))
         methods = methods_of(net, method, layer, tap, quiet)
     options = {
-        "linear_form": linear_form,
+        "linear_form": form_of(linear_form),
         "damping": damping_of(damping),
         "budget": budget,
         "tolerance": tolerance,
@@ -147,10 +149,10 @@ def _check_source(images: list[Path], features: str | None, layer: str, native: 
 
 
 def _sent(
-    net: Network, pictures: torch.Tensor, layers: list[str], tap: str | None, disturbance: dict[str, Any]
+    net: AnyNetwork, pictures: torch.Tensor, layers: list[str], tap: str | None, disturbance: dict[str, Any]
 ) -> Iterator[tuple[str, torch.Tensor, float]]:
     """The features of every layer, as a sender would disturb them, and by how much."""
-    from reconstruct.inversion.invert import disturb
+    from reconstruct.inversion.disturb import disturb
     from reconstruct.network.read_points import point
 
     for layer in layers:
@@ -158,7 +160,7 @@ def _sent(
 
 
 def _from_file(
-    net: Network,
+    net: AnyNetwork,
     file: str,
     methods: dict[str, list[str]],
     tap: str | None,
@@ -170,7 +172,8 @@ def _from_file(
     as_json: bool,
 ) -> list[dict[str, Any]]:
     """Invert every entry of a file of features: the main job without pictures. Gives the records."""
-    from reconstruct.evaluation.run import CPU_PIXELS
+    from reconstruct.evaluation.batch import CPU_PIXELS
+    from reconstruct.images.batches import most_together
     from reconstruct.images.features import read_features, recorded_noise
     from reconstruct.inversion.checks import checked, image_size
     from reconstruct.network.read_points import point
@@ -204,7 +207,7 @@ def _from_file(
 
 
 def _reconstruct(
-    net: Network,
+    net: AnyNetwork,
     names: list[str],
     stems: list[str],
     pictures: torch.Tensor | None,

@@ -10,7 +10,8 @@ import typer
 from reconstruct.errors import CallError
 
 if TYPE_CHECKING:
-    from reconstruct.network.network import Size as Area
+    from reconstruct.inversion.linear import Form
+    from reconstruct.network.architecture import Size as Area
 
 Model = Annotated[
     str,
@@ -53,6 +54,19 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON array on standard
 Quiet = Annotated[bool, typer.Option("--quiet", help="No table, no progress.")]
 
 Number = TypeVar("Number", int, float)
+
+
+def form_of(value: str) -> Form:
+    """The form that ``--linear-form`` names.
+
+    Raises
+    ------
+    CallError : another name.
+    """
+    match value:
+        case "global" | "patch":
+            return value
+    raise CallError(f"--linear-form is 'global' or 'patch', not '{value}'")
 
 
 def damping_of(value: str) -> Any:

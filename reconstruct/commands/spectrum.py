@@ -228,7 +228,7 @@ def _pictures(
     """Spectra of layers before and after ReLU, CReLU and AVR, a figure a picture and model."""
     nets = load_nets(model, random_weights, device, quiet or as_json)
     from reconstruct.analysis.spectrum.layer_spectra_2d import layer_spectra_2d
-    from reconstruct.network.network import layer_list
+    from reconstruct.network.read_points import layer_list
     from reconstruct.report.figures.layer_spectra import image_spectra_figure
 
     chosen = [(net, layer_list(net, layer)) for net in nets]

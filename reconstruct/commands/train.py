@@ -177,13 +177,13 @@ def classify(
         from reconstruct.training.data import load_pictures
         from reconstruct.training.distill import ask, load_teacher, unlabelled
         from reconstruct.training.runs import augmentation_for, trained_models
-        from reconstruct.zoo.load import load_model
+        from reconstruct.zoo.load import load_network
         from reconstruct.zoo.registry import class_names
 
         names = [each for given in model for each in trained_models(given)]
         where = device_of(device, needs_cupy=False)
         pictures = load_pictures(data, split) if teacher is None else unlabelled(data)
-        nets = [load_model(name, device=where) for name in names]
+        nets = [load_network(name, device=where) for name in names]
         asked = None if teacher is None else load_teacher(teacher, where)
         views = [augmentation_for(net.architecture, pictures, side=side, resize=resize) for net in nets]
         for name, net, view in zip(names, nets, views, strict=True):

@@ -24,8 +24,8 @@ from reconstruct.inversion.disturb import disturb
 from reconstruct.inversion.invert import invert
 from reconstruct.inversion.linear import Damping, Form
 from reconstruct.inversion.result import Result
-from reconstruct.network.architecture import Architecture, Size
-from reconstruct.network.network import Network
+from reconstruct.network.architecture import Size
+from reconstruct.network.protocol import AnyNetwork
 from reconstruct.network.read_points import Point, point
 from reconstruct.operators import arrays
 
@@ -105,14 +105,14 @@ class Job:
     tap: str | None = None
 
 
-def read(source: Source, indices: Sequence[int], architecture: Architecture, job: Job) -> list[Item]:
+def read(source: Source, indices: Sequence[int], net: AnyNetwork, job: Job) -> list[Item]:
     """Images of a source as they go into the network; those that cannot be used say why."""
     items = []
     for index in indices:
         name = source.names[index]
         try:
             picture = source.picture(index)
-            fitted = model_input(picture, name, architecture, list(job.methods), job.size, job.native)
+            fitted = model_input(picture, name, net, list(job.methods), job.size, job.native)
             items.append(Item(index, name, numpy.asarray(fitted)))
         except ReconstructError as error:
             items.append(Item(index, name, None, str(error)))
@@ -121,7 +121,7 @@ def read(source: Source, indices: Sequence[int], architecture: Architecture, job
     return items
 
 
-def evaluate_batch(net: Network, items: Sequence[Item], job: Job) -> Rows:
+def evaluate_batch(net: AnyNetwork, items: Sequence[Item], job: Job) -> Rows:
     """The rows of a batch, one for each image, layer and method: what ``measure`` says of it, or an ``error``.
 
     Images of one size are inverted together. Where that fails, as for want of memory, each half is inverted by itself,
@@ -180,19 +180,19 @@ def measure(
     ]
 
 
-def batch_size(net: Network, job: Job, workers: int = 1) -> int:
+def batch_size(net: AnyNetwork, job: Job, workers: int = 1) -> int:
     """How many images of the job's size are inverted together, by the memory that the device has for each worker."""
     side = net.input_size if job.size is None else job.size
     device = net.mean.device
-    deepest = max(job.methods, key=net.architecture.index)
-    areas = net.architecture.response_sizes((side, side), deepest)
+    deepest = max(job.methods, key=net.index)
+    areas = net.shapes((side, side), deepest)
     values = 3 * side**2 + sum(net.layer(name).channels * height * width for name, (height, width) in areas.items())
     room = SHARE * arrays.memory(device) / workers / (4 * COPIES * values)
     most = (CPU_PIXELS if device.type == "cpu" else GPU_PIXELS) / side**2
     return max(1, int(min(room, most)))
 
 
-def _attempt(net: Network, items: Sequence[Item], layer: str, methods: Sequence[str], job: Job) -> Rows:
+def _attempt(net: AnyNetwork, items: Sequence[Item], layer: str, methods: Sequence[str], job: Job) -> Rows:
     try:
         images = _tensor(items).to(net.mean.device)
         at = point(net, layer, job.tap)
@@ -219,7 +219,7 @@ def _attempt(net: Network, items: Sequence[Item], layer: str, methods: Sequence[
 
 
 def _failed(
-    net: Network, item: Item, error: str | None, layer: str | None = None, method: str | None = None
+    net: AnyNetwork, item: Item, error: str | None, layer: str | None = None, method: str | None = None
 ) -> dict[str, Any]:
     row: dict[str, Any] = dict.fromkeys(SCHEMA.names)
     reason = " ".join((error or "").split())

@@ -18,7 +18,7 @@ import torch
 
 from reconstruct.evaluation.batch import Job
 from reconstruct.images.sources import Source, digest
-from reconstruct.network.network import Network
+from reconstruct.network.protocol import AnyNetwork
 from reconstruct.operators import arrays
 from reconstruct.user_function import function_named
 from reconstruct.version import __version__
@@ -28,7 +28,7 @@ PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "pillow", "pyarrow", "cup
 
 
 def describe_run(
-    net: Network,
+    net: AnyNetwork,
     source: Source,
     job: Job,
     call: Sequence[str],
@@ -48,7 +48,7 @@ def describe_run(
     ------
     CallError : a method of the user's cannot be found.
     """
-    weights = net.architecture.weights if random_weights is None else f"random, seed {random_weights}"
+    weights = net.weights_file if random_weights is None else f"random, seed {random_weights}"
     return {
         "call": _without_credentials(shlex.join(call)),
         "settings": {
@@ -60,7 +60,7 @@ def describe_run(
             },
             "model": {
                 "name": net.name,
-                "source": net.architecture.source,
+                "source": net.source,
                 "weights": weights if random_weights is not None or weights is None else Path(weights).name,
                 "digest": fingerprint(net),
             },
@@ -106,22 +106,22 @@ def begin_session(engine: str, workers: int, batch_size: int, device: str) -> di
     }
 
 
-def fingerprint(net: Network) -> str:
+def fingerprint(net: AnyNetwork) -> str:
     """A digest of a network's layers, normalisation, weights and split points."""
-    found = hashlib.sha256(repr((net.layers, net.architecture.mean, net.architecture.std)).encode())
-    if net.architecture.splits:
-        found.update(repr(sorted(net.architecture.splits.items())).encode())
+    found = hashlib.sha256(repr((net.layers, *net.normalisation)).encode())
+    if net.splits:
+        found.update(repr(sorted(net.splits.items())).encode())
     for name, values in sorted(net.state_dict().items()):
         found.update(name.encode())
         found.update(values.detach().cpu().contiguous().numpy().tobytes())
     return found.hexdigest()[:16]
 
 
-def trained_on(net: Network) -> str | None:
+def trained_on(net: AnyNetwork) -> str | None:
     """What weights were trained on, and what they are not, by the card beside their file; None where there is none."""
-    if net.architecture.weights is None:
+    if net.weights_file is None:
         return None
-    weights = Path(net.architecture.weights)
+    weights = Path(net.weights_file)
     card = weights.with_name("README.md") if weights.name == PRETRAINED else weights.with_suffix(".md")
     if not card.is_file():
         return None

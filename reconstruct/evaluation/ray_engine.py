@@ -27,7 +27,7 @@ from reconstruct.evaluation.results import SCHEMA
 from reconstruct.evaluation.run import Batches
 from reconstruct.images.files import quiet_pillow
 from reconstruct.images.sources import Source
-from reconstruct.network.network import Network
+from reconstruct.network.protocol import AnyNetwork
 from reconstruct.user_function import current_folder_importable
 
 
@@ -93,7 +93,7 @@ def _reach(address: str | None) -> None:
 
 
 def on_ray(
-    net: Network, source: Source, batches: Batches, job: Job, *, workers: int, cpus: int, gpus: float
+    net: AnyNetwork, source: Source, batches: Batches, job: Job, *, workers: int, cpus: int, gpus: float
 ) -> Generator[Rows, None, None]:
     """The engine of several processes or machines: rows batch by batch, in whatever order they are done.
 
@@ -112,7 +112,7 @@ def on_ray(
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    shared = ray.put((copy.deepcopy(net).cpu(), source, job))
+    shared = ray.put((copy.deepcopy(net).to("cpu"), source, job))
     numbers = [{"indices": list(batch)} for batch in batches]
     pipeline = (
         # As many blocks as batches, and None for a block whole, all the way.
@@ -159,7 +159,7 @@ def _read(batch: pyarrow.Table, shared: Any) -> pyarrow.Table:
     net, source, job = _fetched(shared)
     indices = chain.from_iterable(batch["indices"].to_pylist())
     with quiet_pillow():
-        items = read(source, list(indices), net.architecture, job)
+        items = read(source, list(indices), net, job)
     return pyarrow.Table.from_pylist(
         [
             {
@@ -201,7 +201,7 @@ class _Actor:
 
 
 @lru_cache(maxsize=1)
-def _fetched(shared: Any) -> tuple[Network, Source, Job]:
+def _fetched(shared: Any) -> tuple[AnyNetwork, Source, Job]:
     """What every task and actor needs, fetched once in a process."""
     import ray
 

@@ -23,7 +23,7 @@ from reconstruct.evaluation.batch import Item, Job, Rows, evaluate_batch, read
 from reconstruct.images.atomic import write_atomically
 from reconstruct.images.files import quiet_pillow
 from reconstruct.images.sources import Source
-from reconstruct.network.network import Network
+from reconstruct.network.protocol import AnyNetwork
 
 Batches = Sequence[Sequence[int]]
 """Numbers of images, batch by batch."""
@@ -32,7 +32,7 @@ Engine = Callable[[Batches], Generator[Rows, None, None]]
 """A function from batches to the rows of each, all rows of an image together, in whatever order batches are done."""
 
 
-def local(net: Network, source: Source, batches: Batches, job: Job, workers: int = 2) -> Generator[Rows, None, None]:
+def local(net: AnyNetwork, source: Source, batches: Batches, job: Job, workers: int = 2) -> Generator[Rows, None, None]:
     """The engine of one machine: ``workers`` threads read and decode the next batches while one is inverted.
 
     Its caller is to be in ``quiet_pillow``, as ``evaluate`` is: Python's warning filters belong to the process, so no
@@ -42,7 +42,7 @@ def local(net: Network, source: Source, batches: Batches, job: Job, workers: int
     with ThreadPoolExecutor(workers) as pool:
         try:
             for batch in batches:
-                ahead.append(pool.submit(read, source, batch, net.architecture, job))
+                ahead.append(pool.submit(read, source, batch, net, job))
                 if len(ahead) > workers:
                     yield evaluate_batch(net, ahead.popleft().result(), job)
             while ahead:
@@ -117,7 +117,7 @@ def evaluate(
 
 
 def finish(
-    net: Network, source: Source, job: Job, folder: Path, gallery: int,
+    net: AnyNetwork, source: Source, job: Job, folder: Path, gallery: int,
     advance: Callable[[int], None] = lambda pictures: None,
 ) -> dict[str, Any]:  # fmt: skip
     """Make the pictures for the page and ``summary.json``, which is returned (``results.summarise``).
@@ -147,7 +147,7 @@ def finish(
         indices = [index for index, _, _ in group]
         again = replace(job, methods={layer: [method]}, thumbnails=True)
         with quiet_pillow():
-            items = read(source, indices, net.architecture, again)
+            items = read(source, indices, net, again)
         # An image that fails this time has no picture, and the page says so.
         for row in evaluate_batch(net, items, again):
             _keep_thumbnails(folder, row)

@@ -15,7 +15,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from reconstruct.errors import CallError, ImageError
 from reconstruct.images.atomic import write_atomically
-from reconstruct.network.architecture import Architecture, Size
+from reconstruct.network.architecture import Size
+from reconstruct.network.protocol import AnyNetwork
 
 # Decoders for pictures only: Pillow would also hand an EPS file to Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
@@ -132,7 +133,7 @@ def fit(image: Image.Image, size: Size | int) -> Image.Image:
 def model_input(
     picture: Image.Image,
     name: str,
-    architecture: Architecture,
+    net: AnyNetwork,
     layers: Sequence[str],
     size: Size | int | None,
     native: bool,
@@ -151,15 +152,15 @@ def model_input(
     ImageError : the picture is too small for the deepest layer.
     """
     area = (picture.height, picture.width)
-    deepest = max(layers, key=architecture.index)
+    deepest = max(layers, key=net.index)
     try:
-        architecture.response_sizes(area, deepest)
+        net.shapes(area, deepest)
     except CallError as error:
         raise ImageError(f"{name}: {error}") from error
     if native:
-        height, width = architecture.covered_size(area, deepest)
+        height, width = net.covered_size(area, deepest)
         return picture.crop((0, 0, width, height))
-    return fit(picture, architecture.input_size if size is None else size)
+    return fit(picture, net.input_size if size is None else size)
 
 
 def to_tensor(image: Image.Image) -> torch.Tensor:

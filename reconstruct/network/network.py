@@ -120,6 +120,10 @@ class Network(nn.Module):
         }
         return {name: count * math.prod(sizes[name]) for name, count in weights.items()}
 
+    def weight_count(self, layer: str | None = None) -> int:
+        """Weights without biases; see ``Architecture.parameters``."""
+        return self.architecture.parameters(layer)
+
     def layer(self, name: str) -> Layer:
         """A layer by its name; errors as of ``up_to``."""
         return self.up_to(name)[-1]

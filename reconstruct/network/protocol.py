@@ -91,6 +91,9 @@ class AnyNetwork(Protocol):
     def multiplications(self, layer: str, size: Size) -> dict[str, int]:
         """Multiplications of a forward pass on one image, for every layer up to ``layer`` that is known apart."""
 
+    def weight_count(self, layer: str | None = None) -> int:
+        """Weights without biases, of a layer or of the whole network."""
+
     def responses(self, images: torch.Tensor, layer: str) -> torch.Tensor:
         """What goes into a layer's activation: N x 3 x H x W to N x K x h x w."""
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-from reconstruct.network.module import ModuleNetwork
+from reconstruct.network.protocol import AnyNetwork
 from reconstruct.operators.convolution import Convolution, frame
-from reconstruct.zoo.load import is_module, load_model, load_module
+from reconstruct.zoo.load import is_module, load_module, load_network
 from reconstruct.zoo.specification import read_architecture
 
 
@@ -46,7 +45,7 @@ def describe(name: str, *, random_weights: int | None = None) -> dict[str, Any]:
     architecture = read_architecture(name)
     net = None
     if architecture.weights is not None or random_weights is not None:
-        net = load_model(name, random_weights=random_weights)
+        net = load_network(name, random_weights=random_weights)
     side = (architecture.input_size, architecture.input_size)
     sizes = architecture.response_sizes(side)
     layers = []
@@ -89,12 +88,12 @@ def describe(name: str, *, random_weights: int | None = None) -> dict[str, Any]:
     }
 
 
-def _describe_module(net: ModuleNetwork) -> dict[str, Any]:
+def _describe_module(net: AnyNetwork) -> dict[str, Any]:
     """What ``describe`` gives of a torch module: frame bounds only where a layer is a chain of one convolution."""
     size = (net.input_size, net.input_size)
     layers = []
-    for name, call in net.calls(size).items():
-        chain = net.operators(name)
+    for name, (height, width) in net.shapes(size).items():
+        layer, chain = net.layer(name), net.as_chain(name)
         last = None if chain is None else chain.layers[-1]
         bounds = None
         if chain is not None and last is not None and last.has_weights and len(chain.layers) == 1:
@@ -103,16 +102,16 @@ def _describe_module(net: ModuleNetwork) -> dict[str, Any]:
             {
                 "name": name,
                 "kind": "module",
-                "filters": call.layer.filters,
+                "filters": layer.filters,
                 "kernel": None if last is None else last.kernel,
                 "stride": None if last is None else last.stride,
                 "padding": None if last is None else last.padding,
-                "activation": call.layer.activation,
-                "output_shape": [call.layer.channels, *call.size],
-                "receptive_field": net.architecture.receptive_field(name),
-                "parameters": net.architecture.parameters(name),
+                "activation": layer.activation,
+                "output_shape": [layer.channels, height, width],
+                "receptive_field": net.receptive_field(name),
+                "parameters": net.weight_count(name),
                 "unknowns": None,
-                "equations": call.layer.filters * math.prod(call.size),
+                "equations": layer.filters * height * width,
                 "frame_bounds": None if bounds is None else [bounds.lower, bounds.upper],
                 "condition_number": None if bounds is None else bounds.condition_number,
                 "dimensions_lost": None if bounds is None else bounds.lost,
@@ -122,11 +121,11 @@ def _describe_module(net: ModuleNetwork) -> dict[str, Any]:
     return {
         "name": net.name,
         "base": None,
-        "source": f"torch module {type(net.module).__name__}",
+        "source": net.source,
         "input_size": net.input_size,
         "weights": None,
         "own_weights": "the module's own",
         "splits": {},
-        "parameters": net.architecture.parameters(),
+        "parameters": net.weight_count(),
         "layers": layers,
     }

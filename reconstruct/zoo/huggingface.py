@@ -19,10 +19,10 @@ from reconstruct.errors import CallError
 from reconstruct.images.atomic import write_atomically
 from reconstruct.network.activations import phases
 from reconstruct.network.architecture import KINDS
-from reconstruct.network.module import ModuleNetwork
 from reconstruct.network.network import Network
+from reconstruct.network.protocol import AnyNetwork
 from reconstruct.version import __version__
-from reconstruct.zoo.load import load_model
+from reconstruct.zoo.load import load_network
 from reconstruct.zoo.registry import CONFIG, MODELS, PRETRAINED, class_names, is_model_name, specification_path
 from reconstruct.zoo.specification import CONFIG_FORMAT, CRELU_ORDER
 from reconstruct.zoo.specification_text import layer_table
@@ -78,9 +78,9 @@ def save_pretrained(
     >>> names
     ['README.md', 'config.json', 'model.safetensors']
     """
-    if not isinstance(net, Network):
+    if not isinstance(net, AnyNetwork):
         raise CallError(f"save_pretrained takes a Network, as load_model gives it, not {type(net).__name__}")
-    if isinstance(net, ModuleNetwork):
+    if net.longest_chain() is not net:
         raise CallError(f"{net.name} is a torch module, whose code no file holds: save its longest_chain()")
     if dtype not in ("float32", "float16"):
         raise CallError(f"weights are saved as float32 or float16, not {dtype!r}")
@@ -119,7 +119,7 @@ def export_model(name: str, folder: str | Path, *, dtype: Precision | None = Non
     ModelError : the model cannot be loaded.
     CallError : as in ``save_pretrained``.
     """
-    net = load_model(name)
+    net = load_network(name)
     assert net.architecture.weights is not None
     path = Path(net.architecture.weights)
     if dtype is None:

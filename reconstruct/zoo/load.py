@@ -9,8 +9,8 @@ from safetensors import SafetensorError, safe_open
 
 from reconstruct.errors import ModelError
 from reconstruct.network.architecture import Architecture
-from reconstruct.network.module import ModuleNetwork
 from reconstruct.network.network import Network
+from reconstruct.network.protocol import AnyNetwork
 from reconstruct.network.surgery import fold_batch_norm, randomise
 from reconstruct.user_function import is_function_name
 from reconstruct.zoo.published import is_external, load_external
@@ -20,8 +20,10 @@ from reconstruct.zoo.user_module import load_user_module
 _FLOATS = ("F16", "BF16", "F32", "F64")
 
 
-def load_model(name: str | Path, *, random_weights: int | None = None, device: str | torch.device = "cpu") -> Network:
-    """A network of the zoo, of a TOML file or of a folder, in evaluation mode and without gradients.
+def load_model(
+    name: str | Path, *, random_weights: int | None = None, device: str | torch.device = "cpu"
+) -> AnyNetwork:
+    """A network by its name, in evaluation mode and without gradients: one of the zoo, or a torch module.
 
     Batch normalisation is folded into the convolutions (``fold_batch_norm``).
 
@@ -52,7 +54,12 @@ def load_model(name: str | Path, *, random_weights: int | None = None, device: s
     name = str(name)
     if is_module(name):
         return load_module(name, random_weights=random_weights, device=device)
-    architecture = read_architecture(name)
+    return load_network(name, random_weights=random_weights, device=device)
+
+
+def load_network(name: str | Path, *, random_weights: int | None = None, device: str | torch.device = "cpu") -> Network:
+    """A network of the zoo, of a TOML file or of a folder; arguments and errors as of ``load_model``."""
+    architecture = read_architecture(str(name))
     if random_weights is not None:
         net = randomise(Network(architecture), random_weights)
     elif architecture.weights is None:
@@ -72,7 +79,7 @@ def is_module(name: str) -> bool:
     return is_external(name) or is_function_name(name)
 
 
-def load_module(name: str, *, random_weights: int | None = None, device: str | torch.device = "cpu") -> ModuleNetwork:
+def load_module(name: str, *, random_weights: int | None = None, device: str | torch.device = "cpu") -> AnyNetwork:
     """A torch module as a network: a published one, or what a function of the user's gives.
 
     Parameters

@@ -128,7 +128,7 @@ def mean_absolute_cosine(dimensions: int) -> float:
 
 def _above(net: Network, layer: str) -> str | None:
     """The next convolution above a layer; None where there is none."""
-    above = net.layers[len(net.chain(layer)) :]
+    above = net.layers[len(net.up_to(layer)) :]
     return next((each.name for each in above if each.has_weights), None)
 
 

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from reconstruct.errors import CallError
-from reconstruct.network.network import KINDS, Network
+from reconstruct.network.architecture import KINDS
+from reconstruct.network.network import Network
 
 SIGNALS = ("responses", "relu", "negative", "sum", "difference")
 """What ``layer_spectra_2d`` compares: z; [z]+, of ReLU and CReLU's positive phase; [-z]+, its negative phase; the sum

@@ -6,7 +6,8 @@ import torch
 from reconstruct import load_model
 from reconstruct.analysis.spectrum.layer_spectra_2d import SIGNALS, ImageSpectra, layer_spectra_2d
 from reconstruct.errors import CallError
-from reconstruct.network.network import Layer, randomise
+from reconstruct.network.architecture import Layer
+from reconstruct.network.surgery import randomise
 from tests.builders.networks import identity_net
 
 

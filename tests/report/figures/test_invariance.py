@@ -5,7 +5,7 @@ from reconstruct.analysis.crelu.invariance.measure import invariance
 from reconstruct.analysis.crelu.invariance.scores import LayerInvariance
 from reconstruct.analysis.crelu.invariance.transformations import Transformation, transformations
 from reconstruct.errors import CallError
-from reconstruct.network.network import Layer
+from reconstruct.network.architecture import Layer
 from reconstruct.report.figures.invariance import invariance_figure
 from tests.builders.networks import exact_net
 from tests.builders.synthetic import smooth_noise

@@ -13,7 +13,8 @@ from reconstruct.analysis.crelu.invariance.transformations import Transformation
 from reconstruct.analysis.crelu.invariance.transformations import transformations as default_transformations
 from reconstruct.analysis.crelu.quantile import QuantileSketch
 from reconstruct.errors import CallError, FeatureError
-from reconstruct.network.network import Network, Size
+from reconstruct.network.architecture import Size
+from reconstruct.network.network import Network
 
 Batches = Iterable[torch.Tensor] | Callable[[], Iterable[torch.Tensor]]
 """Batches of images that can be read more than once: a collection of them, or a function that gives them anew."""

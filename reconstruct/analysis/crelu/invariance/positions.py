@@ -9,7 +9,8 @@ import torch
 
 from reconstruct.analysis.crelu.invariance.transformations import Point, Transformation, grid_points
 from reconstruct.errors import CallError
-from reconstruct.network.network import Network, Size
+from reconstruct.network.architecture import Size
+from reconstruct.network.network import Network
 
 MARGIN = 0.1
 """Positions whose centre is nearer to the border than this share of the image's side are not used."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from reconstruct.errors import CallError
-from reconstruct.network.network import Size
+from reconstruct.network.architecture import Size
 
 KINDS = ("translation", "rotation", "scale", "flip")
 

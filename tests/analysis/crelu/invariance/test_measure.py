@@ -12,16 +12,10 @@ from reconstruct.analysis.crelu.invariance.measure import invariance
 from reconstruct.analysis.crelu.invariance.transformations import Point, Transformation, transform
 from reconstruct.analysis.crelu.quantile import QuantileSketch
 from reconstruct.errors import CallError, FeatureError
-<<<<<<< HEAD:tests/analysis/crelu/test_invariance.py
-from reconstruct.network.architecture import Architecture, Layer
+from reconstruct.network.architecture import Layer
 from reconstruct.network.network import Network
-from reconstruct.network.surgery import randomise
-from reconstruct.report.invariance_figure import invariance_figure
-=======
-from reconstruct.network.network import Layer, Network
 from tests.builders.networks import exact_net
 from tests.builders.synthetic import smooth_noise
->>>>>>> show:tests/analysis/crelu/invariance/test_measure.py
 
 FLIP = Transformation("flip")
 STAY = Transformation("translation", 0.0)
