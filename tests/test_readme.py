@@ -199,7 +199,8 @@ def test_every_page_and_every_public_name_is_in_the_site() -> None:
         for name in re.findall(r"^::: reconstruct\.(\S+)$", page.read_text(), flags=re.MULTILINE):
             path = ROOT / "reconstruct" / name.replace(".", "/")
             assert hasattr(reconstruct, name) or path.with_suffix(".py").is_file() or path.is_dir(), name
-    analyses = {path.stem for path in (ROOT / "reconstruct" / "analysis").glob("*.py")} - {"__init__"}
-    assert analyses == set(
-        re.findall(r"::: reconstruct\.analysis\.(\w+)", (ROOT / "docs/reference/analysis.md").read_text())
-    )
+    package = ROOT / "reconstruct"
+    modules = [path for path in (package / "analysis").rglob("*.py") if path.stem != "__init__"]
+    analyses = {".".join(path.relative_to(package).with_suffix("").parts) for path in modules}
+    reference = "".join(page.read_text() for page in (ROOT / "docs" / "reference").glob("*.md"))
+    assert analyses <= set(re.findall(r"^::: reconstruct\.(\S+)$", reference, flags=re.MULTILINE))
