@@ -2,20 +2,71 @@
 
 
 class ReconstructError(ValueError):
-    """Something that the caller can put right; the message says what, where, and what would be right."""
+    """Something that the caller can put right; the message says what, where, and what would be right.
+
+    Examples
+    --------
+    >>> import reconstruct
+    >>> try:
+    ...     reconstruct.load_model("crelu_conv1_5")
+    ... except reconstruct.ReconstructError as error:
+    ...     print(type(error).__name__)
+    ModelError
+    """
 
 
 class CallError(ReconstructError):
-    """A wrong call: an unknown model or layer, an unsuitable method, a value out of range (exit status 2)."""
+    """A wrong call: an unknown model or layer, an unsuitable method, a value out of range (exit status 2).
+
+    Examples
+    --------
+    >>> import reconstruct
+    >>> try:
+    ...     reconstruct.load_model("crelu_conv1_4").layer("convv1")
+    ... except reconstruct.CallError as error:
+    ...     print(str(error)[:58])
+    crelu_conv1_4 has no layer 'convv1'; did you mean conv1? I
+    """
 
 
 class ModelError(CallError):
-    """A model specification or weights file that cannot be used as it is."""
+    """A model specification or weights file that cannot be used as it is.
+
+    Examples
+    --------
+    >>> import reconstruct
+    >>> try:
+    ...     reconstruct.load_model("all_cnn_c.toml")
+    ... except reconstruct.ModelError as error:
+    ...     print(error)
+    there is no specification all_cnn_c.toml
+    """
 
 
 class FeatureError(CallError):
-    """Features that are not what the layer could have produced."""
+    """Features that are not what the layer could have produced.
+
+    Examples
+    --------
+    >>> import reconstruct, torch
+    >>> net = reconstruct.load_model("crelu_conv1_4")
+    >>> try:
+    ...     reconstruct.invert(net, -torch.ones(1, 192, 55, 55), "conv1")
+    ... except reconstruct.FeatureError as error:
+    ...     print("negative" in str(error))
+    True
+    """
 
 
 class ImageError(ReconstructError):
-    """An image that cannot be read, or is too small for what is asked (exit status 1)."""
+    """An image that cannot be read, or is too small for what is asked (exit status 1).
+
+    Examples
+    --------
+    >>> import reconstruct
+    >>> try:
+    ...     reconstruct.load_image("README.md", 64)
+    ... except reconstruct.ImageError as error:
+    ...     print("README.md" in str(error))
+    True
+    """

@@ -18,6 +18,18 @@ def disturb(
         the noise is this share of the features' norm.
     quantise : ``float16``, or ``int8``: 256 equal steps from an image's smallest feature to its largest.
     seed : of the noise; an image's does not depend on the batch that it is in.
+
+    Raises
+    ------
+    CallError : another way of rounding.
+
+    Examples
+    --------
+    >>> import reconstruct, torch
+    >>> features = torch.rand(2, 8, 5, 5)
+    >>> disturbed, share = reconstruct.disturb(features, noise=0.1)
+    >>> disturbed.shape, abs(share - 0.1) < 0.02
+    (torch.Size([2, 8, 5, 5]), True)
     """
     disturbed = features
     if noise:

@@ -63,6 +63,18 @@ def invert(
     ------
     FeatureError : features of a wrong shape, not finite, or not what the layer's activation gives.
     CallError : an unknown method or layer, or one that the method cannot invert.
+
+    Examples
+    --------
+    >>> import reconstruct
+    >>> net = reconstruct.load_model("crelu_conv1_4")
+    >>> image = reconstruct.load_image("samples/chelsea.jpg", 63)[None]
+    >>> features = net.features(image, "conv1")
+    >>> result = reconstruct.invert(net, features, "conv1", size=63, budget=120)
+    >>> reconstruct.quality(image, result.image).psnr[0] > 30
+    True
+    >>> result.status, result.forward_passes[0] <= 120
+    (['budget'], True)
     """
     chosen = method_of(method)
     if reason := chosen.refusal(net, layer):

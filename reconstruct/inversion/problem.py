@@ -47,6 +47,23 @@ class Problem:
     budget : work of an image at which to stop, in forward passes.
     seed : of whatever is random.
     watch : whoever looks on; ``show`` tells it.
+
+    Examples
+    --------
+    A method is a function of one. This takes a step down the gradient of the residual's square:
+
+    >>> import reconstruct, torch
+    >>> def one_step(problem):
+    ...     images = problem.prior.mean.expand(len(problem), -1, *problem.size)
+    ...     at = problem.linearise(images)
+    ...     slope = problem.transposed(at, problem.target - at.values)
+    ...     change = problem.product(at, slope)
+    ...     return images + slope * (slope**2).sum() / (change**2).sum()
+    >>> net = reconstruct.load_model("crelu_conv1_4")
+    >>> features = net.features(torch.rand(1, 3, 63, 63), "conv1")
+    >>> result = reconstruct.invert(net, features, "conv1", one_step, size=63)
+    >>> result.forward_passes, result.feature_residual[0] < 1
+    ([3.0], True)
     """
 
     net: AnyNetwork

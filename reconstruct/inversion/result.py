@@ -13,7 +13,22 @@ Watch = Callable[[float, torch.Tensor], None]
 
 @dataclass(frozen=True)
 class Inverted:
-    """Images in [0, 1] as the network takes them, not clipped, and what they cost; see ``Result``."""
+    """Images in [0, 1] as the network takes them, not clipped, and what they cost; see ``Result``.
+
+    Examples
+    --------
+    A method of your own may return one, and its counts are then believed:
+
+    >>> import reconstruct, torch
+    >>> def grey(problem):
+    ...     images = torch.full((len(problem), 3, *problem.size), 0.5)
+    ...     count = len(problem)
+    ...     return reconstruct.Inverted(images, ["ended"] * count, [0] * count, [0.0] * count, 0.0, 0.0)
+    >>> net = reconstruct.load_model("crelu_conv1_4")
+    >>> features = net.features(torch.rand(1, 3, 63, 63), "conv1")
+    >>> reconstruct.invert(net, features, "conv1", grey, size=63).status
+    ['ended']
+    """
 
     images: torch.Tensor
     status: list[str]
@@ -27,18 +42,28 @@ class Inverted:
 class Result:
     """Reconstructions and what they cost; lists hold one entry an image.
 
-    Attributes
-    ----------
-    image : N x 3 x H x W, float32, in the image's scale but not clipped to [0, 1].
-    feature_residual : |f(x') - z| / |z|, at the layer's linear responses where the activation keeps them (CReLU),
-        at its features otherwise, those of a pooling included.
-    status : ``converged``, ``budget`` (stopped by the budget) or ``stagnated`` (no step improves any more); of a
-        method of the user's what it says, or ``ended`` where it says nothing and has not converged.
-    iterations : of all solves together; evaluations and conjugate-gradient iterations alike.
-    forward_passes : work in forward passes through the layer: forward = 1, forward and backward = 3, an operator
-        and its adjoint = 2; a solve at one layer of a chain counts by its share of the multiplications.
-    seconds : for the whole batch, preparation left out.
-    prepare_seconds, prepare_passes : once a model, layer and size; 0 passes where it was cached.
+        Attributes
+        ----------
+        image : N x 3 x H x W, float32, in the image's scale but not clipped to [0, 1].
+        feature_residual : |f(x') - z| / |z|, at the layer's linear responses where the activation keeps them (CReLU),
+            at its features otherwise, those of a pooling included.
+        status : ``converged``, ``budget`` (stopped by the budget) or ``stagnated`` (no step improves any more); of a
+            method of the user's what it says, or ``ended`` where it says nothing and has not converged.
+        iterations : of all solves together; evaluations and conjugate-gradient iterations alike.
+        forward_passes : work in forward passes through the layer: forward = 1, forward and backward = 3, an operator
+            and its adjoint = 2; a solve at one layer of a chain counts by its share of the multiplications.
+        seconds : for the whole batch, preparation left out.
+        prepare_seconds, prepare_passes : once a model, layer and size; 0 passes where it was cached.
+
+    Examples
+    --------
+    >>> import reconstruct
+    >>> net = reconstruct.load_model("crelu_conv1_4")
+    >>> image = reconstruct.load_image("samples/coffee.jpg", 63)[None]
+    >>> features = net.features(image, "conv1")
+    >>> result = reconstruct.invert(net, features, "conv1", "linear", size=63)
+    >>> result.image.shape, result.status, len(result.feature_residual)
+    (torch.Size([1, 3, 63, 63]), ['budget'], 1)
     """
 
     image: torch.Tensor

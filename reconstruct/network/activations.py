@@ -81,12 +81,20 @@ def is_invertible(activation: str, slope: float = 0.0) -> bool:
 def linear_responses(features: torch.Tensor, activation: str, slope: float = 0.0) -> torch.Tensor:
     """Linear responses of features that may be estimates: z = (p - q) / (1 + slope) for CReLU.
 
-    Estimated features need not lie in CReLU's image (both phases of a pair may be non-zero); the difference of
-    the phases is then the least-squares estimate. Use ``check_features`` first where they should.
+        Estimated features need not lie in CReLU's image (both phases of a pair may be non-zero); the difference of
+        the phases is then the least-squares estimate. Use ``check_features`` first where they should.
 
-    Raises
-    ------
-    CallError : the activation has lost the responses (ReLU keeps [z]+, AVR keeps |z|).
+        Raises
+        ------
+        CallError : the activation has lost the responses (ReLU keeps [z]+, AVR keeps |z|).
+
+    Examples
+    --------
+    >>> import reconstruct, torch
+    >>> z = torch.tensor([[[[1.0, -2.0]]]])
+    >>> features = torch.cat((z.relu(), (-z).relu()), dim=1)
+    >>> reconstruct.linear_responses(features, "crelu")
+    tensor([[[[ 1., -2.]]]])
     """
     if not is_invertible(activation, slope):
         kept = {"relu": "[z]+", "relu6": "[z]+ up to 6", "leaky_relu": "[z]+", "avr": "|z|"}.get(

@@ -71,7 +71,17 @@ class Split:
 
 @dataclass(frozen=True)
 class Architecture:
-    """What a specification file says: layers, input, and where it comes from."""
+    """What a specification file says: layers, input, and where it comes from.
+
+    Examples
+    --------
+    >>> import reconstruct
+    >>> from reconstruct.network.architecture import Layer
+    >>> layers = (Layer("conv1", 16, kernel=5, stride=2, activation="crelu"), Layer("conv2", 8, kernel=3))
+    >>> tiny = reconstruct.Architecture("tiny", layers, 32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    >>> tiny.response_sizes((32, 32)), tiny.parameters(), tiny.receptive_field("conv2")
+    ({'conv1': (14, 14), 'conv2': (12, 12)}, 3504, 9)
+    """
 
     name: str
     layers: tuple[Layer, ...]

@@ -34,7 +34,7 @@ def kept(net: Any, key: Hashable, make: Callable[[], Made]) -> Made:
     >>> import torch
     >>> from reconstruct.network.kept import kept
     >>> layer = torch.nn.Linear(2, 1)
-    >>> total = lambda: kept(layer, "sum", lambda: float(layer.weight.sum()))
+    >>> total = lambda: kept(layer, "sum", lambda: layer.weight.sum().item())
     >>> before = total()
     >>> _ = layer.weight.data.fill_(3.0)
     >>> total()
@@ -75,8 +75,8 @@ def _state(values: torch.Tensor) -> Hashable:
     about = (values.device, values.dtype, values.shape, values.data_ptr(), version)
     if values.is_meta:  # it has no numbers
         return about
-    with torch.no_grad():
-        sums = (values,) if values.ndim < 2 else (values.flatten(1).sum(1), values.sum(0))
+    numbers = values.detach()
+    sums = (numbers,) if numbers.ndim < 2 else (numbers.flatten(1).sum(1), numbers.sum(0))
     return *about, *map(_bits, sums)
 
 

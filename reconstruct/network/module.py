@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from threading import RLock
 from typing import Any
 
 import torch
@@ -31,6 +32,11 @@ FIELD_ENERGY = 0.999
 FIELD_IMAGES = 4
 AGREEMENT = 1e-4
 """Of a chain's features with the module's, relative to their norm: float32 through some layers, and folded norms."""
+
+
+_HOOKED = RLock()
+"""Held while a module runs with hooks on it, which would hear another thread's run as well: pictures are fitted to a
+network, which may ask it for its shapes, while others are inverted."""
 
 
 @dataclass(frozen=True)
@@ -297,14 +303,15 @@ class ModuleNetwork(nn.Module):
                 raise _TakenError(result.clone())
 
         target = self.module.get_submodule(part)
-        hooks = (target.register_forward_pre_hook(into), target.register_forward_hook(out))
-        try:
-            self.module(self._normalised(images))
-        except _TakenError as taken:
-            return taken.values
-        finally:
-            for hook in hooks:
-                hook.remove()
+        with _HOOKED:
+            hooks = (target.register_forward_pre_hook(into), target.register_forward_hook(out))
+            try:
+                self.module(self._normalised(images))
+            except _TakenError as taken:
+                return taken.values
+            finally:
+                for hook in hooks:
+                    hook.remove()
         raise CallError(f"{self.name} did not call {part} {number} times")
 
 
@@ -325,16 +332,27 @@ def from_torch(
 ) -> ModuleNetwork:
     """A torch module as a network: ``invert`` and the rest take it like one of the zoo.
 
-    Parameters
-    ----------
-    module : takes N x C x H x W images that are normalised, float32. It is copied, and the copy set to evaluation mode.
-    normalise : mean and standard deviation of each channel, of images in [0, 1]; default none, images as they are.
-    input_size : side of the square images that it was made for.
-    name : for files and messages; default the module's class.
+        Parameters
+        ----------
+        module : takes N x C x H x W images that are normalised, float32. It is copied, and the copy set to evaluation
+            mode.
+        normalise : mean and standard deviation of each channel, of images in [0, 1]; default none, images as they are.
+        input_size : side of the square images that it was made for.
+        name : for files and messages; default the module's class.
 
-    Raises
-    ------
-    CallError : it cannot be run on such images, or no part of it gives N x C x h x w.
+        Raises
+        ------
+        CallError : it cannot be run on such images, or no part of it gives N x C x h x w.
+
+    Examples
+    --------
+    >>> import reconstruct, torch
+    >>> module = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv2d(8, 4, 3))
+    >>> net = reconstruct.from_torch(module, input_size=32, name="mine")
+    >>> net.layer_names
+    ['0', '1', '2']
+    >>> net.features(torch.rand(1, 3, 32, 32), "1").shape
+    torch.Size([1, 8, 32, 32])
     """
     mean, std = (tuple(float(value) for value in values) for values in normalise)
     if len(mean) != len(std) or not mean or min(std) <= 0 or not all(map(math.isfinite, (*mean, *std))):
@@ -376,7 +394,7 @@ def _listen(module: nn.Module, images: torch.Tensor, name: str) -> dict[str, Cal
             part, number, layer, None if maker is None else maker[:2], work, (result.shape[2], result.shape[3])
         )
 
-    with _hooked(module, ended), torch.no_grad():
+    with _HOOKED, _hooked(module, ended), torch.no_grad():
         try:
             module(images)
         except Exception as error:  # whatever the user's own code raises

@@ -71,6 +71,17 @@ def linear_operator(
     Raises
     ------
     CallError : no image for a layer that is not affine, one of another size, or an image too small for the layer.
+
+    Examples
+    --------
+    >>> import numpy, reconstruct
+    >>> net = reconstruct.load_model("crelu_conv1_4")
+    >>> jacobian = reconstruct.linear_operator(net, "conv1", 31)
+    >>> jacobian.shape
+    (3456, 2883)
+    >>> x, u = numpy.ones(2883), numpy.ones(3456)
+    >>> bool(numpy.isclose(u @ (jacobian @ x), x @ (jacobian.T @ u)))
+    True
     """
     area = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
     return LayerOperator(Tangent(net, layer, area, at=at, dtype=dtype))

@@ -34,15 +34,27 @@ Side = Literal["inputs", "responses"]
 class Convolution:
     """The linear operator x -> W * x of one layer, without its bias.
 
-    Arrays are NumPy or CuPy, N x C x H x W, images of a batch independent, all on the weight's device and all in
-    ``dtype``: float64 by default, because a trained first layer has a condition number in the thousands and the
-    normal equations square it.
+        Arrays are NumPy or CuPy, N x C x H x W, images of a batch independent, all on the weight's device and all in
+        ``dtype``: float64 by default, because a trained first layer has a condition number in the thousands and the
+        normal equations square it.
 
-    Parameters
-    ----------
-    weight : K x C x kh x kw.
-    stride, padding : as in the layer, the same in both directions.
-    size : height and width of the input.
+        Parameters
+        ----------
+        weight : K x C x kh x kw.
+        stride, padding : as in the layer, the same in both directions.
+        size : height and width of the input.
+
+    Examples
+    --------
+    >>> import numpy, reconstruct, torch
+    >>> operator = reconstruct.Convolution(torch.ones(1, 1, 2, 2), stride=1, padding=0, size=(3, 3))
+    >>> operator.apply(numpy.ones((1, 1, 3, 3)))
+    array([[[[4., 4.],
+             [4., 4.]]]])
+    >>> operator.adjoint(numpy.ones((1, 1, 2, 2)))
+    array([[[[1., 2., 1.],
+             [2., 4., 2.],
+             [1., 2., 1.]]]])
     """
 
     def __init__(
@@ -349,7 +361,17 @@ def upper_bound(gram: Array) -> float:
 def frame(operator: Convolution) -> Frame:
     """Frame bounds and rank of a layer from its symbol.
 
-    An eigenvalue counts as zero below n eps of the largest: what rounding alone can make of it.
+        An eigenvalue counts as zero below n eps of the largest: what rounding alone can make of it.
+
+    Examples
+    --------
+    A filter and its mirror image of equal energy, which share all frequencies between them:
+
+    >>> import reconstruct, torch
+    >>> haar = torch.tensor([[[[1.0, 1.0]]], [[[1.0, -1.0]]]])
+    >>> bounds = reconstruct.frame(reconstruct.Convolution(haar, stride=1, padding=0, size=(8, 8)))
+    >>> round(bounds.lower, 6), round(bounds.upper, 6), bounds.lost
+    (4.0, 4.0, 0.0)
     """
     gram = operator.gram(operator.smaller_side())
     xp = arrays.namespace(gram)
