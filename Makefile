@@ -1,8 +1,10 @@
 # make demo    sets up .venv and runs the main job on a sample
 # make test    sets up .venv and runs the tests
 PYTHON ?= python3
-BIN := .venv/bin
-READY := .venv/.ready
+# Where the packages are installed: optional ones into the same folder, as a target asks for them.
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
 
 .PHONY: demo test lint test-slow test-package test-ray test-browser test-app test-extras test-gpu docs bench paper clean
 
@@ -92,9 +94,9 @@ paper: $(READY)
 
 $(READY): pyproject.toml constraints.txt hatch_build.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "reconstruct needs Python 3.11 or newer; make PYTHON=python3.x")'
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,train]'
 	@touch $@
 
 clean:
-	rm -rf .venv demo dist paper site
+	rm -rf .venv .venv-all demo dist paper site
