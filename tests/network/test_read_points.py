@@ -19,8 +19,8 @@ from reconstruct.network.activations import TAPS, activate
 from reconstruct.network.network import Architecture, Layer, Network, Split, layer_list, randomise, with_tap
 from reconstruct.network.read_points import point, points
 from reconstruct.zoo.describe import describe
-from reconstruct.zoo.export import specification
 from reconstruct.zoo.specification import read_architecture
+from reconstruct.zoo.specification_text import specification_text
 from tests.conftest import SAMPLES, Call
 
 RELU = Architecture(
@@ -165,7 +165,7 @@ def test_names_that_mean_nothing_are_refused(split: Network) -> None:
 )
 def test_faulty_splits_are_refused(table: str, complaint: str, tmp_path: Path) -> None:
     path = tmp_path / "small.toml"
-    path.write_text(f"{specification(RELU, 'none.safetensors')}\n[splits]\n{table}\n")
+    path.write_text(f"{specification_text(RELU, 'none.safetensors')}\n[splits]\n{table}\n")
     with pytest.raises(ModelError, match=complaint):
         read_architecture(str(path))
 
@@ -173,7 +173,7 @@ def test_faulty_splits_are_refused(table: str, complaint: str, tmp_path: Path) -
 def test_splits_are_written_read_inherited_and_part_of_what_a_network_is(relu: Network, tmp_path: Path) -> None:
     splits = {"a": Split("a", "responses"), "q": Split("b", "avr")}
     path, variant = tmp_path / "small.toml", tmp_path / "variant.toml"
-    path.write_text(specification(replace(RELU, splits=splits), "none.safetensors"))
+    path.write_text(specification_text(replace(RELU, splits=splits), "none.safetensors"))
     variant.write_text('base = "small.toml"\nsplits = { r = { layer = "a", tap = "crelu" } }\n')
     assert read_architecture(str(path)).splits == splits
     assert read_architecture(str(variant)).splits == splits | {"r": Split("a", "crelu")}
