@@ -6,7 +6,7 @@ import copy
 import math
 from dataclasses import replace
 from itertools import chain, pairwise
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import nn
@@ -18,7 +18,11 @@ from reconstruct.network.kept import kept
 from reconstruct.network.network import Network
 from reconstruct.network.protocol import AnyNetwork
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 Net = TypeVar("Net", bound=AnyNetwork)
+Array = TypeVar("Array", torch.Tensor, "NDArray[Any]")
 
 
 @torch.no_grad()
@@ -42,18 +46,15 @@ def fold_batch_norm(net: Network) -> Network:
     plain = Network(replace(net.architecture, layers=layers), len(net.layers)).eval()
     for layer in net.layers_with_weights:
         source, target = getattr(net, layer.part), getattr(plain, layer.part)
-        weight, bias = folded(source, getattr(net, f"{layer.part}_bn") if layer.batch_norm else None)
+        weight, bias = folded_convolution(source, getattr(net, f"{layer.part}_bn") if layer.batch_norm else None)
         target.weight.copy_(weight)
         target.bias.copy_(bias)
     return plain.to(net.mean.device)
 
 
 @torch.no_grad()
-def folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d | None) -> tuple[torch.Tensor, torch.Tensor]:
+def folded_convolution(convolution: nn.Conv2d, norm: nn.BatchNorm2d | None) -> tuple[torch.Tensor, torch.Tensor]:
     """A convolution's weight and bias with the batch normalisation behind it, if any, folded in.
-
-    ``y = gamma (W x + b - mu) / sqrt(var + eps) + beta`` is the convolution with weights ``W g`` and bias
-    ``(b - mu) g + beta``, ``g = gamma / sqrt(var + eps)``.
 
     Raises
     ------
@@ -65,9 +66,20 @@ def folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d | None) -> tuple[torch.T
         return weight, bias
     if norm.running_mean is None or norm.running_var is None:
         raise ValueError("a batch normalisation without running statistics depends on the batch")
-    gain = (norm.weight if norm.affine else 1.0) / (norm.running_var + norm.eps).sqrt()
-    offset = (bias - norm.running_mean) * gain + (norm.bias if norm.affine else 0.0)
-    return weight * gain.to(weight).view(-1, 1, 1, 1), offset
+    gain, offset = (norm.weight, norm.bias) if norm.affine else (torch.ones_like(bias), torch.zeros_like(bias))
+    return folded(weight, bias, gain, offset, norm.running_mean, norm.running_var, norm.eps)
+
+
+def folded(
+    weight: Array, bias: Array, gain: Array, offset: Array, mean: Array, variance: Array, eps: float
+) -> tuple[Array, Array]:
+    """The weight, K x C x h x w, and bias, K, of a convolution followed by a batch normalisation.
+
+    ``y = gain (W x + b - mean) / sqrt(variance + eps) + offset`` is the convolution with weights ``W g`` and bias
+    ``(b - mean) g + offset``, ``g = gain / sqrt(variance + eps)``. All are tensors, or all are NumPy arrays.
+    """
+    scale = gain / (variance + eps) ** 0.5
+    return weight * scale.reshape(-1, 1, 1, 1), (bias - mean) * scale + offset
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from reconstruct.network.architecture import Architecture, Layer
 from reconstruct.network.network import Network
-from reconstruct.network.surgery import folded
+from reconstruct.network.surgery import folded_convolution
 
 
 class _NoChainError(Exception):
@@ -86,7 +86,7 @@ def chain_in(module: nn.Module, graph: fx.Graph, end: Place, like: Architecture)
     with torch.no_grad():
         for step in steps:
             if step.convolution is not None:
-                weight, bias = folded(step.convolution, step.norm)
+                weight, bias = folded_convolution(step.convolution, step.norm)
                 target = chain.convolution(step.layer.name)
                 target.load_state_dict({"weight": weight, "bias": bias})
     return chain.eval().requires_grad_(False)

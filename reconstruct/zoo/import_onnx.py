@@ -23,6 +23,7 @@ from reconstruct.errors import CallError, ModelError
 from reconstruct.images.atomic import write_atomically
 from reconstruct.network.architecture import Architecture, Layer
 from reconstruct.network.network import is_layer_name
+from reconstruct.network.surgery import folded
 from reconstruct.zoo.onnx_file import Array, Graph, Node, attributes, called, numbers, read_graph
 from reconstruct.zoo.registry import is_model_name
 from reconstruct.zoo.specification import plain_architecture
@@ -229,13 +230,11 @@ def _folded(graph: Graph, chain: _Chain, node: Node) -> _Chain:
     for array, name in zip((gamma, beta, mean, variance), names, strict=True):
         if array.shape != (filters,):
             _refuse(graph.file, node, f"has {name} of shape {array.shape} for {filters} filters")
-    spread = variance + attributes(node).get("epsilon", 1e-5)
-    if not (spread > 0).all():
+    eps = attributes(node).get("epsilon", 1e-5)
+    if not (variance + eps > 0).all():
         _refuse(graph.file, node, "has variances that are not above 0")
-    gain = gamma / numpy.sqrt(spread)
-    weight, bias = chain.weights[-1]
-    folded = (weight * gain[:, None, None, None], (bias - mean) * gain + beta)
-    return replace(chain, weights=(*chain.weights[:-1], folded), used=chain.used | {id(node)})
+    weights = folded(*chain.weights[-1], gamma, beta, mean, variance, eps)
+    return replace(chain, weights=(*chain.weights[:-1], weights), used=chain.used | {id(node)})
 
 
 def _rectified(graph: Graph, chain: _Chain, node: Node) -> _Chain:
