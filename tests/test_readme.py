@@ -157,7 +157,7 @@ def test_values_arrive() -> None:
 
 
 def test_options_that_the_text_names_exist() -> None:
-    """Of some command, or of pip, make's or the benchmarks' lines that pages show."""
+    """Each is an option of some command, or of pip, make's or the benchmarks' lines that pages show."""
     known: set[str] = set()
     waiting = [typer.main.get_command(app)]
     while waiting:

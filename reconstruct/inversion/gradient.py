@@ -51,7 +51,7 @@ ALPHA_WEIGHT = 1e-5
 # The paper sets three weights by hand, ten times apart, higher for deeper layers: what a layer does not say, the prior
 # must. Here the side of the receptive field decides.
 TV_WEIGHT = 7.5e-6
-"""Of the total variation in the middle of a run, where a response sees 11 x 11 pixels."""
+"""The weight of the total variation in the middle of a run, where a response sees 11 x 11 pixels."""
 TV_GROWTH = 2.0
 TV_FALL = 10.0
 """From beginning to end of a run, geometrically."""
@@ -59,7 +59,7 @@ TV_FALL = 10.0
 NOISE = 0.5
 """Standard deviation of the start, in grey levels."""
 STEP = 40.0
-"""Of Adam, in grey levels, for the share ``STEADY`` of the evaluations; then linearly to 0."""
+"""Adam's step, in grey levels, for the share ``STEADY`` of the evaluations; then linearly to 0."""
 STEADY = 0.8
 MOMENTS = (0.9, 0.9)
 """Adam's decay of the running gradient and of its square."""
@@ -148,12 +148,12 @@ def invert_gradient(
 
 
 def alpha_norm(x: torch.Tensor) -> torch.Tensor:
-    """Of each image, the sum of (x / B)^6 over pixels and channels by the number of pixels; x in grey levels."""
+    """For each image the sum of (x / B)^6 over pixels and channels by the number of pixels; x in grey levels."""
     return (x / RANGE).pow(ALPHA).flatten(1).sum(1) / (x.shape[2] * x.shape[3])
 
 
 def total_variation(x: torch.Tensor) -> torch.Tensor:
-    """Of each image, the sum of squared differences of neighbours (beta = 2) by (a B)^2 and the number of pixels."""
+    """For each image the sum of squared differences of neighbours (beta = 2) by (a B)^2 and the number of pixels."""
     across, down = x.diff(dim=3), x.diff(dim=2)
     squares = across.square().flatten(1).sum(1) + down.square().flatten(1).sum(1)
     return squares / (x.shape[2] * x.shape[3] * (GRADIENT * RANGE) ** 2)

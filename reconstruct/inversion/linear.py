@@ -78,8 +78,8 @@ def invert_linear(
     size : height and width of the image.
     damping : see ``Damping``. ``auto`` takes the values that the model's specification records for this layer;
         where it records none, ``layer`` is not damped, its responses being exact, and those below by ``DAMPING``.
-    tolerance : relative residual at which a layer's solve stops (see ``solvers.cgls``); default 1e-4 for the layer
-        next to the image, 1e-3 for those above.
+    tolerance : relative residual at which a layer's solve stops (see ``least_squares.cgls``); default 1e-4 for the
+        layer next to the image, 1e-3 for those above.
     budget : work in forward passes through all layers up to ``layer``; default 300. Each layer's solve is
         given budget / 2 iterations, of 2 passes each through that layer.
     """

@@ -53,7 +53,7 @@ KNOWN: dict[str, Knowing] = {
 """What is taken from pooled features; ``both`` and ``switches`` need the switches."""
 
 MIDDLE, MIDDLE_SHARE = 1 / 2, 1 / 3
-"""Of each interval, where the image is sought first, and the share of the budget for that."""
+"""The middle of each interval, where the image is sought first, and the share of the budget for that."""
 
 
 def invert_pooled(

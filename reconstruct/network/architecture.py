@@ -16,7 +16,7 @@ Size = tuple[int, int]
 """Height and width, in pixels or in positions of a layer's grid."""
 
 KINDS = {"conv": "convolution", "max_pool": "max-pooling", "avg_pool": "average pooling", "module": "module"}
-"""Of layers, as specifications name them and as messages do."""
+"""Kinds of layers, as specifications name them and as messages do."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Layer:
 
     @property
     def has_weights(self) -> bool:
-        """A convolution has weights, a pooling none; a part of a torch module (``torch_network``) counts as having."""
+        """A convolution has weights, a pooling none; a part of a torch module (``module``) counts as having."""
         return self.kind in ("conv", "module")
 
     @property
@@ -98,8 +98,8 @@ class Architecture:
     torchvision: dict[str, str] = field(default_factory=dict)
     """Where a published checkpoint of torchvision has each layer: its keys without ``.weight`` and ``.bias``."""
     splits: dict[str, Split] = field(default_factory=dict)
-    """Split points by name (``taps.point``). One that bears a layer's name is of that layer, so that sizes, which no
-    tap changes, can be asked for by either kind of name."""
+    """Split points by name (``read_points.point``). One that bears a layer's name is of that layer, so that sizes,
+    which no tap changes, can be asked for by either kind of name."""
 
     def __post_init__(self) -> None:
         channels, layers = len(self.mean), []

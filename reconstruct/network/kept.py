@@ -62,7 +62,7 @@ def forget(net: Any) -> None:
 
 
 def state(net: Any) -> State:
-    """Of every parameter and buffer where it lies, what it is, its version, and its sums over rows and columns.
+    """For every parameter and buffer where it lies, what it is, its version, and its sums over rows and columns.
 
     A change in place raises the version, one through ``.data`` does not: the sums tell it. They cost two passes over
     the weights, a millisecond for the default model.

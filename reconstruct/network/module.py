@@ -28,10 +28,11 @@ from reconstruct.network.surgery import in_float32
 from reconstruct.network.tracing import Place, chain_in, trace
 
 FIELD_ENERGY = 0.999
-"""Of a response's gradient by the image, how much lies in its receptive field as it is measured."""
+"""The share of the energy of a response's gradient that lies in its receptive field, as it is measured."""
 FIELD_IMAGES = 4
 AGREEMENT = 1e-4
-"""Of a chain's features with the module's, relative to their norm: float32 through some layers, and folded norms."""
+"""How far a chain's features may be from the module's, relative to their norm: float32 through some layers, and
+normalisations that were folded in."""
 
 
 _HOOKED = RLock()
@@ -433,7 +434,7 @@ def _activation(module: nn.Module) -> tuple[str, float] | None:
 
 
 def _side_of(energy: torch.Tensor, share: float) -> int:
-    """Of the smallest square about the energy's centre that holds this share of it."""
+    """The side of the smallest square about the energy's centre that holds this share of it."""
     total = float(energy.sum())
     if total == 0:
         return max(energy.shape)

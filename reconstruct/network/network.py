@@ -143,7 +143,7 @@ class Network(nn.Module):
         Raises
         ------
         CallError : no such layer, or one past the last with weights; says which layers there are. A split point, which
-            is read off another network (``taps.point``).
+            is read off another network (``read_points.point``).
         """
         index = self.architecture.index(layer)
         if layer != self.architecture.layers[index].name:

@@ -25,7 +25,7 @@ class Differentiated:
     rows: torch.Tensor
 
     def __getitem__(self, chosen: torch.Tensor) -> Differentiated:
-        """Of some images of the batch."""
+        """The same at some images of the batch."""
         return Differentiated(self.responses[chosen], self.images, self.graph, self.rows[chosen])
 
 

@@ -31,7 +31,7 @@ class Reached:
     slopes: torch.Tensor | None
 
     def __getitem__(self, chosen: torch.Tensor) -> Reached:
-        """Of some images of the batch."""
+        """The same at some images of the batch."""
         return Reached(self.values[chosen], self.at[chosen], None if self.slopes is None else self.slopes[chosen])
 
 

@@ -30,7 +30,7 @@ class Linearised:
     slopes: list[torch.Tensor]
 
     def __getitem__(self, chosen: torch.Tensor) -> Linearised:
-        """Of some images of the batch."""
+        """The same at some images of the batch."""
         return Linearised(self.responses[chosen], [each[chosen] for each in self.slopes])
 
 

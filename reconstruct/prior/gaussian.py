@@ -16,15 +16,15 @@ from reconstruct.network.architecture import Size
 from reconstruct.solvers.conjugate_gradients import conjugate_gradients
 
 EXPONENT = 0.75
-"""Of the amplitude. Photographs have 1.0 to 1.3 (benchmarks/measure_prior.py: 1.26), because of their edges, which are
-not Gaussian at all; inversion by a Gaussian does best with a flatter spectrum, see docs/map.md."""
+"""The exponent of the amplitude. Photographs have 1.0 to 1.3 (benchmarks/measure_prior.py: 1.26), because of their
+edges, which are not Gaussian at all; inversion by a Gaussian does best with a flatter spectrum, see docs/map.md."""
 
 SLOWEST = 1 / 240
 """The lowest frequency of the power law, in cycles a pixel; slower ones have its amplitude."""
 
 MEAN = (0.485, 0.456, 0.406)
 VARIANCE = 0.0511
-"""Of ImageNet's training images, RGB in [0, 1]: means, and the mean of the three channels' variances."""
+"""ImageNet's training images, RGB in [0, 1]: means, and the mean of the three channels' variances."""
 
 AXES = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
 SPREAD = (0.2175, 0.0188, 0.0045)

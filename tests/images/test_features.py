@@ -43,7 +43,7 @@ def test_numpy_files_of_other_orders(kind: str, tmp_path: Path) -> None:
 
 
 def test_a_tensor_by_name(tmp_path: Path) -> None:
-    """Of several; a file whose own name has a colon is itself."""
+    """One tensor of several; a file whose own name has a colon is itself."""
     tensors = {"a": randn(1, 2, 3, 3), "b:c": randn(2, 2, 3, 3)}
     path = tmp_path / "f.safetensors"
     save_file(tensors, path)

@@ -57,7 +57,7 @@ def test_float16_is_within_half_a_unit(shape: tuple[int, ...], scale: float, see
 
 @given(shapes, st.sampled_from([1e-3, 1.0, 1e4]), st.sampled_from([torch.float32, torch.float64]), st.integers(0, 99))
 def test_int8_is_within_half_a_step(shape: tuple[int, ...], scale: float, dtype: torch.dtype, seed: int) -> None:
-    """Of 255 from the smallest feature of an image to its largest, and rounding of the numbers themselves."""
+    """Half of 255 steps from an image's smallest feature to its largest, and rounding of the numbers themselves."""
     features = (scale * randn(*shape, seed=seed)).to(dtype)
     disturbed, share = disturb(features, quantise="int8")
     flat = features.flatten(1)

@@ -218,7 +218,7 @@ def test_taps(net: ModuleNetwork, image: torch.Tensor, layer: str) -> None:
 
 
 def test_the_receptive_field_is_measured() -> None:
-    """Of plain convolutions it is what kernels and strides say; a response that sees the whole image has its side."""
+    """For plain convolutions it is what kernels and strides say; a response that sees the whole image has its side."""
     made = from_torch(drawn(nn.Sequential(nn.Conv2d(3, 4, 5, 2, 2), nn.Conv2d(4, 4, 3, 1, 1))), IMAGENET, input_size=32)
     for name in made.layer_names:
         exact = made.as_chain(name)

@@ -67,7 +67,7 @@ def test_the_dot_test_at_the_default_model(
 
 
 def test_scipys_lsqr_inverts_a_first_layer(generator: torch.Generator) -> None:
-    """Of full column rank: the image, up to the condition number times the tolerance. No image is needed for J."""
+    """Full column rank gives back the image, up to the condition times the tolerance. J needs no image."""
     net = random_net(Layer("conv1", 12, 3, 1, 1, "crelu"))
     operator = linear_operator(net, "conv1", SIZE)
     image = torch.rand(3, *SIZE, generator=generator)

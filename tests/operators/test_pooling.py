@@ -71,7 +71,7 @@ def test_responses_lie_in_their_intervals(pool: MaxPool, activation: str, seed: 
 
 @given(pools(), st.sampled_from(("crelu", "relu")), st.integers(0, 99))
 def test_switches_say_responses(pool: MaxPool, activation: str, seed: int) -> None:
-    """Of every maximum that is not 0 the response at its place, and of no other place anything."""
+    """The response at the place of every maximum that is not 0 is known, and nothing of any other place."""
     responses = randn(2, 3, *pool.size, seed=seed)
     features = activate(responses, activation)
     switches = pool.switches(features)

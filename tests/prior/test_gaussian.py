@@ -21,7 +21,7 @@ priors = st.builds(
 
 
 def rounding(prior: Prior) -> float:
-    """Of two Fourier transforms in float32, relative to the norms: some eps at each of their log2 n stages."""
+    """The rounding of two Fourier transforms in float32, relative to norms: some eps at each of log2 n stages."""
     return 4 * EPS * math.log2(prior.shape[1] * prior.shape[2] + 2)
 
 

@@ -66,7 +66,7 @@ def training(
 
 
 def gradients(net: Network, images: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Of the cross entropy, without the network's own forward or torch's loss."""
+    """The gradient of the cross entropy, without the network's own forward or torch's loss."""
     own = {name: value.detach().double().requires_grad_() for name, value in net.named_parameters()}
     values = (images.double() / 255 - net.mean.double()) / net.std.double()
     values = nn.functional.conv2d(values, own["conv1.weight"], own["conv1.bias"], padding=1)

@@ -25,13 +25,13 @@ from reconstruct.solvers.conjugate_gradients import conjugate_gradients
 INNER, GROWTH = 8, 1.5
 """Conjugate-gradient iterations of the first Gauss-Newton step, and from each step to the next."""
 SHIFT_LINEAR, SHIFT_OVER, SHIFT_UNDER = 0.003, 0.001, 0.1
-"""Of P^-1 in the preconditioner, in units of the mean diagonal of E[J^T J]: for a first layer, for others with at least
-as many responses as the image has numbers, and with fewer."""
+"""The weight of P^-1 in the preconditioner, in units of the mean diagonal of E[J^T J]: for a first layer, for others
+with at least as many responses as the image has numbers, and with fewer."""
 FLOOR = 0.1
 HALVINGS = 6
 NOISE_WEIGHT = 8.0
-"""Of |w|^2 in Gauss-Newton, in units of the noise's variance, or of the residual's where that is more: the prior's flat
-spectrum believes in too much detail."""
+"""The weight of |w|^2 in Gauss-Newton, in units of the noise's variance, or of the residual's where that is more: the
+prior's flat spectrum believes in too much detail."""
 
 
 @dataclass(frozen=True)

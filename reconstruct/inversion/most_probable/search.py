@@ -25,7 +25,7 @@ COARSE, FINE, FINE_POOLED = 1.0, 1e-3, 0.03
 with the image, G is trusted less."""
 COARSE_EVALUATIONS = 25
 PRIOR_WEIGHT = 1e-4
-"""Of |w|^2 beside the weighted residual where features carry no noise."""
+"""The weight of |w|^2 beside the weighted residual where features carry no noise."""
 
 Weigh = Callable[[torch.Tensor], torch.Tensor]
 

@@ -23,7 +23,7 @@ FIRST, ROUND = 30, 10
 DECIDED = 4.0
 """A pair is decided where its phases differ by more than this many times the rms of those that ought to be 0."""
 SHIFT = 0.07
-"""Of the preconditioner with all features free, in units of the layer's upper frame bound."""
+"""The preconditioner's shift with all features free, in units of the layer's upper frame bound."""
 FREE = 0.7
 """In the rounds' preconditioner each feature counts as free with this probability: for a random choice of columns
 E[D A^T A D] = p^2 A^T A + p (1 - p) diag(A^T A)."""

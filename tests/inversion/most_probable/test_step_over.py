@@ -16,7 +16,7 @@ def wide(filters: int = 25) -> Network:
 
 
 def condition(net: Network) -> float:
-    """Of conv2 for all features of an image of SIZE."""
+    """The condition number of conv2 for all features of an image of SIZE."""
     matrix = torch.func.jacrev(net.conv2)(torch.zeros(24, 7, 7)).flatten(3).flatten(0, 2)
     values = torch.linalg.eigvalsh((matrix.T @ matrix).double())
     return float((values.max() / values.min()).sqrt())
@@ -56,7 +56,7 @@ def test_the_rule_needs_crelu_below_and_enough_responses() -> None:
 
 @pytest.mark.parametrize("filters", [25, 32])
 def test_the_responses_below_come_back(filters: int) -> None:
-    """Of all images, also one whose responses are the bias alone; to the tolerance times the condition number: an
+    """All images, also one whose responses are the bias alone; to the tolerance times the condition number: an
     error of t |A h| in A h is at most cond(A) t |h| in h, and sqrt(2) times that in the difference of its phases."""
     net = wide(filters)
     x = images(3)
