@@ -240,6 +240,9 @@ class ModuleNetwork(nn.Module):
         if found is None:
             return None
         found = found.to(self.mean.device)
+        # As they are here: a network that was in half precision has rounded them.
+        found.mean.copy_(self.mean)
+        found.std.copy_(self.std)
         return found if self._agrees(found, layer) else None
 
     @torch.no_grad()

@@ -15,6 +15,7 @@ from reconstruct.evaluation.results import read_rows, read_run
 from reconstruct.inversion.residual import feature_residual
 from reconstruct.network.architecture import Layer
 from reconstruct.network.network import Network
+from reconstruct.operators.forward import Forward
 from reconstruct.user_function import function_named
 from tests.builders.networks import randn, random_net
 from tests.conftest import ROOT, Call
@@ -71,7 +72,7 @@ def test_what_it_is_given(images: torch.Tensor, activation: str) -> None:
 
     result = solve(net, images, method)
     assert result.feature_residual == feature_residual(
-        net, images + 0.1, net.features(images, "conv2"), net.layer("conv2")
+        Forward(net, "conv2"), images + 0.1, net.features(images, "conv2")
     )
     assert result.status == ["ended", "ended"]
     assert solve(net, images, lambda problem: images).status == ["converged", "converged"]
@@ -253,6 +254,6 @@ def test_the_pages_method_at_relu_and_above_a_max_pooling(layer: str) -> None:
     features = net.features(image, layer)
     result = reconstruct.invert(net, features, layer, names["gauss_newton"], budget=150)
     mean = Problem(net, layer, (32, 32), features).prior.mean.expand_as(image)
-    assert result.feature_residual < feature_residual(net, mean, features, net.layer(layer))
+    assert result.feature_residual < feature_residual(Forward(net, layer), mean, features)
     found, flat = (reconstruct.quality(image, each).psnr[0] for each in (result.image, mean))
     assert found > flat + 3
