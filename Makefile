@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint test-slow test-package test-ray test-browser test-app test-extras test-gpu docs bench paper clean
+.PHONY: demo test lint test-slow test-package test-ray test-browser test-app test-extras test-gpu docs examples bench paper clean
 
 demo: $(READY)
 	$(BIN)/reconstruct samples/chelsea.jpg --model crelu_conv1_4 --layer conv1,conv2,conv3,conv4 --output demo
@@ -52,6 +52,11 @@ test-extras: $(READY)
 docs: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	$(BIN)/mkdocs build --strict
+
+# The page of examples and its pictures, made by running every script of examples/; then the picture of the folders.
+examples: $(READY)
+	$(BIN)/python docs/examples.py
+	$(BIN)/python docs/folders.py
 
 # On a machine with an NVIDIA GPU, torch with CUDA and CuPy.
 test-gpu:
