@@ -1,10 +1,12 @@
 # make demo    sets up .venv and runs the main job on a sample
 # make test    sets up .venv and runs the tests
 PYTHON ?= python3
-BIN := .venv/bin
-READY := .venv/.ready
+# Where the packages are installed: optional ones into the same folder, as a target asks for them.
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
 
-.PHONY: demo test lint test-slow test-package test-ray test-browser test-app test-extras test-gpu docs examples bench paper clean
+.PHONY: demo test lint test-slow test-package test-ray test-browser test-app test-extras test-gpu docs bench paper clean
 
 demo: $(READY)
 	$(BIN)/reconstruct samples/chelsea.jpg --model crelu_conv1_4 --layer conv1,conv2,conv3,conv4 --output demo
@@ -53,11 +55,6 @@ docs: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	$(BIN)/mkdocs build --strict
 
-# The page of examples and its pictures, made by running every script of examples/; then the picture of the folders.
-examples: $(READY)
-	$(BIN)/python docs/examples.py
-	$(BIN)/python docs/folders.py
-
 # On a machine with an NVIDIA GPU, torch with CUDA and CuPy.
 test-gpu:
 	$(PYTHON) -m pytest -m gpu
@@ -97,9 +94,9 @@ paper: $(READY)
 
 $(READY): pyproject.toml constraints.txt hatch_build.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "reconstruct needs Python 3.11 or newer; make PYTHON=python3.x")'
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,train]'
 	@touch $@
 
 clean:
-	rm -rf .venv demo dist paper site
+	rm -rf .venv .venv-all demo dist paper site
