@@ -13,6 +13,7 @@ from mkdocs.structure.files import File
 
 ROOT = Path(__file__).parent.parent
 OUTSIDE = re.compile(r"\]\(\.\./([^)#]+)\)")
+INTO_DOCS = re.compile(r"\]\(docs/")
 
 
 def on_files(files: Any, config: Any) -> Any:
@@ -26,7 +27,9 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Turns links to them to where they are in the site."""
+    """Turns links to them to where they are in the site, and links from one of them to a page back."""
+    if page.file.src_uri.startswith("repository/"):
+        return INTO_DOCS.sub("](../", markdown)
     return OUTSIDE.sub(r"](repository/\1)", markdown) if "/" not in page.file.src_uri else markdown
 
 

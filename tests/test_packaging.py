@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-import reconstruct
 from tests.conftest import ROOT
 
 OUTSIDE = """
@@ -28,15 +27,6 @@ def run(*command: str | Path, cwd: Path) -> str:
 
 def test_an_editable_install_exposes_reconstruct_alone(tmp_path: Path) -> None:
     assert "reconstruct" in run(sys.executable, "-c", OUTSIDE.format(root=str(ROOT)), cwd=tmp_path)
-
-
-def test_the_public_names_are_there() -> None:
-    for name in reconstruct.__all__:
-        assert getattr(reconstruct, name) is not None
-    assert sorted(reconstruct.__all__) == sorted(set(dir(reconstruct)))
-    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
-        reconstruct.nonsense  # noqa: B018
-    assert callable(reconstruct.quality)
 
 
 def contents(wheel: Path) -> dict[str, int]:
