@@ -20,10 +20,10 @@ FOLDERS: list[dict[str, str]] = [
     },
     {"inversion/": "features back to images: a module for each method"},
     {"zoo/": "models by name: specifications, weights, other formats"},
-    {"images/": "pictures, features and sets of images in files; their quality"},
     {"prior/": "photographs as a Gaussian, and what a network makes of them"},
     {"solvers/": "least squares, conjugate gradients, L-BFGS; they know no network"},
     {"operators/": "layers as linear maps, with adjoints and Jacobians"},
+    {"images/": "pictures, features and sets of images in files; their quality"},
     {"network/": "what a network is: layers, features, shapes"},
     {"errors.py": "what is raised", "version.py": "the version", "user_function.py": "a function by name"},
 ]

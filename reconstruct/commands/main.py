@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-import reconstruct
 from reconstruct.commands.analyze import analyze
 from reconstruct.commands.app import app as page
 from reconstruct.commands.bounds import bounds
@@ -24,6 +23,7 @@ from reconstruct.commands.spectrum import spectrum  # noqa: F401 - joins analyze
 from reconstruct.commands.train import classify, train
 from reconstruct.errors import CallError, ReconstructError
 from reconstruct.user_function import current_folder_importable
+from reconstruct.version import __version__
 
 
 class MainJobFirst(TyperGroup):
@@ -69,7 +69,7 @@ def _fail(message: str, status: int) -> None:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        print(f"reconstruct {reconstruct.__version__}")
+        print(f"reconstruct {__version__}")
         raise typer.Exit
 
 
