@@ -15,6 +15,7 @@ from reconstruct.network.architecture import Architecture, Layer
 from reconstruct.network.network import Network
 from reconstruct.network.surgery import randomise
 from reconstruct.zoo.load import load_model
+from tests.builders.networks import random_net
 
 SIZE = (17, 15)
 
@@ -254,3 +255,14 @@ def test_no_images_and_no_features() -> None:
         found = invert_gradient(net, features.double(), "conv1", SIZE, budget=30)
     assert found.images.dtype == torch.float32
     assert not found.images.requires_grad
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_images_of_any_number_of_channels(channels: int) -> None:
+    net = random_net(Layer("conv1", 8, 3, 1, 1, "crelu"), channels=channels)
+    image = torch.rand(2, channels, 16, 16, generator=torch.Generator().manual_seed(1))
+    features = net.features(image, "conv1")
+    result = invert_gradient(net, features, "conv1", (16, 16), budget=300)
+    assert result.images.shape == image.shape
+    flat = net.mean.expand_as(image)
+    assert bool(((result.images - image).flatten(1).norm(dim=1) < 0.5 * (flat - image).flatten(1).norm(dim=1)).all())

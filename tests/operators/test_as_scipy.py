@@ -5,9 +5,10 @@ import pytest
 import torch
 from scipy.sparse.linalg import lsqr, svds
 
-from reconstruct import CallError, linear_operator, load_model
+from reconstruct import CallError, from_torch, linear_operator, load_model
 from reconstruct.network.architecture import Layer
 from reconstruct.network.network import Network
+from tests.builders.modules import chain, resnet
 from tests.builders.networks import random_net
 
 SIZE = (9, 7)
@@ -95,3 +96,19 @@ def test_what_is_refused() -> None:
         linear_operator(net, "conv2", 32, at=torch.zeros(3, 31, 32))
     with pytest.raises(CallError, match="smaller than"):
         linear_operator(net, "conv2", 3, at=torch.zeros(3, 3, 3))
+
+
+def test_a_module_s_layer_is_that_of_its_chain(generator: torch.Generator) -> None:
+    net = from_torch(chain(), input_size=16)
+    layers = net.as_chain("5")
+    assert layers is not None
+    at = torch.rand(3, 16, 16, generator=generator)
+    own, same = (linear_operator(each, "5", 16, at=at) for each in (net, layers))
+    v = numpy.random.default_rng(0).standard_normal(own.shape[1])
+    numpy.testing.assert_array_equal(own @ v, same @ v)
+    numpy.testing.assert_array_equal(own.offset, same.offset)
+
+
+def test_a_module_that_is_no_chain_is_refused(generator: torch.Generator) -> None:
+    with pytest.raises(CallError, match="no chain of convolutions up to layer1"):
+        linear_operator(resnet(), "layer1", 32, at=torch.rand(3, 32, 32, generator=generator))
