@@ -5,6 +5,7 @@ An ``Architecture`` is read from a specification by ``zoo``; ``network.Network``
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
@@ -169,6 +170,18 @@ class Architecture:
             size = each.output_size(size)
             sizes[each.name] = size
         return sizes
+
+    def multiplications(self, layer: str, size: Size) -> dict[str, int]:
+        """Multiplications of a forward pass on one image of this height and width, for every layer up to ``layer``.
+
+        An average pooling counts as the convolution that it is, a max-pooling as 0.
+        """
+        sizes = self.response_sizes(size)
+        weights = {
+            each.name: each.filters * each.kernel**2 if each.kind == "avg_pool" else self.parameters(each.name)
+            for each in self.layers[: self.index(layer) + 1]
+        }
+        return {name: count * math.prod(sizes[name]) for name, count in weights.items()}
 
     def covered_size(self, size: Size, layer: str) -> Size:
         """The part of an image, from its top left corner, that the responses of ``layer`` see.

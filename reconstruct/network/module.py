@@ -10,11 +10,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from threading import RLock
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -22,6 +19,7 @@ from torch import nn
 from reconstruct.errors import CallError
 from reconstruct.network.activations import activate
 from reconstruct.network.architecture import Architecture, Layer, Size, Split, unknown_layer
+from reconstruct.network.calls import Call, calls_of, taken
 from reconstruct.network.kept import kept
 from reconstruct.network.network import Network, check_images
 from reconstruct.network.surgery import in_float32
@@ -33,23 +31,6 @@ FIELD_IMAGES = 4
 AGREEMENT = 1e-4
 """How far a chain's features may be from the module's, relative to their norm: float32 through some layers, and
 normalisations that were folded in."""
-
-
-_HOOKED = RLock()
-"""Held while a module runs with hooks on it, which would hear another thread's run as well: pictures are fitted to a
-network, which may ask it for its shapes, while others are inverted."""
-
-
-@dataclass(frozen=True)
-class Call:
-    """A part's call, the ``number``-th of it; ``made_by`` the call of the activation that gives its values, if any."""
-
-    part: str
-    number: int
-    layer: Layer
-    made_by: tuple[str, int] | None
-    multiplications: int
-    size: Size
 
 
 class ModuleNetwork(nn.Module):
@@ -213,8 +194,8 @@ class ModuleNetwork(nn.Module):
         """
         call = self.call(layer)
         if call.made_by is None:
-            return self._taken(images, call.part, call.number, before=False)
-        return self._taken(images, *call.made_by, before=True)
+            return taken(self.module, self._normalised(images), call.part, call.number, before=False)
+        return taken(self.module, self._normalised(images), *call.made_by, before=True)
 
     def features(self, images: torch.Tensor, layer: str) -> torch.Tensor:
         """What the part gives: N x C x H x W images in [0, 1] to N x C x h x w."""
@@ -261,7 +242,7 @@ class ModuleNetwork(nn.Module):
         return bool((found - wanted).norm() <= AGREEMENT * wanted.norm().clamp_min(1e-30))
 
     def _run_on(self, size: Size) -> dict[str, Call]:
-        return _listen(
+        return calls_of(
             self.module, torch.zeros(1, self.channels, *size, device=self.mean.device, dtype=self.mean.dtype), self.name
         )
 
@@ -288,43 +269,6 @@ class ModuleNetwork(nn.Module):
     def _normalised(self, images: torch.Tensor) -> torch.Tensor:
         check_images(images, self.channels)
         return (images.to(self.mean.dtype) - self.mean) / self.std
-
-    def _taken(self, images: torch.Tensor, part: str, number: int, *, before: bool) -> torch.Tensor:
-        """Runs up to the part's call of this number, and gives a copy of what goes in or comes out.
-
-        A copy, because an activation in place would write over it.
-        """
-        seen = 0
-
-        def into(module: nn.Module, given: tuple[Any, ...]) -> None:
-            nonlocal seen
-            seen += 1
-            if before and seen == number:
-                raise _TakenError(given[0].clone())
-
-        def out(module: nn.Module, given: tuple[Any, ...], result: Any) -> None:
-            if not before and seen == number:
-                raise _TakenError(result.clone())
-
-        target = self.module.get_submodule(part)
-        with _HOOKED:
-            hooks = (target.register_forward_pre_hook(into), target.register_forward_hook(out))
-            try:
-                self.module(self._normalised(images))
-            except _TakenError as taken:
-                return taken.values
-            finally:
-                for hook in hooks:
-                    hook.remove()
-        raise CallError(f"{self.name} did not call {part} {number} times")
-
-
-class _TakenError(Exception):
-    """Ends a run of a module where what is wanted of it is there."""
-
-    def __init__(self, values: torch.Tensor) -> None:
-        super().__init__()
-        self.values = values
 
 
 def from_torch(
@@ -362,78 +306,6 @@ def from_torch(
     if len(mean) != len(std) or not mean or min(std) <= 0 or not all(map(math.isfinite, (*mean, *std))):
         raise CallError("normalise is (mean, std), as many numbers each as an image has channels, std above 0")
     return ModuleNetwork(module, mean, std, input_size, name or type(module).__name__)
-
-
-def _listen(module: nn.Module, images: torch.Tensor, name: str) -> dict[str, Call]:
-    """The calls of a module's parts that give N x C x h x w, by layer name, in the order in which they end."""
-    calls: dict[str, Call] = {}
-    counts: dict[str, int] = {}
-    made_by: dict[int, tuple[str, int, str, float]] = {}
-    kept: list[Any] = []  # what is looked up by id must live
-    work = 0
-
-    def ended(part: str, each: nn.Module, result: Any) -> None:
-        nonlocal work
-        counts[part] = number = counts.get(part, 0) + 1
-        if not isinstance(result, torch.Tensor):
-            return
-        kept.append(result)
-        if not any(each.children()):
-            known = _activation(each)
-            if known is None:
-                made_by.pop(id(result), None)
-            else:
-                made_by[id(result)] = (part, number, *known)
-            if isinstance(each, nn.Conv2d):
-                work += result.numel() * each.weight[0].numel()
-            elif isinstance(each, nn.Linear):
-                work += result.numel() * each.in_features
-        if result.ndim != 4:
-            return
-        label = part if number == 1 else f"{part}:{number}"
-        maker = made_by.get(id(result))
-        activation, slope = ("none", 0.0) if maker is None else maker[2:]
-        layer = Layer(label, int(result.shape[1]), activation=activation, slope=slope, kind="module")
-        calls[label] = Call(
-            part, number, layer, None if maker is None else maker[:2], work, (result.shape[2], result.shape[3])
-        )
-
-    with _HOOKED, _hooked(module, ended), torch.no_grad():
-        try:
-            module(images)
-        except Exception as error:  # whatever the user's own code raises
-            size = f"{images.shape[2]} x {images.shape[3]}"
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise CallError(f"{name} cannot be run on images of {size} pixels: {reason}") from error
-    if not calls:
-        raise CallError(f"no part of {name} gives N x C x h x w: there is no layer to invert")
-    return calls
-
-
-@contextmanager
-def _hooked(module: nn.Module, ended: Callable[[str, nn.Module, Any], None]) -> Iterator[None]:
-    hooks = [
-        part.register_forward_hook(lambda each, _, result, name=name: ended(name, each, result))
-        for name, part in module.named_modules()
-        if name
-    ]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def _activation(module: nn.Module) -> tuple[str, float] | None:
-    """The activation that a part is, as ``activations`` names it, and its slope."""
-    match module:
-        case nn.ReLU6():
-            return "relu6", 0.0
-        case nn.ReLU():
-            return "relu", 0.0
-        case nn.LeakyReLU() if 0 <= module.negative_slope < 1:
-            return "leaky_relu", float(module.negative_slope)
-    return None
 
 
 def _side_of(energy: torch.Tensor, share: float) -> int:

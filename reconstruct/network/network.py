@@ -5,7 +5,6 @@ Extraction, inversion, training and evaluation use it. Its ``Architecture`` says
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -116,18 +115,9 @@ class Network(nn.Module):
         return self.architecture.receptive_field(layer)
 
     def multiplications(self, layer: str, size: Size) -> dict[str, int]:
-        """Multiplications of a forward pass on one image of this height and width, for every layer up to ``layer``.
-
-        An average pooling counts as the convolution that it is, a max-pooling as 0.
-        """
-        sizes = self.shapes(size)
-        weights = {
-            each.name: each.filters * each.kernel**2
-            if each.kind == "avg_pool"
-            else self.architecture.parameters(each.name)
-            for each in self.up_to(layer)
-        }
-        return {name: count * math.prod(sizes[name]) for name, count in weights.items()}
+        """Multiplications of a forward pass, for every layer up to ``layer``; see ``Architecture.multiplications``."""
+        self.up_to(layer)
+        return self.architecture.multiplications(layer, size)
 
     def weight_count(self, layer: str | None = None) -> int:
         """Weights without biases; see ``Architecture.parameters``."""
