@@ -108,7 +108,7 @@ def method_of(method: str | CustomMethod) -> Method:
         return METHODS[method]
     if isinstance(method, str) and ":" not in method:
         near = get_close_matches(method, METHODS, n=1)
-        end = f"; did you mean {near[0]}?" if near else "."
+        end = f", did you mean {near[0]}?" if near else "."
         raise CallError(
             f"unknown method '{method}'{end} There are {', '.join(METHODS)}, and your own: package.module:function"
         )
