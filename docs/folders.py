@@ -25,7 +25,7 @@ FOLDERS: list[dict[str, str]] = [
     {"solvers/": "least squares, conjugate gradients, L-BFGS; they know no network"},
     {"operators/": "layers as linear maps, with adjoints and Jacobians"},
     {"network/": "what a network is: layers, features, shapes"},
-    {"errors.py": "what is raised", "version.py": "the version", "user_function.py": "yours, by name"},
+    {"errors.py": "what is raised", "version.py": "the version", "user_function.py": "by name"},
 ]
 """From top to bottom: each imports what is below it. Neighbours in a row do not import each other."""
 
