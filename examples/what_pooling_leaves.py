@@ -9,7 +9,7 @@ from panels import PHOTOGRAPH, draw, output_folder
 
 import reconstruct
 
-SIZE = 48
+SIZE = 40
 
 output = output_folder(__doc__)
 net = reconstruct.load_model("convpool_cnn_c_crelu")

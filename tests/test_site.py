@@ -40,6 +40,9 @@ def test_files_of_the_repository_come_along(site: Path) -> None:
     assert 'href="repository/recipes/photographs.py"' in text
     copied = site / "repository" / "recipes" / "photographs.py"
     assert copied.read_bytes() == (ROOT / "recipes" / "photographs.py").read_bytes()
+    # One that is a page itself leads back.
+    assert 'href="repository/CONTRIBUTING.html"' in (site / "architecture.html").read_text()
+    assert 'href="../architecture.html"' in (site / "repository" / "CONTRIBUTING.html").read_text()
 
 
 def test_docstrings_are_read_as_meant(site: Path) -> None:
