@@ -42,18 +42,18 @@ class Inverted:
 class Result:
     """Reconstructions and what they cost; lists hold one entry an image.
 
-        Attributes
-        ----------
-        image : N x 3 x H x W, float32, in the image's scale but not clipped to [0, 1].
-        feature_residual : |f(x') - z| / |z|, at the layer's linear responses where the activation keeps them (CReLU),
-            at its features otherwise, those of a pooling included.
-        status : ``converged``, ``budget`` (stopped by the budget) or ``stagnated`` (no step improves any more); of a
-            method of the user's what it says, or ``ended`` where it says nothing and has not converged.
-        iterations : of all solves together; evaluations and conjugate-gradient iterations alike.
-        forward_passes : work in forward passes through the layer: forward = 1, forward and backward = 3, an operator
-            and its adjoint = 2; a solve at one layer of a chain counts by its share of the multiplications.
-        seconds : for the whole batch, preparation left out.
-        prepare_seconds, prepare_passes : once a model, layer and size; 0 passes where it was cached.
+    Attributes
+    ----------
+    image : N x 3 x H x W, float32, in the image's scale but not clipped to [0, 1].
+    feature_residual : |f(x') - z| / |z|, at the layer's linear responses where the activation keeps them (CReLU),
+        at its features otherwise, those of a pooling included.
+    status : ``converged``, ``budget`` (stopped by the budget) or ``stagnated`` (no step improves any more); of a
+        method of the user's what it says, or ``ended`` where it says nothing and has not converged.
+    iterations : of all solves together; evaluations and conjugate-gradient iterations alike.
+    forward_passes : work in forward passes through the layer: forward = 1, forward and backward = 3, an operator
+        and its adjoint = 2; a solve at one layer of a chain counts by its share of the multiplications.
+    seconds : for the whole batch, preparation left out.
+    prepare_seconds, prepare_passes : once a model, layer and size; 0 passes where it was cached.
 
     Examples
     --------

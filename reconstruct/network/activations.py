@@ -81,12 +81,12 @@ def is_invertible(activation: str, slope: float = 0.0) -> bool:
 def linear_responses(features: torch.Tensor, activation: str, slope: float = 0.0) -> torch.Tensor:
     """Linear responses of features that may be estimates: z = (p - q) / (1 + slope) for CReLU.
 
-        Estimated features need not lie in CReLU's image (both phases of a pair may be non-zero); the difference of
-        the phases is then the least-squares estimate. Use ``check_features`` first where they should.
+    Estimated features need not lie in CReLU's image (both phases of a pair may be non-zero); the difference of
+    the phases is then the least-squares estimate. Use ``check_features`` first where they should.
 
-        Raises
-        ------
-        CallError : the activation has lost the responses (ReLU keeps [z]+, AVR keeps |z|).
+    Raises
+    ------
+    CallError : the activation has lost the responses (ReLU keeps [z]+, AVR keeps |z|).
 
     Examples
     --------

@@ -280,17 +280,17 @@ def from_torch(
 ) -> ModuleNetwork:
     """A torch module as a network: ``invert`` and the rest take it like one of the zoo.
 
-        Parameters
-        ----------
-        module : takes N x C x H x W images that are normalised, float32. It is copied, and the copy set to evaluation
-            mode.
-        normalise : mean and standard deviation of each channel, of images in [0, 1]; default none, images as they are.
-        input_size : side of the square images that it was made for.
-        name : for files and messages; default the module's class.
+    Parameters
+    ----------
+    module : takes N x C x H x W images that are normalised, float32. It is copied, and the copy set to evaluation
+        mode.
+    normalise : mean and standard deviation of each channel, of images in [0, 1]; default none, images as they are.
+    input_size : side of the square images that it was made for.
+    name : for files and messages; default the module's class.
 
-        Raises
-        ------
-        CallError : it cannot be run on such images, or no part of it gives N x C x h x w.
+    Raises
+    ------
+    CallError : it cannot be run on such images, or no part of it gives N x C x h x w.
 
     Examples
     --------

@@ -19,13 +19,13 @@ from reconstruct.network.architecture import KINDS, Architecture, Layer, Size, S
 class Network(nn.Module):
     """A chain of convolutions with activations, and poolings; images in [0, 1] go in and are normalised inside.
 
-        Parameters
-        ----------
-        architecture : what to build.
-        depth : how many layers to build; default all. A weights file may stop at a layer, and so does its network.
+    Parameters
+    ----------
+    architecture : what to build.
+    depth : how many layers to build; default all. A weights file may stop at a layer, and so does its network.
 
-        State-dict keys are ``conv1.weight``, ``conv1.bias`` and so on, and ``conv1_bn.*`` where a layer has batch
-        normalisation.
+    State-dict keys are ``conv1.weight``, ``conv1.bias`` and so on, and ``conv1_bn.*`` where a layer has batch
+    normalisation.
 
     Examples
     --------

@@ -34,15 +34,15 @@ Side = Literal["inputs", "responses"]
 class Convolution:
     """The linear operator x -> W * x of one layer, without its bias.
 
-        Arrays are NumPy or CuPy, N x C x H x W, images of a batch independent, all on the weight's device and all in
-        ``dtype``: float64 by default, because a trained first layer has a condition number in the thousands and the
-        normal equations square it.
+    Arrays are NumPy or CuPy, N x C x H x W, images of a batch independent, all on the weight's device and all in
+    ``dtype``: float64 by default, because a trained first layer has a condition number in the thousands and the
+    normal equations square it.
 
-        Parameters
-        ----------
-        weight : K x C x kh x kw.
-        stride, padding : as in the layer, the same in both directions.
-        size : height and width of the input.
+    Parameters
+    ----------
+    weight : K x C x kh x kw.
+    stride, padding : as in the layer, the same in both directions.
+    size : height and width of the input.
 
     Examples
     --------
@@ -361,7 +361,7 @@ def upper_bound(gram: Array) -> float:
 def frame(operator: Convolution) -> Frame:
     """Frame bounds and rank of a layer from its symbol.
 
-        An eigenvalue counts as zero below n eps of the largest: what rounding alone can make of it.
+    An eigenvalue counts as zero below n eps of the largest: what rounding alone can make of it.
 
     Examples
     --------
