@@ -134,7 +134,12 @@ def check_options(net: Network | None, layer: str, linear_form: str, damping: Da
 
 
 def damping_factors(net: Network, layer: str, damping: Damping) -> dict[str, float]:
-    """The damping of each layer of the chain, in units of its upper frame bound."""
+    """The damping of each layer up to this one, by name, in units of its upper frame bound.
+
+    Raises
+    ------
+    CallError : a damping is below 0, or not finite.
+    """
     names = [each.name for each in net.up_to(layer)]
     if damping == "auto":
         recorded = net.architecture.damping.get(layer)

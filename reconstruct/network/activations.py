@@ -28,6 +28,14 @@ def activate(responses: torch.Tensor, activation: str, slope: float = 0.0) -> to
         ``relu`` max(z, a z); ``crelu`` that of z, then that of -z, concatenated on the channel axis (2C
         channels, all positive phases first); ``relu6`` min(max(z, 0), 6); ``avr`` |z|; ``none`` z.
     slope : of the leaky variants, at least 0 and below 1; the others ignore it.
+
+    Returns
+    -------
+    N x C x ..., or N x 2C x ... after CReLU.
+
+    Raises
+    ------
+    CallError : an unknown activation.
     """
     match activation:
         case "relu" | "crelu":

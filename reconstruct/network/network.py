@@ -150,7 +150,12 @@ class Network(nn.Module):
         return self.layers[: index + 1]
 
     def convolution(self, layer: str) -> nn.Conv2d:
-        """The convolution of a layer; the layer must have no batch normalisation left to fold."""
+        """The convolution of a layer.
+
+        Raises
+        ------
+        CallError : there is no such layer, no weights for it, it is a pooling, or its batch normalisation is not folded.
+        """
         if not self.layer(layer).has_weights:
             raise CallError(f"the {KINDS[self.layer(layer).kind]} {layer} has no weights")
         if self.layer(layer).batch_norm:
