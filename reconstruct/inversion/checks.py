@@ -38,7 +38,12 @@ def checked(net: AnyNetwork, features: torch.Tensor, layer: Layer, noise: float)
 
 
 def image_size(net: AnyNetwork, features: torch.Tensor, layer: Layer, size: Size | int | None) -> Size:
-    """The size asked for, or the model's own, if features of this grid come from it."""
+    """The size asked for, or the model's own, if features of this grid come from it.
+
+    Raises
+    ------
+    FeatureError : they do not.
+    """
     asked: Size
     if size is None:
         asked = (net.input_size, net.input_size)

@@ -32,7 +32,12 @@ class Call:
 
 
 def calls_of(module: nn.Module, images: torch.Tensor, name: str) -> dict[str, Call]:
-    """The calls of a module's parts that give N x C x h x w, by layer name, in the order in which they end."""
+    """The calls of a module's parts that give N x C x h x w, by layer name, in the order in which they end.
+
+    Raises
+    ------
+    CallError : the module cannot be run on such images, or no part of it gives such features.
+    """
     calls: dict[str, Call] = {}
     counts: dict[str, int] = {}
     made_by: dict[int, tuple[str, int, str, float]] = {}
@@ -107,6 +112,10 @@ def taken(module: nn.Module, inputs: torch.Tensor, part: str, number: int, *, be
     """What goes into a part's call of this number, or comes out of it, a copy; the module runs no further.
 
     A copy, because an activation in place would write over it.
+
+    Raises
+    ------
+    CallError : the part was not called so often.
     """
     seen = 0
 

@@ -154,7 +154,7 @@ class Network(nn.Module):
 
         Raises
         ------
-        CallError : there is no such layer, no weights for it, it is a pooling, or its batch normalisation is not folded.
+        CallError : no such layer, no weights for it, a pooling, or a batch normalisation that is not folded.
         """
         if not self.layer(layer).has_weights:
             raise CallError(f"the {KINDS[self.layer(layer).kind]} {layer} has no weights")
@@ -231,6 +231,10 @@ class Network(nn.Module):
         """Class scores, N x classes: the last layer's features averaged over their grid.
 
         Images may be smaller than the last receptive field, as long as the last grid has a position: layers are padded.
+
+        Raises
+        ------
+        CallError : there are no weights for the last layer, or images of a wrong shape or type, or ones that vanish.
         """
         if len(self.layers) < len(self.architecture.layers):
             deepest = self.layers_with_weights[-1].name

@@ -80,7 +80,12 @@ def layer_list(net: AnyNetwork, wanted: str | Iterable[str]) -> list[str]:
 
 
 def name_list(net: AnyNetwork, wanted: str | Iterable[str]) -> list[str]:
-    """The names in ``layer_list``'s argument, each once, before anybody has looked what they are names of."""
+    """The names in ``layer_list``'s argument, each once, before anybody has looked what they are names of.
+
+    Raises
+    ------
+    CallError : there are none.
+    """
     names = wanted.split(",") if isinstance(wanted, str) else list(wanted)
     names = [name.strip() for name in names if name.strip()]
     if names == ["all"]:

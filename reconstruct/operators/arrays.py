@@ -48,7 +48,12 @@ def to_torch(array: Array) -> torch.Tensor:
 
 
 def as_tensor(features: object) -> torch.Tensor:
-    """A torch, NumPy or CuPy array as a torch tensor on the device where it lies."""
+    """A torch, NumPy or CuPy array as a torch tensor on the device where it lies.
+
+    Raises
+    ------
+    CallError : it is something else.
+    """
     if isinstance(features, torch.Tensor):
         return features.detach()
     if isinstance(features, numpy.ndarray) or hasattr(features, "__dlpack__"):
