@@ -105,7 +105,7 @@ def test_the_example_of_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
     with torch.random.fork_rng():
         exec(example, names)
     net, image = names["net"], names["image"]
-    operator = reconstruct.operators.as_scipy(net, "conv1", 131)
+    operator = reconstruct.linear_operator(net, "conv1", 131)
     responses = net.responses(image, "conv1").double().flatten().numpy() - operator.offset
     found = lsqr(operator, responses, atol=0, btol=0, iter_lim=150)[0]
     expected = torch.from_numpy(found).reshape(image.shape).float()
