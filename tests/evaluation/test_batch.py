@@ -29,7 +29,7 @@ def without_times(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def test_rows_are_what_inverting_an_image_alone_gives(small: Network, folder: Path) -> None:
     source = open_source(str(folder))
-    items = read(source, [3, 7], small.architecture, job())
+    items = read(source, [3, 7], small, job())
     rows = evaluate_batch(small, items, job())
     assert [(row["index"], row["layer"], row["method"]) for row in rows] == [
         (index, layer, method)
@@ -55,7 +55,7 @@ def test_what_cannot_be_read_is_a_row_and_no_more(small: Network, folder: Path, 
     (tmp_path / "e.png").write_bytes((folder / "01.png").read_bytes())
     source = open_source(str(tmp_path))
     chosen = job(methods={"conv2": ["linear"]})
-    rows = evaluate_batch(small, read(source, range(5), small.architecture, chosen), chosen)
+    rows = evaluate_batch(small, read(source, range(5), small, chosen), chosen)
     errors = {row["image"]: row["error"] for row in rows}
     assert {name for name, error in errors.items() if error is None} == {"a.png", "e.png"}
     assert "is not a picture" in errors["b.jpg"]
@@ -75,7 +75,7 @@ def test_a_decoder_that_fails_in_its_own_way_is_a_row(small: Network) -> None:
                 raise KeyError("quantisation\ntable")
             return Image.new("RGB", (32, 32), "teal")
 
-    items = read(Odd(), [0, 1], small.architecture, job())  # type: ignore[arg-type]
+    items = read(Odd(), [0, 1], small, job())  # type: ignore[arg-type]
     (row,) = [row for row in evaluate_batch(small, items, job()) if row["error"]]
     assert (row["index"], row["error"]) == (1, "KeyError: 'quantisation\\ntable'")
 
@@ -87,7 +87,7 @@ def test_a_batch_that_fails_is_done_in_halves_down_to_what_alone_fails(
     small: Network, folder: Path, monkeypatch: pytest.MonkeyPatch, trouble: Exception
 ) -> None:
     source = open_source(str(folder))
-    items = read(source, range(7), small.architecture, job())
+    items = read(source, range(7), small, job())
     bad = torch.from_numpy(items[4].pixels.copy()).permute(2, 0, 1) / 255  # type: ignore[union-attr]
     expected = evaluate_batch(small, items, job())
     seen: list[int] = []
@@ -121,7 +121,7 @@ def test_a_fault_of_ours_is_not_hidden_in_rows(small: Network, folder: Path, mon
 
     monkeypatch.setattr(evaluation, "measure", measure)
     with pytest.raises(TypeError, match="a fault"):
-        evaluate_batch(small, read(open_source(str(folder)), [0], small.architecture, job()), job())
+        evaluate_batch(small, read(open_source(str(folder)), [0], small, job()), job())
 
 
 def test_images_of_their_own_sizes(small: Network, tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_images_of_their_own_sizes(small: Network, tmp_path: Path) -> None:
     for number, size in enumerate([(40, 36), (50, 41), (40, 36), (33, 60)]):
         Image.effect_noise(size, 40).convert("RGB").save(tmp_path / f"{number}.png")
     chosen = job(methods={"conv2": ["linear"]}, native=True)
-    items = read(open_source(str(tmp_path)), range(4), small.architecture, chosen)
+    items = read(open_source(str(tmp_path)), range(4), small, chosen)
     rows = evaluate_batch(small, items, chosen)
     assert [row["error"] for row in rows] == [None] * 4
     assert sorted(row["index"] for row in rows) == [0, 1, 2, 3]
@@ -149,7 +149,7 @@ def test_no_more_pixels_together_than_the_job_allows(
 
     monkeypatch.setattr(evaluation, "measure", measure)
     chosen = job(methods={"conv1": ["linear"]}, pixels=3 * 32 * 32 + 5)
-    evaluate_batch(small, read(open_source(str(folder)), range(7), small.architecture, chosen), chosen)
+    evaluate_batch(small, read(open_source(str(folder)), range(7), small, chosen), chosen)
     assert seen == [3, 3, 1]
 
 

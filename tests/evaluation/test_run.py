@@ -147,7 +147,7 @@ def test_thumbnails_of_the_gallery_and_no_others(small: Network, folder: Path, t
     source = open_source(str(folder))
     chosen = job(methods={"conv1": ["linear"], "conv2": ["linear"]})
     results.begin(tmp_path, RUN, range(12))
-    results.write_part(tmp_path, evaluate_batch(small, read(source, range(12), small.architecture, chosen), chosen))
+    results.write_part(tmp_path, evaluate_batch(small, read(source, range(12), small, chosen), chosen))
     summary = evaluation.finish(small, source, chosen, tmp_path, 2)
     wanted: dict[Path, torch.Tensor] = {}
     for key, rows in results.by_key(results.read_rows(tmp_path)).items():

@@ -6,17 +6,21 @@ from reconstruct.solvers.least_squares import cgls, cgne
 
 
 class Matrix:
-    """A dense matrix as the solvers' operator."""
+    """A dense matrix as the solvers' operator.
+
+    It is applied to one image at a time: a product with several rounds otherwise on some processors, and an image's
+    iterations are counted exactly.
+    """
 
     def __init__(self, matrix: numpy.ndarray) -> None:
         self.matrix = matrix
         self.norm = numpy.linalg.norm(matrix, 2)
 
     def apply(self, inputs: numpy.ndarray) -> numpy.ndarray:
-        return inputs @ self.matrix.T
+        return numpy.stack([self.matrix @ each for each in inputs])
 
     def adjoint(self, responses: numpy.ndarray) -> numpy.ndarray:
-        return responses @ self.matrix
+        return numpy.stack([each @ self.matrix for each in responses])
 
 
 def matrix(rows: int, columns: int, rank: int | None = None, condition: float = 50) -> Matrix:
