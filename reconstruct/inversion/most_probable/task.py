@@ -28,7 +28,6 @@ class Task:
     known : what is known of the responses, N images.
     noise : the share of their norm that is noise.
     scale : N, the norm of what is known; 1 where it is 0.
-    power : N x 1 x 1 x 1, mean squared response, of which the noise is a share.
     work : multiplications of a forward pass through the layer.
     """
 
@@ -39,7 +38,6 @@ class Task:
     known: Known
     noise: float
     scale: torch.Tensor
-    power: torch.Tensor
     work: int
 
     @property
@@ -57,6 +55,11 @@ class Task:
         """Numbers in the responses of one image."""
         return self.operator.layer.filters * self.operator.grid[0] * self.operator.grid[1]
 
+    @property
+    def power(self) -> torch.Tensor:
+        """The mean squared response of each image, N x 1 x 1 x 1, of which the noise is a share."""
+        return (self.scale.square() / self.responses).view(-1, 1, 1, 1)
+
     def misfit(self, residual: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
         """|residual| / |known| of the images with these indices."""
         return residual.flatten(1).norm(dim=1) / self.scale[images]
@@ -72,10 +75,8 @@ def task_of(net: AnyNetwork, layer: str, size: Size, known: Known, noise: float)
     prior = Prior(size, net.channels, step=operator.step, device=net.mean.device)
     norm = known.norm()
     scale = torch.where(norm > 0, norm, 1)
-    numbers = operator.layer.filters * operator.grid[0] * operator.grid[1]
-    power = (scale.square() / numbers).view(-1, 1, 1, 1)
     work = sum(net.multiplications(layer, size).values())
-    return Task(net, layer, operator, prior, known, noise, scale, power, work)
+    return Task(net, layer, operator, prior, known, noise, scale, work)
 
 
 @dataclass
