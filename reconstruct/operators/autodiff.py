@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,23 +11,25 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from reconstruct.network.architecture import Layer, Size
 from reconstruct.network.protocol import AnyNetwork
+from reconstruct.network.smoothing import recorded, smoothing
 
 
 @dataclass(frozen=True)
 class Differentiated:
     """The responses at some images, N x K x h x w, and the graph that they came by.
 
-    ``rows`` : which of the graph's images these are.
+    ``rows`` : which of the graph's images these are. ``spreads`` : those that the activations are smoothed by, if any.
     """
 
     responses: torch.Tensor
     images: torch.Tensor
     graph: torch.Tensor
     rows: torch.Tensor
+    spreads: Sequence[torch.Tensor | None] | None = None
 
     def __getitem__(self, chosen: torch.Tensor) -> Differentiated:
         """The same at some images of the batch."""
-        return Differentiated(self.responses[chosen], self.images, self.graph, self.rows[chosen])
+        return Differentiated(self.responses[chosen], self.images, self.graph, self.rows[chosen], self.spreads)
 
 
 class Differentiation:
@@ -48,12 +51,31 @@ class Differentiation:
         self.layer: Layer = net.layer(layer)
         self.grid = net.shapes(size, layer)[layer]
 
-    def linearise(self, images: torch.Tensor) -> Differentiated:
-        """Responses at images N x C x H x W in [0, 1]: one forward pass."""
+    def linearise(self, images: torch.Tensor, spreads: Sequence[torch.Tensor | None] | None = None) -> Differentiated:
+        """Responses at images N x C x H x W in [0, 1]: one forward pass.
+
+        Parameters
+        ----------
+        spreads : one of each activation's call, as ``spreads`` gives them or scaled: the activation is replaced by its
+            mean under Gaussian uncertainty of what goes into it (``network/smoothing.py``). None, for one or for all,
+            leaves it as it is.
+
+        Raises
+        ------
+        CallError : the spreads are not those of the activations that are called on the way.
+        """
         with torch.enable_grad():
             leaf = images.detach().requires_grad_(True)
-            graph = self.net.responses(leaf, self.layer.name)
-        return Differentiated(graph.detach(), leaf, graph, torch.arange(len(images), device=images.device))
+            graph = self._reached(leaf, spreads)
+        rows = torch.arange(len(images), device=images.device)
+        return Differentiated(graph.detach(), leaf, graph, rows, spreads)
+
+    def spreads(self, images: torch.Tensor) -> list[torch.Tensor | None]:
+        """The standard deviation, for each channel, of what goes into each activation's call at these images.
+
+        N x C x H x W to 1 x C x 1 x 1 each, in the order of the calls; none of them where the module is a script.
+        """
+        return recorded(lambda leaf: self.net.responses(leaf, self.layer.name), images)
 
     def product(self, at: Differentiated, images: torch.Tensor) -> torch.Tensor:
         """J v: N x C x H x W to N x K x h x w, as the derivative of u -> J^T u: a forward pass and two backward.
@@ -63,7 +85,7 @@ class Differentiation:
         # The plain attention: fused ones have one derivative only.
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
             leaf = at.images.detach()[at.rows].requires_grad_(True)
-            reached = self.net.responses(leaf, self.layer.name)
+            reached = self._reached(leaf, at.spreads)
             weights = torch.zeros_like(reached, requires_grad=True)
             (pulled,) = torch.autograd.grad(reached, leaf, weights, create_graph=True)
             (changed,) = torch.autograd.grad(pulled, weights, images)
@@ -75,3 +97,9 @@ class Differentiation:
         whole[at.rows] = responses
         (pulled,) = torch.autograd.grad(at.graph, at.images, whole, retain_graph=True)
         return pulled[at.rows]
+
+    def _reached(self, images: torch.Tensor, spreads: Sequence[torch.Tensor | None] | None) -> torch.Tensor:
+        if spreads is None:
+            return self.net.responses(images, self.layer.name)
+        with smoothing(spreads):
+            return self.net.responses(images, self.layer.name)

@@ -5,6 +5,7 @@ Here alone that is decided. Solvers and methods ask an operator, and not a netwo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
@@ -37,8 +38,18 @@ class Jacobian(Protocol):
     def bends(self) -> float:
         """How many rectifications and max-poolings there are on the way; infinite where nobody knows."""
 
-    def linearise(self, images: torch.Tensor) -> Any:
-        """The responses at images, N x C x H x W, as ``.responses``, and what J there is made of."""
+    def linearise(self, images: torch.Tensor, spreads: Sequence[torch.Tensor | None] | None = None) -> Any:
+        """The responses at images, N x C x H x W, as ``.responses``, and what J there is made of.
+
+        ``spreads`` : as ``spreads`` gives them or scaled; every activation on the way is then replaced by its mean
+            under Gaussian uncertainty of what goes into it, of that standard deviation for each channel.
+        """
+
+    def spreads(self, images: torch.Tensor) -> list[torch.Tensor | None]:
+        """The standard deviation, for each channel, of what goes into the activations on the way at these images.
+
+        1 x C x 1 x 1 each, in an order of the operator's own; None where there is nothing to smooth.
+        """
 
     def product(self, at: Any, images: torch.Tensor) -> torch.Tensor:
         """J v: N x C x H x W to N x K x h x w."""

@@ -7,12 +7,13 @@ slopes there, and each max-pooling by its switches, the positions of its maxima.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from reconstruct.errors import CallError
-from reconstruct.network.activations import activate, derivative, phases
+from reconstruct.network.activations import activate, derivative, deviations, phases, smoothed
 from reconstruct.network.architecture import Layer, Size
 from reconstruct.network.network import Network
 from reconstruct.operators.convolution import Convolution, PeriodicConvolution
@@ -94,8 +95,23 @@ class LayerStack:
         *below, last = (each.kind for each in self.layers)
         return sum(kind != "avg_pool" for kind in below) + (last == "max_pool")
 
-    def linearise(self, images: torch.Tensor) -> Linearised:
-        """Responses and slopes at images N x 3 x H x W in [0, 1]: one forward pass."""
+    def linearise(self, images: torch.Tensor, spreads: Sequence[torch.Tensor | None] | None = None) -> Linearised:
+        """Responses and slopes at images N x 3 x H x W in [0, 1]: one forward pass.
+
+        Parameters
+        ----------
+        spreads : one of each layer below the last, 1 x C x 1 x 1, as ``spreads`` gives them or scaled: its activation
+            is replaced by its mean under Gaussian uncertainty of its responses (``activations.smoothed``). None, for
+            one layer or for all, leaves the activation as it is; poolings are as they are anyhow.
+
+        Raises
+        ------
+        CallError : there are more spreads, or fewer, than layers below the last.
+        """
+        if spreads is not None and len(spreads) != len(self.layers) - 1:
+            raise CallError(
+                f"{len(self.layers) - 1} layers are below {self.layer.name}, and {len(spreads)} spreads given"
+            )
         values = (images - self.mean) / self.std
         slopes = []
         for i, (layer, operator, bias) in enumerate(zip(self.layers, self.operators, self.biases, strict=True)):
@@ -107,9 +123,30 @@ class LayerStack:
             if bias is not None:
                 values = values + bias
             if i < len(self.layers) - 1:
-                slopes.append(derivative(values, layer.activation, layer.slope))
-                values = activate(values, layer.activation, layer.slope)
+                spread = spreads[i] if spreads is not None and layer.has_weights else None
+                values, slope = _activated(values, layer, spread)
+                slopes.append(slope)
         return Linearised(values, slopes)
+
+    def spreads(self, images: torch.Tensor) -> list[torch.Tensor | None]:
+        """The standard deviation of each channel's responses at these images, N x 3 x H x W, over all of them.
+
+        Returns
+        -------
+        One of each layer below the last, 1 x C x 1 x 1; None for a pooling.
+        """
+        values = (images - self.mean) / self.std
+        found: list[torch.Tensor | None] = []
+        for layer, operator, bias in zip(self.layers[:-1], self.operators, self.biases, strict=False):
+            if isinstance(operator, MaxPool):
+                values = operator.gather(values, operator.switches(values))
+            else:
+                values = operator.convolve(values)
+            if bias is not None:
+                values = values + bias
+            found.append(deviations(values) if layer.has_weights else None)
+            values = activate(values, layer.activation, layer.slope)
+        return found
 
     def linear_maps(self) -> list[tuple[Layer, Convolution | PeriodicConvolution | AvgPool, torch.Tensor | None]]:
         """Layers, operators and biases, lowest first, where all layers are convolutions or average poolings.
@@ -169,3 +206,11 @@ class LayerStack:
                     values = first + second
             values = operator.transpose(values)
         return values / self.std
+
+
+def _activated(responses: torch.Tensor, layer: Layer, spread: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """A layer's features and their slopes, of its responses as they are or as uncertain as ``spread`` says."""
+    if spread is not None:
+        return smoothed(responses, layer.activation, layer.slope, spread)
+    slopes = derivative(responses, layer.activation, layer.slope)
+    return activate(responses, layer.activation, layer.slope), slopes
