@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconstruct.errors import CallError
-from reconstruct.network.activations import ACTIVATIONS, activate, derivative, phases
+from reconstruct.network.activations import ACTIVATIONS, activate, derivative, deviations, phases
 from reconstruct.network.architecture import Layer
 from reconstruct.network.network import Network
 from reconstruct.operators.convolution import Convolution, PeriodicConvolution
@@ -380,3 +380,58 @@ def test_derivatives_are_those_of_the_activations(activation: str) -> None:
     torch.testing.assert_close(found * torch.cat([z] * phases(activation), 1), features)
     zero, right = torch.zeros(1, 1, 1), torch.ones(1, 1, 1)
     assert (derivative(zero, activation, 0.2) == derivative(right, activation, 0.2)).all()
+
+
+def smoothed_chain() -> Network:
+    """Every activation, both poolings."""
+    below = [Layer(f"conv{i}", 4, 3, 1, 1, activation, 0.2) for i, activation in enumerate(ACTIVATIONS)]
+    below[2:2] = [Layer("pool1", kernel=2, stride=2, kind="max_pool")]
+    below[5:5] = [Layer("pool2", kernel=2, stride=1, kind="avg_pool")]
+    return random_net(*below, Layer("last", 5, 3, activation="relu"))
+
+
+def test_spreads_are_deviations_of_responses() -> None:
+    net = smoothed_chain()
+    images = torch.rand(3, 3, 14, 13, generator=torch.Generator().manual_seed(0))
+    spreads = LayerStack(net, "last", (14, 13)).spreads(images)
+    assert len(spreads) == len(net.layers) - 1
+    for layer, spread in zip(net.layers[:-1], spreads, strict=True):
+        if layer.has_weights:
+            expected = deviations(net.responses(images, layer.name))
+            torch.testing.assert_close(spread, expected, rtol=1e-5, atol=0)
+        else:
+            assert spread is None
+
+
+def test_smoothed_products_are_those_of_the_smoothed_responses() -> None:
+    """The dot test, and J v against a central difference of the smoothed responses, in float64; the pooling's windows
+    keep their maxima at so small a step."""
+    chain = LayerStack(smoothed_chain(), "last", (14, 13), dtype=torch.float64)
+    images = torch.rand(2, 3, 14, 13, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    spreads = [None if spread is None else spread / 2 for spread in chain.spreads(images)]
+    at = chain.linearise(images, spreads)
+    step = randn(*images.shape, seed=1, dtype=torch.float64)
+    product = chain.product(at, step)
+    pulled = randn(*product.shape, seed=2, dtype=torch.float64)
+    assert inner(product, pulled) == pytest.approx(inner(step, chain.transposed(at, pulled)), rel=1e-10)
+    size = 1e-6
+    ahead, behind = (chain.linearise(images + sign * size * step, spreads).responses for sign in (1, -1))
+    difference = (ahead - behind) / (2 * size)
+    assert float((difference - product).norm() / product.norm()) < 1e-7
+    assert float((at.responses - chain.linearise(images).responses).norm() / at.responses.norm()) > 1e-2
+
+
+def test_without_spreads_responses_are_the_same_bits() -> None:
+    net = smoothed_chain()
+    chain = LayerStack(net, "last", (14, 13))
+    images = torch.rand(2, 3, 14, 13, generator=torch.Generator().manual_seed(0))
+    plain, none = chain.linearise(images), chain.linearise(images, [None] * (len(net.layers) - 1))
+    assert torch.equal(plain.responses, none.responses)
+    assert all(torch.equal(*pair) for pair in zip(plain.slopes, none.slopes, strict=True))
+    # And of a spread that is next to none, up to rounding.
+    zeros = [None if each is None else 0 * each for each in chain.spreads(images)]
+    near = chain.linearise(images, zeros).responses
+    assert float((near - plain.responses).norm() / near.norm()) < 1e-5
+    for wrong in ([], zeros[:-1], [*zeros, None]):
+        with pytest.raises(CallError, match=f"{len(net.layers) - 1} layers are below last, and {len(wrong)} spreads"):
+            chain.linearise(images, wrong)
