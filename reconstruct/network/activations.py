@@ -139,7 +139,7 @@ def smoothed_step(responses: torch.Tensor, spread: torch.Tensor) -> tuple[torch.
     step = torch.erf(scaled).mul_(0.5).add_(0.5)
     exponent = torch.addcmul((spread / math.sqrt(2 * math.pi)).log(), scaled, scaled, value=-1)
     # 0 where nobody sees it: what comes of subnormal numbers takes several times as long.
-    bump = torch.nn.functional.threshold_(exponent, VANISHING, -math.inf).exp_()
+    bump = torch.nn.functional.threshold(exponent, VANISHING, -math.inf, inplace=True).exp_()
     if exact.any():
         step = torch.where(exact, (responses >= 0).to(step), step)
     return step, bump

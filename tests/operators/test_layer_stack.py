@@ -392,8 +392,8 @@ def smoothed_chain() -> Network:
 
 def test_spreads_are_deviations_of_responses() -> None:
     net = smoothed_chain()
-    images = torch.rand(3, 3, 14, 13, generator=torch.Generator().manual_seed(0))
-    spreads = LayerStack(net, "last", (14, 13)).spreads(images)
+    images = torch.rand(3, 3, 32, 31, generator=torch.Generator().manual_seed(0))
+    spreads = LayerStack(net, "last", (32, 31)).spreads(images)
     assert len(spreads) == len(net.layers) - 1
     for layer, spread in zip(net.layers[:-1], spreads, strict=True):
         if layer.has_weights:
@@ -406,8 +406,8 @@ def test_spreads_are_deviations_of_responses() -> None:
 def test_smoothed_products_are_those_of_the_smoothed_responses() -> None:
     """The dot test, and J v against a central difference of the smoothed responses, in float64; the pooling's windows
     keep their maxima at so small a step."""
-    chain = LayerStack(smoothed_chain(), "last", (14, 13), dtype=torch.float64)
-    images = torch.rand(2, 3, 14, 13, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    chain = LayerStack(smoothed_chain(), "last", (32, 31), dtype=torch.float64)
+    images = torch.rand(2, 3, 32, 31, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     spreads = [None if spread is None else spread / 2 for spread in chain.spreads(images)]
     at = chain.linearise(images, spreads)
     step = randn(*images.shape, seed=1, dtype=torch.float64)
@@ -423,8 +423,8 @@ def test_smoothed_products_are_those_of_the_smoothed_responses() -> None:
 
 def test_without_spreads_responses_are_the_same_bits() -> None:
     net = smoothed_chain()
-    chain = LayerStack(net, "last", (14, 13))
-    images = torch.rand(2, 3, 14, 13, generator=torch.Generator().manual_seed(0))
+    chain = LayerStack(net, "last", (32, 31))
+    images = torch.rand(2, 3, 32, 31, generator=torch.Generator().manual_seed(0))
     plain, none = chain.linearise(images), chain.linearise(images, [None] * (len(net.layers) - 1))
     assert torch.equal(plain.responses, none.responses)
     assert all(torch.equal(*pair) for pair in zip(plain.slopes, none.slopes, strict=True))
