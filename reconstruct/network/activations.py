@@ -18,6 +18,9 @@ TAPS = {"responses": "none", "relu": "relu", "crelu": "crelu", "avr": "avr"}
 """What can be read of a layer, whatever its own activation, and the activation that gives it. The leaky ones are not
 here: which they are depends on a slope."""
 
+VANISHING = -70.0
+"""The logarithm of what is taken for 0 in smoothed activations: 4e-31."""
+
 
 def activate(responses: torch.Tensor, activation: str, slope: float = 0.0) -> torch.Tensor:
     """Linear responses to features.
@@ -134,7 +137,9 @@ def smoothed_step(responses: torch.Tensor, spread: torch.Tensor) -> tuple[torch.
     scaled = responses * (math.sqrt(0.5) / spread).masked_fill(exact, 0)
     # erf takes half of the time of ndtr. A factor in front of exp would be one more pass over all of the responses.
     step = torch.erf(scaled).mul_(0.5).add_(0.5)
-    bump = torch.addcmul((spread / math.sqrt(2 * math.pi)).log(), scaled, scaled, value=-1).exp_()
+    exponent = torch.addcmul((spread / math.sqrt(2 * math.pi)).log(), scaled, scaled, value=-1)
+    # 0 where nobody sees it: what comes of subnormal numbers takes several times as long.
+    bump = torch.nn.functional.threshold(exponent, VANISHING, -math.inf, inplace=True).exp_()
     if exact.any():
         step = torch.where(exact, (responses >= 0).to(step), step)
     return step, bump
