@@ -138,7 +138,7 @@ def smoothed_step(responses: torch.Tensor, spread: torch.Tensor) -> tuple[torch.
     # erf takes half of the time of ndtr. A factor in front of exp would be one more pass over all of the responses.
     step = torch.erf(scaled).mul_(0.5).add_(0.5)
     exponent = torch.addcmul((spread / math.sqrt(2 * math.pi)).log(), scaled, scaled, value=-1)
-    # 0 where nobody sees it: on subnormal numbers, which there are far from a kink, all of this takes half as long again.
+    # 0 where nobody sees it: far from a kink numbers are subnormal, and all of this takes half as long again.
     bump = torch.nn.functional.threshold(exponent, VANISHING, -math.inf, inplace=True).exp_()
     if exact.any():
         step = torch.where(exact, (responses >= 0).to(step), step)
