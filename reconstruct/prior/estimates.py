@@ -5,7 +5,8 @@ On a torus the covariance of what a network makes of random images depends only 
 denoised, and gives one Hermitian matrix per frequency on any grid, so it serves every image size.
 
 ``response_covariance``: E[J P J^T] of a layer's responses, P the prior's covariance, J the Jacobian at random prior
-images. ``image_gram``: E[J^T J] on the image's polyphase components. ``mean_field``: the affine map that fits the
+images. ``image_gram``: E[J^T J] on the image's polyphase components. ``smoothing``: how uncertain responses are that
+nothing is known of, and how far a smoothed network is from the true one. ``mean_field``: the affine map that fits the
 network best on average.
 """
 
@@ -23,6 +24,7 @@ from reconstruct.network.kept import kept_or_made
 from reconstruct.network.network import Network
 from reconstruct.network.protocol import AnyNetwork
 from reconstruct.operators.autodiff import Differentiation
+from reconstruct.operators.jacobian import Jacobian
 from reconstruct.operators.layer_stack import LayerStack
 from reconstruct.operators.polyphase import polyphase, unpolyphase
 from reconstruct.prior.disk_cache import cached
@@ -33,6 +35,8 @@ SIDE = 96
 """The side of the torus, in pixels, at least; for small models twice their images' side, at a fifth of the time."""
 IMAGES = 32
 BATCH = 8
+TAUS = (1.0, 0.5, 0.2, 0.08, 0.03)
+"""Where the errors of smoothed networks are measured, falling (``Smoothing``)."""
 REACH = {"response_covariance": 2, "image_gram": 4}
 """Lags up to this distance are kept. More of them resolve sharper spectra and carry more noise."""
 VERSION = 1
@@ -107,6 +111,82 @@ def exact_image_gram(net: Network, layer: str) -> torch.Tensor:
     at = stack.linearise(images)
     columns = polyphase(stack.transposed(at, stack.product(at, images)), step)
     return columns.permute(2, 3, 1, 0)
+
+
+@dataclass(frozen=True)
+class Smoothing:
+    """What it takes to smooth a network up to a layer, and what that costs in truth.
+
+    f_tau is the network with every activation replaced by its mean over responses that are uncertain by tau times their
+    standard deviation under the prior: at tau = 0 the network itself, at tau = 1 the mean-field one, of whose responses
+    nothing is known but the prior.
+
+    Attributes
+    ----------
+    spreads : the standard deviations, as ``linearise`` takes them.
+    errors : by tau, one of ``TAUS``: N(tau), the covariance by lags of f(x) - f_tau(x) over prior images x.
+    """
+
+    spreads: list[torch.Tensor | None]
+    errors: dict[float, torch.Tensor]
+
+    def error(self, tau: float) -> torch.Tensor:
+        """N at a tau in between, linear in its logarithm: a mean of two covariances is one. N of the least below it."""
+        above = min((each for each in self.errors if each >= tau), default=max(self.errors))
+        below = max((each for each in self.errors if each <= tau), default=min(self.errors))
+        if above <= below:
+            return self.errors[above]
+        share = math.log(tau / below) / math.log(above / below)
+        return share * self.errors[above] + (1 - share) * self.errors[below]
+
+    def spread(self, tau: float) -> list[torch.Tensor | None] | None:
+        """The deviations times tau; None, which is the network itself, at 0."""
+        return [None if each is None else tau * each for each in self.spreads] if tau else None
+
+
+def smoothing(net: AnyNetwork, layer: str, *, seed: int = 0) -> tuple[Smoothing, float]:
+    """The deviations and the errors, measured on 32 random prior images, and what that cost; as
+    ``response_covariance``."""
+    stack = net.as_chain(layer)
+    reach = REACH["response_covariance"]
+    work = (len(TAUS) + 2) / 2
+    if stack is None:
+
+        def make() -> Smoothing:
+            size = (net.input_size, net.input_size)
+            operator, prior = Differentiation(net, layer, size), Prior(size, net.channels, device=net.mean.device)
+            return _smoothing(
+                operator, prior, seed, lambda values: taper(lag_products(values, reach)) / values[:, 0].numel()
+            )
+
+        found, made = kept_or_made(net, ("smoothing", layer, seed), make)
+        return found, 2.0 * work * IMAGES if made else 0.0
+
+    def estimate() -> dict[str, torch.Tensor]:
+        operator, prior = _torus(stack, layer)
+        measured = _smoothing(operator, prior, seed, lambda values: tapered(cross_spectra(values), reach) / len(values))
+        spreads = {f"spread{i}": each for i, each in enumerate(measured.spreads) if each is not None}
+        return spreads | {f"error{tau}": each for tau, each in measured.errors.items()}
+
+    tensors, cost = _cached(stack, layer, "smoothing", seed, estimate)
+    spreads = [tensors.get(f"spread{i}") for i in range(len(stack.up_to(layer)) - 1)]
+    return Smoothing(spreads, {tau: tensors[f"error{tau}"] for tau in TAUS}), cost * work
+
+
+def _smoothing(
+    operator: Jacobian, prior: Prior, seed: int, covariance: Callable[[torch.Tensor], torch.Tensor]
+) -> Smoothing:
+    """``covariance`` : of N x K x h x w, by lags."""
+    generator = torch.Generator().manual_seed(seed)
+    batches = [prior.image(prior.draw(BATCH, generator)) for _ in range(IMAGES // BATCH)]
+    spreads = operator.spreads(batches[0])
+    errors = {tau: torch.zeros((), device=prior.mean.device) for tau in TAUS}
+    for images in batches:
+        exact = operator.linearise(images).responses
+        for tau in TAUS:
+            missed = exact - operator.linearise(images, Smoothing(spreads, {}).spread(tau)).responses
+            errors[tau] = errors[tau] + covariance(missed) / len(batches)
+    return Smoothing(spreads, errors)
 
 
 @dataclass(frozen=True)
@@ -210,7 +290,7 @@ def _side(net: Network, layer: str) -> int:
 
 def _fingerprint(net: Network, layer: str, seed: int) -> str:
     """A digest of everything that the estimate depends on."""
-    estimate = (VERSION, seed, _side(net, layer), IMAGES, REACH)
+    estimate = (VERSION, seed, _side(net, layer), IMAGES, REACH, TAUS)
     prior = (EXPONENT, SLOWEST, MARGIN, AXES, SPREAD, VARIANCE)
     digest = hashlib.sha256(repr((estimate, prior)).encode())
     digest.update(repr([net.mean.flatten().tolist(), net.std.flatten().tolist(), net.up_to(layer)]).encode())

@@ -43,7 +43,7 @@ class Quadratics:
 @given(st.integers(1, 4), st.integers(1, 12), st.sampled_from([1.0, 10.0, 1000.0]), st.integers(0, 99))
 def test_convex_quadratics(count: int, n: int, condition: float, seed: int) -> None:
     problem = Quadratics(count, (n,), condition, seed, until=1e-9)
-    found = lbfgs(problem, torch.zeros(count, n, dtype=torch.float64), evaluations=400)
+    found = lbfgs([(problem, 400)], torch.zeros(count, n, dtype=torch.float64))
     assert found.status == ["converged"] * count
     # |x - m| <= |A^-1| |gradient|
     assert float((found.point - problem.minima).flatten(1).norm(dim=1).max()) <= condition * 1e-9
@@ -60,7 +60,7 @@ def rosenbrock(points: torch.Tensor, images: torch.Tensor) -> Evaluated:
 def test_rosenbrock() -> None:
     """Curved, not convex; from several sides. The Hessian at (1, 1) has the smallest eigenvalue 0.4."""
     start = torch.tensor([[-1.2, 1.0], [0.0, 0.0], [2.0, -1.0], [1.0, 1.0]], dtype=torch.float64)
-    found = lbfgs(rosenbrock, start, evaluations=300)
+    found = lbfgs([(rosenbrock, 300)], start)
     assert found.status == ["converged"] * 4
     assert float((found.point - 1).norm(dim=1).max()) <= 2 * 1e-8 / 0.39
     assert found.evaluations[3] == 1
@@ -71,10 +71,10 @@ def test_images_are_independent() -> None:
     """Also of images of quite another scale and difficulty, and of when these stop: to the last bit."""
     problem = Quadratics(4, (2, 3, 1), 300.0, until=1e-6)
     start = torch.stack([scale * randn(2, 3, 1, seed=9) for scale in (0.0, 1.0, 1e3, 1e-3)])
-    together = lbfgs(problem, start, evaluations=60)
+    together = lbfgs([(problem, 60)], start)
     assert len(set(together.evaluations)) > 1
     for i in range(4):
-        alone = lbfgs(lambda x, _, i=i: problem(x, torch.tensor([i])), start[i : i + 1], evaluations=60)
+        alone = lbfgs([(lambda x, _, i=i: problem(x, torch.tensor([i])), 60)], start[i : i + 1])
         assert (alone.status, alone.evaluations) == (together.status[i : i + 1], together.evaluations[i : i + 1])
         # A batched product may add its terms in another order, and the path amplifies that by the condition number.
         torch.testing.assert_close(alone.point[0], together.point[i], rtol=0, atol=1e-5)
@@ -84,7 +84,7 @@ def test_an_image_that_is_done_costs_nothing_more() -> None:
     problem = Quadratics(3, (8,), 1000.0, until=1e-8)
     start = torch.zeros(3, 8, dtype=torch.float64)
     start[1] = problem.minima[1]
-    found = lbfgs(problem, start, evaluations=100)
+    found = lbfgs([(problem, 100)], start)
     assert found.status[1] == "converged"
     assert problem.counts[1] == found.evaluations[1] == 1
     assert (found.point[1] == start[1]).all()
@@ -95,7 +95,7 @@ def test_an_image_that_is_done_costs_nothing_more() -> None:
 def test_the_budget_is_kept(evaluations: int) -> None:
     problem = Quadratics(2, (8,), 1e6)
     start = torch.zeros(2, 8, dtype=torch.float64)
-    found = lbfgs(problem, start, evaluations=evaluations)
+    found = lbfgs([(problem, evaluations)], start)
     assert found.status == ["budget"] * 2
     assert found.evaluations == problem.counts == [evaluations] * 2
     assert (found.point == start).all() or evaluations > 1
@@ -106,7 +106,7 @@ def test_values_fall_with_the_budget() -> None:
     values = []
     for evaluations in range(1, 40):
         problem = Quadratics(2, (8,), 1e4)
-        point = lbfgs(problem, torch.zeros(2, 8, dtype=torch.float64), evaluations=evaluations).point
+        point = lbfgs([(problem, evaluations)], torch.zeros(2, 8, dtype=torch.float64)).point
         values.append(problem(point, torch.arange(2))[0])
     falls = torch.stack(values).diff(dim=0)
     assert (falls <= 0).all()
@@ -123,7 +123,7 @@ def test_not_finite_values_are_backed_away_from(bad: float) -> None:
         return value, slope, slope.norm(dim=1) <= 1e-8
 
     start = torch.tensor([[1e-2, 3.0], [20.0, 5.0], [0.9, 1e-3]], dtype=torch.float64)
-    found = lbfgs(evaluate, start, evaluations=200, first=10.0)
+    found = lbfgs([(evaluate, 200)], start, first=10.0)
     assert found.status == ["converged"] * 3
     torch.testing.assert_close(found.point, torch.ones_like(start), rtol=0, atol=2e-8)  # the Hessian there is I
 
@@ -133,7 +133,7 @@ def test_nothing_can_be_done_where_the_start_is_not_finite() -> None:
         value = torch.where(images == 0, torch.nan, points.square().sum(1))
         return value, 2 * points, points.norm(dim=1) < 1e-8
 
-    found = lbfgs(evaluate, torch.ones(2, 3, dtype=torch.float64), evaluations=50)
+    found = lbfgs([(evaluate, 50)], torch.ones(2, 3, dtype=torch.float64))
     assert found.status == ["stagnated", "converged"]
     assert found.evaluations[0] == 1
     assert (found.point[0] == 1).all()
@@ -145,7 +145,7 @@ def test_stagnates_where_rounding_ends_the_descent() -> None:
     def evaluate(points: torch.Tensor, images: torch.Tensor) -> Evaluated:
         return points.square().sum(1), -2 * points, torch.zeros(len(points), dtype=torch.bool)
 
-    found = lbfgs(evaluate, torch.ones(1, 3, dtype=torch.float64), evaluations=1000)
+    found = lbfgs([(evaluate, 1000)], torch.ones(1, 3, dtype=torch.float64))
     assert found.status == ["stagnated"]
     assert found.evaluations[0] < 50
     assert (found.point == 1).all()
@@ -160,13 +160,13 @@ def test_the_scale_of_the_function_does_not_matter(scale: float) -> None:
         value, slope, _ = problem(points, images)
         return scale * value, scale * slope, slope.norm(dim=1) <= 1e-8
 
-    found = lbfgs(evaluate, problem.minima + 1e-3, evaluations=200, first=10.0)
+    found = lbfgs([(evaluate, 200)], problem.minima + 1e-3, first=10.0)
     assert found.status == ["converged"] * 2
     assert float((found.point - problem.minima).norm(dim=1).max()) <= 1e-7
 
 
 def test_no_images() -> None:
-    found = lbfgs(Quadratics(0, (4,), 10.0), torch.zeros(0, 4, dtype=torch.float64), evaluations=10)
+    found = lbfgs([(Quadratics(0, (4,), 10.0), 10)], torch.zeros(0, 4, dtype=torch.float64))
     assert (found.point.shape, found.status, found.evaluations) == ((0, 4), [], [])
 
 

@@ -53,14 +53,13 @@ class Normal:
 def prepare(task: Task) -> Normal:
     """The normal matrices of a task: exact for a first layer, estimated once a network and layer for others."""
     prior, step = task.prior, task.operator.step
-    channels, height, width = prior.shape
+    _, height, width = prior.shape
     chain = task.net.as_chain(task.layer)
     assert chain is not None  # few bends are known of a chain alone
     gram, cost = (exact_image_gram(chain, task.layer), 0.0) if task.linear else image_gram(chain, task.layer)
     matrices = spectrum(gram, (height // step, width // step))
     typical = variance(gram)
-    determined = task.responses >= channels * prior.size[0] * prior.size[1]
-    shift = SHIFT_LINEAR if task.linear else SHIFT_OVER if determined else SHIFT_UNDER
+    shift = SHIFT_LINEAR if task.linear else SHIFT_OVER if task.determined else SHIFT_UNDER
     solve = inverse(matrices + shift * typical * prior.precision(step), FLOOR * typical)
 
     def precondition(field: torch.Tensor) -> torch.Tensor:

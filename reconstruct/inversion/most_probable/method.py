@@ -30,6 +30,7 @@ import torch
 
 from reconstruct.inversion.known import Exact, Known, known_of
 from reconstruct.inversion.most_probable import first_layer, gauss_newton, search
+from reconstruct.inversion.most_probable.ensemble import search_often
 from reconstruct.inversion.most_probable.step_over import step_over, steps_over
 from reconstruct.inversion.most_probable.task import Progress, task_of
 from reconstruct.inversion.result import Inverted, Watch
@@ -142,9 +143,12 @@ def invert_known(
     progress = Progress(prior.image(white), ["budget"] * count, [0] * count, [0.0] * count)
     if count:
         limits: Limits = {"tolerance": tolerance, "budget": budget, "watch": watch}
-        if weighting is not None:
-            share = SEARCH if normal is not None else 1.0
-            white = search.search(task, weighting, white, progress, **limits | {"budget": share * budget})
+        if weighting is not None and normal is not None:
+            # Gauss-Newton goes on from the last tau: it needs the network's own signs, and finds them there.
+            stages = search.plan(task, SEARCH * budget, smooth=1.0)
+            white = search.search(task, weighting, white, progress, stages, tolerance=tolerance, watch=watch)
+        elif weighting is not None:
+            white = search_often(task, weighting, white, progress, **limits)
         if normal is not None:
             solve = first_layer.solve if task.linear and not noise else gauss_newton.gauss_newton
             field = solve(task, normal, prior.field(white), progress, **limits)

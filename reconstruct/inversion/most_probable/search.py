@@ -1,56 +1,99 @@
-"""The second stage of ``map``: L-BFGS in white noise w on weighted residuals, which finds most of the signs.
+"""The second stage of ``map``: L-BFGS in white noise w on weighted residuals, through a network that is first smoothed.
 
-Minimises ``r^T (G + e g I)^-1 r / 2 + ridge |w|^2 / 2`` with r the residual, G the covariance of the responses that the
-prior and the mean-field network give (``prior.estimates``) and g its mean diagonal: first with a coarse e, then a fine
-one.
+For tau falling to 0 minimises
+
+    r^T (G + N(tau) + e g I)^-1 r / 2 + ridge |w|^2 / 2,    r = z - f_tau(x(w)).
+
+f_tau is the network with every activation below replaced by its mean over responses that are uncertain by tau times
+their deviation under the prior: signs are not decided before the responses are known that well. N(tau) is the
+covariance of what f_tau misses of f, so that it is not fitted as if it were the image. G is the covariance of the
+responses that the prior and the network's average Jacobian give, and g its mean diagonal (``prior.estimates``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 
 from reconstruct.inversion.most_probable.task import Progress, Task
 from reconstruct.inversion.result import Watch
-from reconstruct.prior.estimates import response_covariance
+from reconstruct.network.architecture import Size
+from reconstruct.prior.estimates import Smoothing, response_covariance, smoothing
 from reconstruct.prior.lags import inverse, spectrum, variance
-from reconstruct.solvers.lbfgs import Evaluate, lbfgs
+from reconstruct.solvers.lbfgs import Evaluate, Stage, lbfgs
 
 EVALUATION = 3
 """Forward passes of an evaluation, forward and backward, by convention."""
-COARSE, FINE, FINE_POOLED = 1.0, 1e-3, 0.03
-"""e of the residual's weight, in the first evaluations and after; of what a deep max-pooling gives, whose switches move
-with the image, G is trusted less."""
-COARSE_EVALUATIONS = 25
-PRIOR_WEIGHT = 1e-4
-"""The weight of |w|^2 beside the weighted residual where features carry no noise."""
+FINE, FINE_POOLED = 1e-3, 0.03
+"""e of the residual's weight; of what a deep max-pooling gives, whose switches move with the image, it is more."""
+FIRST_TAU, LAST_TAU = 0.5, 0.03
+STAGES, SHORTEST_STAGE = 5, 6
+"""How many stages there are from the first tau to the last, and their evaluations at least: few have fewer stages."""
+SMOOTH = 0.75
+"""The share of the evaluations at tau above 0, where nothing comes after the search."""
+PRIOR_WEIGHT, PRIOR_WEIGHT_DETERMINED = 1e-2, 1e-4
+"""The weight of |w|^2 beside the weighted residual where features carry no noise, because signs that are wrong to the
+end are noise of some size; and where there are at least as many responses as the image has numbers."""
 
+Plan = list[tuple[float, int]]
+"""tau and evaluations, one stage after the other."""
 Weigh = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
 class Weighting:
-    """The covariance of a layer's responses.
+    """The covariance of a layer's responses, and what is known of smoothed ones.
 
     Attributes
     ----------
-    matrices : g x (g/2 + 1) x K x K, G at every frequency of the layer's grid.
+    grid : of the layer's responses, g x g'.
+    matrices : g x (g'/2 + 1) x K x K, G at every frequency of the layer's grid.
     typical : their mean variance, g in the formula above.
-    cost : forward passes that preparing it took, and inverting it twice will.
+    smoothing : deviations and errors of the smoothed networks.
+    cost : forward passes that preparing it took, and inverting it at every stage will.
     """
 
+    grid: Size
     matrices: torch.Tensor
     typical: float
+    smoothing: Smoothing
     cost: float
+
+    def inverse(self, tau: float, share: float) -> Weigh:
+        """(G + N(tau) + share g I)^-1."""
+        matrices = self.matrices
+        if tau:
+            matrices = matrices + spectrum(self.smoothing.error(tau), self.grid)
+        return inverse(matrices, share * self.typical)
 
 
 def prepare(task: Task) -> Weighting:
     """The weighting of a task's residuals, estimated once a network and layer."""
     lags, cost = response_covariance(task.net, task.layer)
+    smooth, more = smoothing(task.net, task.layer) if task.operator.bends else (Smoothing([], {}), 0.0)
     matrices = spectrum(lags, task.operator.grid)
-    return Weighting(matrices, variance(lags), cost + 2 * task.passes_to_invert(matrices))
+    inverses = (STAGES + 1 if smooth.spreads else 1) * task.passes_to_invert(matrices)
+    return Weighting(task.operator.grid, matrices, variance(lags), smooth, cost + more + inverses)
+
+
+def plan(
+    task: Task, budget: float, *, first: float = FIRST_TAU, last: float = LAST_TAU, smooth: float = SMOOTH
+) -> Plan:
+    """The stages for a budget in forward passes: tau falls geometrically, and is 0 in the last stage.
+
+    ``smooth`` : the share of the evaluations at tau above 0; with 1, whatever comes next takes over from the last tau.
+    """
+    evaluations = int(budget // EVALUATION)
+    count = min(STAGES, int(smooth * evaluations) // SHORTEST_STAGE) if task.operator.bends else 0
+    if not count:
+        return [(0.0, evaluations)]
+    ratio = (last / first) ** (1 / max(1, count - 1))
+    # A short search begins late rather than stops early.
+    taus = [last / ratio**step for step in reversed(range(count))]
+    each = int(smooth * evaluations) // count
+    return [*((tau, each) for tau in taus), (0.0, evaluations - count * each)]
 
 
 def search(
@@ -58,72 +101,77 @@ def search(
     weighting: Weighting,
     white: torch.Tensor,
     progress: Progress,
+    stages: Plan,
     *,
     tolerance: float,
-    budget: float,
     watch: Watch | None,
+    contrast: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """L-BFGS from white noise N x C x H' x W'; returns where it ends, and writes down ``progress``.
 
     Parameters
     ----------
     tolerance : relative residual at which an image has converged.
-    budget : forward passes for each image.
+    contrast : N x 1 x H' x W', how much of w is expected where; default as much everywhere. |w / contrast|^2 then
+        takes the place of |w|^2.
     """
-    total = int(budget // EVALUATION)
-    coarse = min(COARSE_EVALUATIONS, total // 2)
-    pooled = not task.shallow and task.operator.layer.kind == "max_pool"
-    shown = progress.images.clone()
-    for e, evaluations in ((COARSE, coarse), (FINE_POOLED if pooled else FINE, total - coarse)):
-        live = progress.live()
-        if not len(live) or evaluations < 1:
-            continue
-        weigh = inverse(weighting.matrices, e * weighting.typical + task.noise**2 * weighting.typical)
-        spent = max(progress.passes)
+    live = progress.live()
+    spent = max((progress.passes[image] for image in live.tolist()), default=0.0)
+    shown, count = progress.images.clone(), 0
+    local = torch.ones_like(white[live, :1]) if contrast is None else contrast[live]
 
-        def note(count: int, images: torch.Tensor, pictures: torch.Tensor, spent: float = spent) -> None:
-            if watch is not None:
-                shown[images] = pictures
-                watch(spent + EVALUATION * count, shown)
+    def note(images: torch.Tensor, pictures: torch.Tensor) -> None:
+        nonlocal count
+        count += 1
+        if watch is not None:
+            shown[images] = pictures
+            watch(spent + EVALUATION * count, shown)
 
-        evaluate = _objective(task, weighting, weigh, live, tolerance, note)
-        found = lbfgs(evaluate, white[live], evaluations=evaluations)
-        white = white.index_copy(0, live, found.point)
-        for place, image in enumerate(live.tolist()):
-            progress.iterations[image] += found.evaluations[place]
-            progress.passes[image] += EVALUATION * found.evaluations[place]
-            if found.status[place] == "converged":
-                progress.status[image] = "converged"
-    progress.images = task.prior.image(white)
+    def functions() -> Iterator[Stage]:
+        for tau, evaluations in stages:
+            yield _objective(task, weighting, tau, live, local, tolerance, note), evaluations
+
+    found = lbfgs(functions(), white[live] / local)
+    for place, image in enumerate(live.tolist()):
+        progress.iterations[image] += found.evaluations[place]
+        progress.passes[image] += EVALUATION * found.evaluations[place]
+        if found.status[place] == "converged":
+            progress.status[image] = "converged"
+    white = white.index_copy(0, live, found.point * local)
+    progress.images[live] = task.prior.image(white[live])
     return white
 
 
 def _objective(
     task: Task,
     weighting: Weighting,
-    weigh: Weigh,
+    tau: float,
     live: torch.Tensor,
+    local: torch.Tensor,
     tolerance: float,
-    note: Callable[[int, torch.Tensor, torch.Tensor], None],
+    note: Callable[[torch.Tensor, torch.Tensor], None],
 ) -> Evaluate:
-    """The function of white noise that is minimised, its gradient, and whether the residual is small enough."""
-    count = 0
+    """The function of w / local that is minimised, its gradient, and whether the residual is small enough."""
+    pooled = not task.shallow and task.operator.layer.kind == "max_pool"
+    weigh = weighting.inverse(tau, (FINE_POOLED if pooled else FINE) + task.noise**2)
+    spreads = weighting.smoothing.spread(tau) if task.operator.bends else None
+    floor = PRIOR_WEIGHT_DETERMINED if task.determined else PRIOR_WEIGHT
 
     def evaluate(points: torch.Tensor, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        nonlocal count
         chosen = live[images]
-        pictures = task.prior.image(points)
-        at = task.operator.linearise(pictures)
+        scale = local[images]
+        pictures = task.prior.image(scale * points)
+        at = task.operator.linearise(pictures, spreads)
         residual, active = task.known[chosen].residual(at.responses)
         weighted = weigh(residual)
-        ridge = PRIOR_WEIGHT + task.noise**2 * task.power[chosen] / weighting.typical
+        ridge = floor + task.noise**2 * task.power[chosen] / weighting.typical
         value = 0.5 * (residual * weighted).flatten(1).sum(1)
         value = value + 0.5 * (ridge * points.square()).flatten(1).sum(1)
         pulled = weighted if active is None else weighted * active
         field = task.prior.extend(task.operator.transposed(at, pulled))
-        gradient = ridge * points - task.prior.field_adjoint(field)
-        count += 1
-        note(count, chosen, pictures)
-        return value, gradient, task.misfit(residual, chosen) <= tolerance
+        gradient = ridge * points - scale * task.prior.field_adjoint(field)
+        note(chosen, pictures)
+        converged = task.misfit(residual, chosen) <= tolerance
+        return value, gradient, converged & torch.tensor(tau == 0, device=converged.device)
 
     return evaluate

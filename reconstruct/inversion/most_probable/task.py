@@ -12,7 +12,7 @@ from reconstruct.network.protocol import AnyNetwork
 from reconstruct.operators.jacobian import Jacobian, jacobian_of
 from reconstruct.prior.gaussian import Prior
 
-SHALLOW = 2
+SHALLOW = 1
 """Rectifications and max-poolings on the way up to which Gauss-Newton takes over: its preconditioner is a mean over
 their signs and switches."""
 
@@ -54,6 +54,11 @@ class Task:
     def responses(self) -> int:
         """Numbers in the responses of one image."""
         return self.operator.layer.filters * self.operator.grid[0] * self.operator.grid[1]
+
+    @property
+    def determined(self) -> bool:
+        """Whether there are at least as many responses as an image has numbers."""
+        return self.responses >= self.prior.shape[0] * self.prior.size[0] * self.prior.size[1]
 
     @property
     def power(self) -> torch.Tensor:
