@@ -1,4 +1,4 @@
-"""The second stage of ``map`` with work to spare: several searches, of every region the best, and a last one from there.
+"""The second stage of ``map`` with work to spare: several searches, of every region the best, and a last one from it.
 
 A search ends in wrong signs here and there, and another one elsewhere. What is wrong is local, and the residual shows
 where: the searches' images are mixed position by position, by how well each explains the responses near it. The first
