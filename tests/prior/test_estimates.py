@@ -8,13 +8,14 @@ from hypothesis import strategies as st
 
 from reconstruct.errors import CallError
 from reconstruct.network.architecture import Layer
+from reconstruct.network.module import from_torch
 from reconstruct.network.network import Network
 from reconstruct.operators.layer_stack import LayerStack
 from reconstruct.operators.polyphase import polyphase, unpolyphase
 from reconstruct.prior import estimates as covariance
 from reconstruct.prior.estimates import IMAGES, REACH, exact_image_gram, image_gram, mean_field, response_covariance
 from reconstruct.prior.gaussian import Prior
-from reconstruct.prior.lags import inverse, spectrum
+from reconstruct.prior.lags import inverse, spectrum, variance
 from reconstruct.zoo.load import load_model
 from tests.builders.networks import randn, random_net
 
@@ -383,3 +384,64 @@ def test_models_with_random_weights(model: str) -> None:
         assert lags.isfinite().all()
         # Lag -d is lag d transposed.
         torch.testing.assert_close(lags.flip(0, 1).mT, lags, rtol=0, atol=1e-5 * float(lags.abs().max()))
+
+
+@pytest.mark.parametrize("activation", ["relu", "crelu", "avr", "relu6", "leaky_relu"])
+def test_the_errors_of_smoothed_networks(activation: str) -> None:
+    """N(tau) is a covariance, grows with tau, and vanishes with it: by the cube, for a bend is met with a probability
+    of order tau and then missed by some tau."""
+    net = random_net(Layer("conv1", 4, 5, 2, 1, activation, slope=0.2), Layer("conv2", 6, 3, 1, 1, "crelu"))
+    found, cost = covariance.smoothing(net, "conv2")
+    assert cost > 0
+    assert covariance.smoothing(net, "conv2")[1] == 0
+    sizes = [variance(found.errors[tau]) for tau in covariance.TAUS]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] < 0.01 * sizes[0]
+    for tau in (2.0, 1.0, 0.7, 0.1, 0.03, 0.001):
+        values = torch.linalg.eigvalsh(spectrum(found.error(tau), (9, 8)).to(torch.complex128))
+        assert float(values.min()) >= -1e-5 * float(values.max())
+    between = variance(found.error(0.7))
+    assert sizes[1] < between < sizes[0]
+    assert found.spread(0.0) is None
+
+
+def test_the_spreads_are_those_of_the_responses() -> None:
+    net = small()
+    found, _ = covariance.smoothing(net, "conv2")
+    prior = Prior((96, 96), torus=True)
+    images = prior.image(prior.draw(32, torch.Generator().manual_seed(7)))
+    expected = net.responses(images, "conv1").std(dim=(0, 2, 3), correction=0)
+    (spread,) = found.spreads
+    assert spread is not None
+    # 8 images on one side and 32 on the other, whose slowest waves differ.
+    torch.testing.assert_close(spread.flatten(), expected, rtol=0.3, atol=0)
+    half = found.spread(0.5)
+    assert half is not None
+    assert half[0] is not None
+    assert torch.equal(half[0], 0.5 * spread)
+
+
+def test_a_module_that_is_no_chain_is_smoothed_like_the_chain_that_it_equals() -> None:
+    """Errors on its own images, borders and all, beside those on a torus: of the same size."""
+
+    class Twice(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = torch.nn.Conv2d(3, 4, 5, 2, 1), torch.nn.Conv2d(4, 6, 3, 1, 1)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            values = self.first(images)
+            if float(values.detach().sum()) != float(values.detach().sum()):  # what no tracer follows
+                return values
+            return self.second(torch.relu(values))
+
+    torch.manual_seed(0)
+    module = Twice()
+    plain = from_torch(torch.nn.Sequential(module.first, torch.nn.ReLU(), module.second), input_size=64, name="plain")
+    other = from_torch(module, input_size=64, name="other")
+    assert other.as_chain("second") is None
+    chain, _ = covariance.smoothing(plain, "2")
+    found, _ = covariance.smoothing(other, "second")
+    for tau in covariance.TAUS:
+        ratio = variance(found.errors[tau]) / variance(chain.errors[tau])
+        assert 0.7 < ratio < 1.4, (tau, ratio)

@@ -207,3 +207,46 @@ def test_conjugate_gradients_of_images() -> None:
     alone = conjugate_gradients(lambda v: weights * v, right[1:], lambda v: v, 60)
     torch.testing.assert_close(found[1:], alone, rtol=0, atol=1e-8)
     assert conjugate_gradients(lambda v: weights * v, right[:0], lambda v: v, 3).shape == (0, 3, 4, 5)
+
+
+def test_stages_end_where_the_last_function_has_its_minimum() -> None:
+    """A continuation, from condition 10 to 10^4: each stage takes its own evaluations and no more."""
+    problems = [Quadratics(3, (8,), condition, seed=4) for condition in (10.0, 300.0, 1e4)]
+    stages = [(problem, most) for problem, most in zip(problems, (7, 5, 80), strict=True)]
+    found = lbfgs(stages, torch.zeros(3, 8, dtype=torch.float64))
+    assert [problem.counts for problem in problems[:2]] == [[7] * 3, [5] * 3]
+    # The last ends earlier where rounding ends the descent.
+    assert max(problems[2].counts) <= 80
+    assert found.evaluations == [12 + each for each in problems[2].counts]
+    assert float((found.point - problems[-1].minima).norm(dim=1).max()) < 1e-3
+
+
+def test_what_is_known_of_the_curvature_is_kept_from_stage_to_stage() -> None:
+    """Stages of one function, a single evaluation lost at each, are much better than steepest descent in each."""
+    whole, parts, anew = (Quadratics(1, (20,), 1e4, seed=2) for _ in range(3))
+    start = torch.zeros(1, 20, dtype=torch.float64)
+    at_once = lbfgs([(whole, 60)], start).point
+    in_parts = lbfgs([(parts, 5)] * 15, start).point
+    forgetting = start
+    for _ in range(15):
+        forgetting = lbfgs([(anew, 5)], forgetting).point
+    values = [float(whole(point, torch.arange(1))[0]) for point in (at_once, in_parts, forgetting)]
+    assert values[0] < values[1] < 0.1 * values[2]
+
+
+def test_an_image_that_is_stuck_goes_on_in_the_next_stage() -> None:
+    """The first function's gradient points uphill for image 0, which no step improves; the second's is right."""
+    problem = Quadratics(2, (6,), 10.0, until=1e-8)
+
+    def wrong(points: torch.Tensor, images: torch.Tensor) -> Evaluated:
+        value, slope, stop = problem(points, images)
+        return value, torch.where((images == 0)[:, None], -slope, slope), stop & False
+
+    start = problem.minima + 1.0
+    stuck = lbfgs([(wrong, 40)], start)
+    assert stuck.status == ["stagnated", "budget"]
+    assert (stuck.point[0] == start[0]).all()
+    found = lbfgs([(wrong, 40), (problem, 200)], start)
+    assert found.status == ["converged"] * 2
+    assert found.evaluations[0] > stuck.evaluations[0]
+    assert lbfgs([(wrong, 0), (problem, 200)], start).status == ["converged"] * 2

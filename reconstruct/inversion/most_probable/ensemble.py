@@ -15,9 +15,9 @@ from reconstruct.inversion.result import Watch
 
 MEMBERS = (0.5, 0.7, 0.35, 1.0, 0.6, 0.42, 0.85, 0.3)
 """The first tau of each search: what makes them differ."""
-MEMBER = 140
-"""Evaluations of a search, at most: twice as many would be worth less than a second search."""
-SHARE = 0.65
+FEWEST, MEMBER = 90, 140
+"""Evaluations of a search: as many searches as leave each the fewest, and no more for each than the most."""
+SHARE = 0.75
 """The share of the evaluations for the searches; the rest is for the last one."""
 AGAIN = 0.2
 """The first tau of the last search."""
@@ -38,14 +38,16 @@ def search_often(
     watch: Watch | None,
 ) -> torch.Tensor:
     """As ``search.search``, by as many searches as the budget, in forward passes, allows; one if it allows no two."""
-    count = min(len(MEMBERS), int(SHARE * budget / EVALUATION) // MEMBER)
-    if count < 2 or not task.operator.bends:
-        return search(task, weighting, white, progress, plan(task, budget), tolerance=tolerance, watch=watch)
+    searches = int(SHARE * budget / EVALUATION)
+    count = 2 if 2 * FEWEST <= searches < 2 * MEMBER else min(len(MEMBERS), searches // MEMBER)
+    if count < 2 or not weighting.smooth:
+        return search(task, weighting, white, progress, plan(task, weighting, budget), tolerance=tolerance, watch=watch)
+    each = min(MEMBER, searches // count)
     best, contrast = white, None
     errors: list[torch.Tensor] = []
     fields: list[torch.Tensor] = []
     for first in MEMBERS[:count]:
-        stages = plan(task, EVALUATION * MEMBER, first=first)
+        stages = plan(task, weighting, EVALUATION * each, first=first)
         live = progress.live()
         found = search(task, weighting, white, progress, stages, tolerance=tolerance, watch=watch, contrast=contrast)
         best = best.index_copy(0, live, found[live])
@@ -56,8 +58,8 @@ def search_often(
         errors.append(local_residual(task, progress.images))
         best = best.index_copy(0, live, _mixed(task, fields, errors)[live])
         contrast = roughness(best)
-    used = EVALUATION * MEMBER * count
-    stages = plan(task, budget - used, first=AGAIN)
+    used = EVALUATION * each * count
+    stages = plan(task, weighting, budget - used, first=AGAIN)
     return search(task, weighting, best, progress, stages, tolerance=tolerance, watch=watch)
 
 

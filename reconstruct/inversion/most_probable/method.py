@@ -145,7 +145,7 @@ def invert_known(
         limits: Limits = {"tolerance": tolerance, "budget": budget, "watch": watch}
         if weighting is not None and normal is not None:
             # Gauss-Newton goes on from the last tau: it needs the network's own signs, and finds them there.
-            stages = search.plan(task, SEARCH * budget, smooth=1.0)
+            stages = search.plan(task, weighting, SEARCH * budget, smooth=1.0)
             white = search.search(task, weighting, white, progress, stages, tolerance=tolerance, watch=watch)
         elif weighting is not None:
             white = search_often(task, weighting, white, progress, **limits)

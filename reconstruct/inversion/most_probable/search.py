@@ -31,14 +31,29 @@ FINE, FINE_POOLED = 1e-3, 0.03
 FIRST_TAU, LAST_TAU = 0.5, 0.03
 STAGES, SHORTEST_STAGE = 5, 6
 """How many stages there are from the first tau to the last, and their evaluations at least: few have fewer stages."""
+UNSURE, LONGEST_UNSURE = 0.3, 24
+"""Above this tau no stage has more evaluations: what a smoothed network gets wrong of a flat sky lies outside N(tau),
+which is of images that are rough everywhere, and twice as many evaluations would fit it."""
 SMOOTH = 0.75
 """The share of the evaluations at tau above 0, where nothing comes after the search."""
-PRIOR_WEIGHT, PRIOR_WEIGHT_DETERMINED = 1e-2, 1e-4
-"""The weight of |w|^2 beside the weighted residual where features carry no noise, because signs that are wrong to the
-end are noise of some size; and where there are at least as many responses as the image has numbers."""
+PRIOR_WEIGHT, PRIOR_WEIGHT_UNDETERMINED = 1e-4, 1e-2
+"""The weight of |w|^2 beside the weighted residual where features carry no noise; and in smoothed searches of layers
+with fewer responses than the image has numbers, where signs that are wrong to the end are noise of some size."""
 
-Plan = list[tuple[float, int]]
-"""tau and evaluations, one stage after the other."""
+COARSE, COARSE_EVALUATIONS = 1.0, 25
+"""e at first where there is nothing to smooth below and the features say less than the responses, and for how long."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage of a search: tau, e of the residual's weight, and evaluations."""
+
+    tau: float
+    e: float
+    evaluations: int
+
+
+Plan = list[Step]
 Weigh = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -61,6 +76,11 @@ class Weighting:
     smoothing: Smoothing
     cost: float
 
+    @property
+    def smooth(self) -> bool:
+        """Whether there are activations that can be smoothed."""
+        return any(spread is not None for spread in self.smoothing.spreads)
+
     def inverse(self, tau: float, share: float) -> Weigh:
         """(G + N(tau) + share g I)^-1."""
         matrices = self.matrices
@@ -72,28 +92,46 @@ class Weighting:
 def prepare(task: Task) -> Weighting:
     """The weighting of a task's residuals, estimated once a network and layer."""
     lags, cost = response_covariance(task.net, task.layer)
-    smooth, more = smoothing(task.net, task.layer) if task.operator.bends else (Smoothing([], {}), 0.0)
+    smooth, more = smoothing(task.net, task.layer) if task.smoothed else (Smoothing([], {}), 0.0)
     matrices = spectrum(lags, task.operator.grid)
     inverses = (STAGES + 1 if smooth.spreads else 1) * task.passes_to_invert(matrices)
     return Weighting(task.operator.grid, matrices, variance(lags), smooth, cost + more + inverses)
 
 
 def plan(
-    task: Task, budget: float, *, first: float = FIRST_TAU, last: float = LAST_TAU, smooth: float = SMOOTH
+    task: Task,
+    weighting: Weighting,
+    budget: float,
+    *,
+    first: float = FIRST_TAU,
+    last: float = LAST_TAU,
+    smooth: float = SMOOTH,
 ) -> Plan:
     """The stages for a budget in forward passes: tau falls geometrically, and is 0 in the last stage.
 
     ``smooth`` : the share of the evaluations at tau above 0; with 1, whatever comes next takes over from the last tau.
     """
     evaluations = int(budget // EVALUATION)
-    count = min(STAGES, int(smooth * evaluations) // SHORTEST_STAGE) if task.operator.bends else 0
+    pooled = not task.shallow and task.operator.layer.kind == "max_pool"
+    fine = FINE_POOLED if pooled else FINE
+    if not weighting.smooth:
+        coarse = min(COARSE_EVALUATIONS, evaluations // 2)
+        return [Step(0.0, COARSE, coarse), Step(0.0, fine, evaluations - coarse)]
+    count = min(STAGES, int(smooth * evaluations) // SHORTEST_STAGE)
     if not count:
-        return [(0.0, evaluations)]
+        return [Step(0.0, fine, evaluations)]
+    # Each smoothed stage looks at the network itself once.
+    evaluations = int((budget - count) // EVALUATION)
     ratio = (last / first) ** (1 / max(1, count - 1))
     # A short search begins late rather than stops early.
     taus = [last / ratio**step for step in reversed(range(count))]
-    each = int(smooth * evaluations) // count
-    return [*((tau, each) for tau in taus), (0.0, evaluations - count * each)]
+    left = int(smooth * evaluations)
+    steps = []
+    for place, tau in enumerate(taus):
+        most = LONGEST_UNSURE if tau > UNSURE else left
+        steps.append(Step(tau, fine, min(most, left // (count - place))))
+        left -= steps[-1].evaluations
+    return [*steps, Step(0.0, fine, evaluations - sum(step.evaluations for step in steps))]
 
 
 def search(
@@ -128,13 +166,13 @@ def search(
             watch(spent + EVALUATION * count, shown)
 
     def functions() -> Iterator[Stage]:
-        for tau, evaluations in stages:
-            yield _objective(task, weighting, tau, live, local, tolerance, note), evaluations
+        for step in stages:
+            yield _objective(task, weighting, step, live, local, tolerance, note), step.evaluations
 
     found = lbfgs(functions(), white[live] / local)
     for place, image in enumerate(live.tolist()):
         progress.iterations[image] += found.evaluations[place]
-        progress.passes[image] += EVALUATION * found.evaluations[place]
+        progress.passes[image] += EVALUATION * found.evaluations[place] + looks(stages, found.evaluations[place])
         if found.status[place] == "converged":
             progress.status[image] = "converged"
     white = white.index_copy(0, live, found.point * local)
@@ -142,22 +180,29 @@ def search(
     return white
 
 
+def looks(stages: Plan, evaluations: int) -> int:
+    """How many stages had a look at the network itself, by the evaluations that were made: a forward pass each."""
+    begun = [sum(step.evaluations for step in stages[:place]) for place, step in enumerate(stages) if step.tau]
+    return sum(evaluations > before for before in begun)
+
+
 def _objective(
     task: Task,
     weighting: Weighting,
-    tau: float,
+    step: Step,
     live: torch.Tensor,
     local: torch.Tensor,
     tolerance: float,
     note: Callable[[torch.Tensor, torch.Tensor], None],
 ) -> Evaluate:
     """The function of w / local that is minimised, its gradient, and whether the residual is small enough."""
-    pooled = not task.shallow and task.operator.layer.kind == "max_pool"
-    weigh = weighting.inverse(tau, (FINE_POOLED if pooled else FINE) + task.noise**2)
-    spreads = weighting.smoothing.spread(tau) if task.operator.bends else None
-    floor = PRIOR_WEIGHT_DETERMINED if task.determined else PRIOR_WEIGHT
+    weigh = weighting.inverse(step.tau, step.e + task.noise**2)
+    spreads = weighting.smoothing.spread(step.tau) if weighting.smooth else None
+    floor = PRIOR_WEIGHT_UNDETERMINED if weighting.smooth and not task.determined else PRIOR_WEIGHT
+    begins = True
 
     def evaluate(points: torch.Tensor, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        nonlocal begins
         chosen = live[images]
         scale = local[images]
         pictures = task.prior.image(scale * points)
@@ -171,7 +216,12 @@ def _objective(
         field = task.prior.extend(task.operator.transposed(at, pulled))
         gradient = ridge * points - scale * task.prior.field_adjoint(field)
         note(chosen, pictures)
-        converged = task.misfit(residual, chosen) <= tolerance
-        return value, gradient, converged & torch.tensor(tau == 0, device=converged.device)
+        if spreads is not None and begins:
+            # What converges is the network itself, not the smoothed one: looked at once a stage, for a forward pass.
+            begins = False
+            residual, _ = task.known[chosen].residual(task.operator.linearise(pictures).responses)
+        elif spreads is not None:
+            return value, gradient, torch.zeros_like(value, dtype=torch.bool)
+        return value, gradient, task.misfit(residual, chosen) <= tolerance
 
     return evaluate

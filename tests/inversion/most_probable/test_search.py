@@ -1,0 +1,128 @@
+import math
+
+import pytest
+import torch
+
+from reconstruct import invert
+from reconstruct.images.quality import quality
+from reconstruct.inversion.known import Exact, Modulus
+from reconstruct.inversion.most_probable import ensemble, search, task
+from reconstruct.network.architecture import Layer
+from reconstruct.network.network import Network
+from tests.builders.networks import random_net
+
+SIZE = (63, 63)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _cache(tmp_path_factory: pytest.TempPathFactory):
+    with pytest.MonkeyPatch.context() as patch, torch.no_grad():
+        patch.setenv("RECONSTRUCT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def image(photograph: torch.Tensor) -> torch.Tensor:
+    return photograph[:, :, 60:123, 70:133]
+
+
+@pytest.fixture(scope="module")
+def posed(net: Network, image: torch.Tensor) -> task.Task:
+    known = Exact(net.responses(torch.cat((image, image.flip(3))), "conv3"))
+    return task.task_of(net, "conv3", SIZE, known, 0.0)
+
+
+@pytest.mark.parametrize("budget", [0.0, 2.0, 17.0, 45.0, 90.0, 450.0, 1e4])
+@pytest.mark.parametrize("smooth", [0.75, 1.0])
+def test_a_plan_keeps_the_budget_and_falls_to_the_network_itself(
+    posed: task.Task, budget: float, smooth: float
+) -> None:
+    stages = search.plan(posed, search.prepare(posed), budget, smooth=smooth)
+    evaluations = sum(step.evaluations for step in stages)
+    spent = search.EVALUATION * evaluations + search.looks(stages, evaluations)
+    assert budget - 2 * search.EVALUATION < spent <= budget
+    taus = [step.tau for step in stages]
+    assert taus == sorted(taus, reverse=True)
+    assert taus[-1] == 0
+    assert max(taus) <= search.FIRST_TAU * (1 + 1e-9)
+    assert all(step.evaluations <= search.LONGEST_UNSURE for step in stages if step.tau > search.UNSURE)
+
+
+def test_the_gradient_is_that_of_the_smoothed_objective(posed: task.Task) -> None:
+    """Beside central differences in float32, along the gradient, at a large and a small tau and with a contrast."""
+    weighting = search.prepare(posed)
+    generator = torch.Generator().manual_seed(3)
+    live = torch.arange(2)
+    contrast = 0.5 + torch.rand(2, 1, *posed.prior.shape[1:], generator=generator)
+    for tau in (0.5, 0.05):
+        evaluate = search._objective(posed, weighting, search.Step(tau, 1.0, 10), live, contrast, 1e-5, lambda *_: None)
+        point = 0.3 * torch.randn(2, *posed.prior.shape, generator=generator)
+        slope = evaluate(point, live)[1]
+        direction = slope / slope.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+        h = 1e-3 * float(point.flatten(1).norm(dim=1).mean())
+        beyond, before = (evaluate(point + sign * h * direction, live)[0].double() for sign in (1, -1))
+        expected = slope.flatten(1).norm(dim=1).double()
+        torch.testing.assert_close((beyond - before) / (2 * h), expected, rtol=1e-2, atol=0)
+
+
+def test_smoothing_finds_signs(posed: task.Task, net: Network, image: torch.Tensor, monkeypatch) -> None:
+    features = net.features(image, "conv3")
+    found = {}
+    for bends in (task.SMOOTHED, 0):
+        monkeypatch.setattr(task, "SMOOTHED", bends)
+        found[bends] = quality(image, invert(net, features, "conv3", size=SIZE).image).psnr[0]
+    assert found[task.SMOOTHED or 3] > found[0] + 1, found
+
+
+def test_what_is_smoothed(posed: task.Task, net: Network) -> None:
+    assert posed.smoothed
+    assert not task.task_of(net, "conv3", SIZE, Modulus(posed.known.values), 0.0).smoothed
+    first = Exact(torch.zeros(1, 96, *net.shapes(SIZE)["conv1"]))
+    assert not task.task_of(net, "conv1", SIZE, first, 0.0).smoothed
+    deep = random_net(*(Layer(f"conv{i}", 4, 3, 1, 1, "relu") for i in range(1, 7)))
+    assert not task.task_of(deep, "conv6", (16, 16), Exact(torch.zeros(1, 4, 16, 16)), 0.0).smoothed
+
+
+def test_the_image_itself_has_no_local_residual(posed: task.Task, image: torch.Tensor) -> None:
+    """And what is wrong in one corner is seen there, and only there."""
+    images = torch.cat((image, image.flip(3)))
+    assert float(ensemble.local_residual(posed, images).max()) < 1e-9
+    images[0, :, :20, :20] = 0.5
+    near = ensemble.local_residual(posed, images)
+    assert near.shape == (2, 1, *SIZE)
+    assert float(near[0, 0, :20, :20].mean()) > 100 * float(near[0, 0, 45:, 45:].mean())
+    assert float(near[1].max()) < 1e-9
+
+
+def test_a_mixture_takes_of_every_region_what_explains_it(posed: task.Task, image: torch.Tensor) -> None:
+    """One image wrong on the left, the other on the right."""
+    prior = posed.prior
+    images = torch.cat((image, image.flip(3)))
+    left, right = images.clone(), images.clone()
+    left[..., :20], right[..., 43:] = 0.5, 0.5
+    fields = [prior.whiten(prior.fill(prior.extend(each - prior.mean), prior.size)) for each in (left, right)]
+    errors = [ensemble.local_residual(posed, each) for each in (left, right)]
+    mixed = prior.image(ensemble._mixed(posed, fields, errors))
+    wrong = [float((each - images).square().mean()) for each in (mixed, left, right)]
+    assert wrong[0] < 0.1 * min(wrong[1:]), wrong
+
+
+def test_roughness_is_local() -> None:
+    white = torch.ones(2, 3, 40, 50)
+    torch.testing.assert_close(ensemble.roughness(white), torch.ones(2, 1, 40, 50))
+    white[0, :, 10:20, 20:30] *= 9
+    found = ensemble.roughness(white)
+    assert float(found[0, 0, 15, 25]) > 3 * float(found[0, 0, 35, 5])
+    torch.testing.assert_close(found.square().mean((2, 3)), torch.ones(2, 1))
+    assert torch.equal(found, ensemble.roughness(7 * white)) or math.isclose(
+        float(found.std()), float(ensemble.roughness(7 * white).std()), rel_tol=1e-5
+    )
+
+
+def test_several_searches_keep_the_budget_and_help(net: Network, image: torch.Tensor) -> None:
+    features = net.features(image, "conv3")
+    once, often = (invert(net, features, "conv3", size=SIZE, budget=budget) for budget in (450, 1500))
+    assert once.forward_passes[0] <= 450
+    assert 1400 < often.forward_passes[0] <= 1500
+    better = [quality(image, each.image).psnr[0] for each in (often, once)]
+    assert better[0] > better[1] + 0.3, better
