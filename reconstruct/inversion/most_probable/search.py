@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 
@@ -31,7 +32,7 @@ FINE, FINE_POOLED = 1e-3, 0.03
 FIRST_TAU, LAST_TAU = 0.5, 0.03
 STAGES, SHORTEST_STAGE = 5, 6
 """How many stages there are from the first tau to the last, and their evaluations at least: few have fewer stages."""
-UNSURE, LONGEST_UNSURE = 0.3, 24
+UNSURE, LONGEST_UNSURE = 0.15, 24
 """Above this tau no stage has more evaluations: what a smoothed network gets wrong of a flat sky lies outside N(tau),
 which is of images that are rough everywhere, and twice as many evaluations would fit it."""
 SMOOTH = 0.75
@@ -153,6 +154,22 @@ def search(
     contrast : N x 1 x H' x W', how much of w is expected where; default as much everywhere. |w / contrast|^2 then
         takes the place of |w|^2.
     """
+    for _, steps in groupby(stages, lambda step: step.e):
+        white = _search(task, weighting, white, progress, list(steps), tolerance, watch, contrast)
+    return white
+
+
+def _search(
+    task: Task,
+    weighting: Weighting,
+    white: torch.Tensor,
+    progress: Progress,
+    stages: Plan,
+    tolerance: float,
+    watch: Watch | None,
+    contrast: torch.Tensor | None,
+) -> torch.Tensor:
+    """The stages that share e: what is known of the curvature at one says nothing of it at another."""
     live = progress.live()
     spent = max((progress.passes[image] for image in live.tolist()), default=0.0)
     shown, count = progress.images.clone(), 0
@@ -163,7 +180,7 @@ def search(
         count += 1
         if watch is not None:
             shown[images] = pictures
-            watch(spent + EVALUATION * count, shown)
+            watch(spent + EVALUATION * count + looks(stages, count), shown)
 
     def functions() -> Iterator[Stage]:
         for step in stages:
