@@ -20,6 +20,7 @@ import torch
 
 import reconstruct
 from reconstruct.inversion.most_probable import gauss_newton, method, search, task
+from reconstruct.prior import estimates
 from reconstruct.prior import gaussian as prior
 
 
@@ -36,9 +37,15 @@ CASES: dict[str, list[tuple[Any, str, object]]] = {
     "steeper images: amplitude 1 / f^1": [(prior, "EXPONENT", 1.0)],
     "independent colours": [(prior, "AXES", GREY), (prior, "SPREAD", (1.0, 1.0, 1.0))],
     "residuals not weighted (L-BFGS without G)": [(search, "inverse", unweighted)],
-    "no continuation: fine from the start": [(search, "COARSE", search.FINE)],
+    "no smoothing: signs decided at once": [(task, "SMOOTHED", 0)],
+    "one tau: 0.03 from the start": [(search, "STAGES", 1)],
+    "errors of the smoothed network not weighed": [
+        (estimates.Smoothing, "error", lambda self, _: 0 * self.errors[1.0])
+    ],
+    "as little prior as with all signs right": [(search, "PRIOR_WEIGHT_UNDETERMINED", search.PRIOR_WEIGHT)],
     "layers not stepped over": [(method, "steps_over", lambda *_: None)],
     "no Gauss-Newton: L-BFGS all the way": [(task, "SHALLOW", -1)],
+    "Gauss-Newton at conv3 too": [(task, "SHALLOW", 2)],
     "no prior in Gauss-Newton's preconditioner": [
         (gauss_newton, "SHIFT_LINEAR", 0.0),
         (gauss_newton, "SHIFT_OVER", 0.0),

@@ -7,14 +7,10 @@ w white noise (``prior``). In three stages, of which the network's shapes say wh
 
 1. *Step over* (``step_over``): a layer with more responses than its input has features is solved for that input, and
    the layer below inverted instead: it holds the same information, and is cheaper and better conditioned.
-2. *L-BFGS in w on weighted residuals*: r^T (G + e g I)^-1 r, G the covariance of the responses that the prior and the
-   mean-field network give (``covariance``), g its mean diagonal. The Gauss-Newton step of this problem is
-   P J^T (J P J^T)^-1 r, and G stands in for J P J^T at the price of two Fourier transforms. e = 1 finds the signs of
-   the large responses, e = 0.001 (of what a deep max-pooling gives 0.03) the rest.
-3. *Gauss-Newton* for layers with at most two rectifications or max-poolings below: by then nearly all signs and
-   switches are right, and the linear problem that is left is solved by conjugate gradients on the image with the
-   preconditioner (E[J^T J] + shift P^-1 + floor)^-1. Signs that are still wrong act as noise of the residual's size,
-   and |w|^2 weighs accordingly. Early steps are few, because wrong signs would be fitted; every round takes more.
+2. *L-BFGS in w on weighted residuals* through a network that is smoothed at first (``search``), which finds the signs;
+   with work to spare several times (``ensemble``).
+3. *Gauss-Newton* for layers with at most one rectification or max-pooling below (``gauss_newton``, ``first_layer``): by
+   then nearly all signs and switches are right, and the linear problem that is left is solved by conjugate gradients.
 
 Features after ReLU say z where they are positive and z <= 0 where they are 0: the residual there is max(z, 0). Those of
 AVR say |z|: the residual is taken to the nearer of +-|z|.

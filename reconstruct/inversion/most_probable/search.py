@@ -18,6 +18,7 @@ from itertools import groupby
 
 import torch
 
+from reconstruct.inversion.known import Exact
 from reconstruct.inversion.most_probable.task import Progress, Task
 from reconstruct.inversion.result import Watch
 from reconstruct.network.architecture import Size
@@ -37,9 +38,10 @@ UNSURE, LONGEST_UNSURE = 0.15, 24
 which is of images that are rough everywhere, and twice as many evaluations would fit it."""
 SMOOTH = 0.75
 """The share of the evaluations at tau above 0, where nothing comes after the search."""
-PRIOR_WEIGHT, PRIOR_WEIGHT_UNDETERMINED = 1e-4, 1e-2
+PRIOR_WEIGHT, PRIOR_WEIGHT_UNDETERMINED, PRIOR_WEIGHT_RECTIFIED = 1e-4, 1e-2, 0.1
 """The weight of |w|^2 beside the weighted residual where features carry no noise; and in smoothed searches of layers
-with fewer responses than the image has numbers, where signs that are wrong to the end are noise of some size."""
+with fewer responses than the image has numbers, where signs that are wrong to the end are noise of some size; of those
+more where a ReLU has hidden half of them."""
 
 COARSE, COARSE_EVALUATIONS = 1.0, 25
 """e at first where there is nothing to smooth below and the features say less than the responses, and for how long."""
@@ -215,7 +217,9 @@ def _objective(
     """The function of w / local that is minimised, its gradient, and whether the residual is small enough."""
     weigh = weighting.inverse(step.tau, step.e + task.noise**2)
     spreads = weighting.smoothing.spread(step.tau) if weighting.smooth else None
-    floor = PRIOR_WEIGHT_UNDETERMINED if weighting.smooth and not task.determined else PRIOR_WEIGHT
+    floor = PRIOR_WEIGHT
+    if weighting.smooth and not task.determined:
+        floor = PRIOR_WEIGHT_UNDETERMINED if isinstance(task.known, Exact) else PRIOR_WEIGHT_RECTIFIED
     begins = True
 
     def evaluate(points: torch.Tensor, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

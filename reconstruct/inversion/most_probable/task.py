@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 
-from reconstruct.inversion.known import Exact, Known, Modulus
+from reconstruct.inversion.known import Box, Exact, Known, Modulus
 from reconstruct.network.architecture import Size
 from reconstruct.network.protocol import AnyNetwork
 from reconstruct.operators.jacobian import Jacobian, jacobian_of
@@ -62,12 +63,18 @@ class Task:
     def smoothed(self) -> bool:
         """Whether signs below are found by smoothing: not where many bends add up what that gets wrong, and not where
         the layer's own signs are unknown too."""
-        return 0 < self.operator.bends <= SMOOTHED and not isinstance(self.known, Modulus)
+        if isinstance(self.known, Modulus):
+            return False
+        bends = self.operator.bends
+        if math.isinf(bends):  # a module's activations are counted as they are called
+            bends = len(self.operator.spreads(self.prior.mean.expand(1, -1, *self.prior.size)))
+        return 0 < bends <= SMOOTHED
 
     @property
     def determined(self) -> bool:
-        """Whether there are at least as many responses as an image has numbers."""
-        return self.responses >= self.prior.shape[0] * self.prior.size[0] * self.prior.size[1]
+        """Whether at least as many responses are known as an image has numbers; after a ReLU some half of them are."""
+        known = self.responses / (2 if isinstance(self.known, Box) else 1)
+        return known >= self.prior.shape[0] * self.prior.size[0] * self.prior.size[1]
 
     @property
     def power(self) -> torch.Tensor:
