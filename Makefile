@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint test-slow test-package test-ray test-browser test-app test-extras test-gpu docs bench paper clean
+.PHONY: demo test lint test-slow test-package test-ray test-browser test-app test-extras test-gpu docs examples bench paper clean
 
 demo: $(READY)
 	$(BIN)/reconstruct samples/chelsea.jpg --model crelu_conv1_4 --layer conv1,conv2,conv3,conv4 --output demo
@@ -54,6 +54,10 @@ test-extras: $(READY)
 docs: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	$(BIN)/mkdocs build --strict
+
+# The scripts of examples/, their pictures and docs/examples.md.
+examples: $(READY)
+	$(BIN)/python docs/examples.py
 
 # On a machine with an NVIDIA GPU, torch with CUDA and CuPy.
 test-gpu:

@@ -19,6 +19,8 @@ their signs and switches."""
 
 SMOOTHED = 3
 """Bends on the way up to which smoothing helps: with five, 450 passes at conv6 of ``crelu_conv1_4`` lose 6 dB by it."""
+LOUD = 0.2
+"""Noise above which nothing is smoothed: it drowns the signs, and the search is over before tau has fallen."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Task:
     def smoothed(self) -> bool:
         """Whether signs below are found by smoothing: not where many bends add up what that gets wrong, and not where
         the layer's own signs are unknown too."""
-        if isinstance(self.known, Modulus):
+        if isinstance(self.known, Modulus) or self.noise > LOUD:
             return False
         bends = self.operator.bends
         if math.isinf(bends):  # a module's activations are counted as they are called
