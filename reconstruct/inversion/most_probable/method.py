@@ -142,7 +142,7 @@ def invert_known(
         if weighting is not None and normal is not None:
             # Gauss-Newton goes on from the last tau: it needs the network's own signs, and finds them there.
             # Of a larger budget only as much as of the default; the rest finds the signs that smoothing has left.
-            smooth = min(1.0, BUDGET / budget)
+            smooth = BUDGET / max(budget, BUDGET)
             stages = search.plan(task, weighting, SEARCH * budget, smooth=smooth)
             white = search.search(task, weighting, white, progress, stages, tolerance=tolerance, watch=watch)
         elif weighting is not None:
