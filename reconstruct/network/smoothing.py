@@ -71,9 +71,15 @@ def recorded(run: Callable[[torch.Tensor], Any], images: torch.Tensor) -> list[t
     True
     """
     leaf = images.detach().requires_grad_(True)
-    with torch.enable_grad(), _Recording() as calls:
+    found: list[torch.Tensor | None] = []
+
+    def note(call: _Activation, unchanged: Callable[[], Any]) -> Any:
+        found.append(deviations(call.responses))
+        return unchanged()
+
+    with torch.enable_grad(), _Caught(note):
         run(leaf)
-    return calls.found
+    return found
 
 
 @contextmanager
@@ -91,10 +97,20 @@ def smoothing(spreads: Sequence[torch.Tensor | None]) -> Iterator[None]:
     CallError : the run calls more activations, or fewer, or of other channels. Not for fewer where the run ends in an
         exception, which goes its way.
     """
-    with _Smoothing(spreads) as calls:
+    count = 0
+
+    def averaged(call: _Activation, unchanged: Callable[[], Any]) -> Any:
+        nonlocal count
+        if count == len(spreads):
+            raise CallError(f"the run calls more activations than the {len(spreads)} whose spreads are given")
+        spread = spreads[count]
+        count += 1
+        return unchanged() if spread is None else _averaged(call, spread, count)
+
+    with _Caught(averaged):
         yield
-    if calls.count < len(spreads):
-        raise CallError(f"the run has called {calls.count} activations, and {len(spreads)} spreads are given")
+    if count < len(spreads):
+        raise CallError(f"the run has called {count} activations, and {len(spreads)} spreads are given")
 
 
 @dataclass(frozen=True)
@@ -106,12 +122,13 @@ class _Activation:
     in_place: bool
 
 
-class _Calls(TorchFunctionMode):
-    """Counts the calls of activations. torch turns a mode off while it answers a call."""
+class _Caught(TorchFunctionMode):
+    """Has the calls of activations answered, by what they are and what they would give unchanged. torch turns a mode
+    off while it answers a call."""
 
-    def __init__(self) -> None:
+    def __init__(self, answer: Callable[[_Activation, Callable[[], Any]], Any]) -> None:
         super().__init__()
-        self.count = 0
+        self.answer = answer
 
     def __torch_function__(
         self,
@@ -124,43 +141,21 @@ class _Calls(TorchFunctionMode):
         found = _activation(func, args, settings)
         if found is None:
             return func(*args, **settings)
-        self.count += 1
         return self.answer(found, lambda: func(*args, **settings))
 
-    def answer(self, call: _Activation, unchanged: Callable[[], Any]) -> Any:
-        raise NotImplementedError
 
-
-class _Recording(_Calls):
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[torch.Tensor | None] = []
-
-    def answer(self, call: _Activation, unchanged: Callable[[], Any]) -> Any:
-        self.found.append(deviations(call.responses))
-        return unchanged()
-
-
-class _Smoothing(_Calls):
-    def __init__(self, spreads: Sequence[torch.Tensor | None]) -> None:
-        super().__init__()
-        self.spreads = spreads
-
-    def answer(self, call: _Activation, unchanged: Callable[[], Any]) -> Any:
-        if self.count > len(self.spreads):
-            raise CallError(f"the run calls more activations than the {len(self.spreads)} whose spreads are given")
-        spread, shape = self.spreads[self.count - 1], call.responses.shape
-        if spread is None:
-            return unchanged()
-        if spread.shape != (1, shape[1], *(1,) * (len(shape) - 2)):
-            raise CallError(
-                f"activation {self.count} of the run is of {' x '.join(map(str, shape))}, "
-                f"and its spread is {' x '.join(map(str, spread.shape))}"
-            )
-        # In place, what went in is still needed for the derivative.
-        responses = call.responses.clone() if call.in_place else call.responses
-        means: torch.Tensor = _Means.apply(responses, spread.to(responses), call.mean)
-        return call.responses.copy_(means) if call.in_place else means
+def _averaged(call: _Activation, spread: torch.Tensor, number: int) -> torch.Tensor:
+    """The mean of an activation, the ``number``-th of its run; in place where the call is."""
+    shape = call.responses.shape
+    if spread.shape != (1, shape[1], *(1,) * (len(shape) - 2)):
+        raise CallError(
+            f"activation {number} of the run is of {' x '.join(map(str, shape))}, "
+            f"and its spread is {' x '.join(map(str, spread.shape))}"
+        )
+    # In place, what went in is still needed for the derivative.
+    responses = call.responses.clone() if call.in_place else call.responses
+    means: torch.Tensor = _Means.apply(responses, spread.to(responses), call.mean)
+    return call.responses.copy_(means) if call.in_place else means
 
 
 class _Means(torch.autograd.Function):

@@ -56,9 +56,11 @@ def search_often(
             return best
         fields.append(found)
         errors.append(local_residual(task, progress.images))
+        for image in live.tolist():
+            progress.passes[image] += 1
         best = best.index_copy(0, live, _mixed(task, fields, errors)[live])
         contrast = roughness(best)
-    used = EVALUATION * each * count
+    used = (EVALUATION * each + 1) * count
     stages = plan(task, weighting, budget - used, first=AGAIN)
     return search(task, weighting, best, progress, stages, tolerance=tolerance, watch=watch)
 

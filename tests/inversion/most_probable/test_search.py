@@ -15,9 +15,8 @@ SIZE = (63, 63)
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _cache(tmp_path_factory: pytest.TempPathFactory):
-    with pytest.MonkeyPatch.context() as patch, torch.no_grad():
-        patch.setenv("RECONSTRUCT_CACHE", str(tmp_path_factory.mktemp("cache")))
+def _no_grad():
+    with torch.no_grad():
         yield
 
 
