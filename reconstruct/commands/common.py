@@ -32,9 +32,9 @@ class Item(NamedTuple):
 def methods_of(net: AnyNetwork, method: str, layer: str, tap: str | None, quiet: bool) -> dict[str, list[str]]:
     """For each layer with any, by name, the methods that apply; asked for alone, one that does not is an error."""
     from reconstruct.inversion.methods import METHODS, applicable, method_of
-    from reconstruct.network.read_points import points
+    from reconstruct.network.read_points import joints
 
-    wanted = points(net, layer, tap)
+    wanted = joints(net, layer, tap)
     alone = "," not in method and method != "all" and layer != "all"
     names = list(METHODS) if method == "all" else [name.strip() for name in method.split(",") if name.strip()]
     for name in names:
@@ -51,7 +51,7 @@ def methods_of(net: AnyNetwork, method: str, layer: str, tap: str | None, quiet:
     chosen = {layer: names for layer, names in chosen.items() if names}
     if not chosen:
         where = ", ".join(at.name for at in wanted)
-        raise CallError(f"no method of {', '.join(names)} applies to {where} of {wanted[0].net.name}")
+        raise CallError(f"no method of {', '.join(names)} applies to {where} of {net.name}")
     return chosen
 
 
@@ -143,9 +143,10 @@ def _picture(
 ) -> torch.Tensor:
     """The image as it goes into the network, 3 x H x W, cropped and resized as asked."""
     from reconstruct.images.files import model_input, read_image, to_tensor
+    from reconstruct.network.read_points import layers_read
 
     picture = read_image(path)
-    fitted = model_input(picture, str(path), net, layers, size, native)
+    fitted = model_input(picture, str(path), net, layers_read(net, layers), size, native)
     if not quiet and not native and (picture.width < fitted.width or picture.height < fitted.height):
         notes.print(
             f"{path} is {picture.height} x {picture.width} pixels, enlarged to {fitted.height} x {fitted.width}",

@@ -39,6 +39,7 @@ from reconstruct.errors import CallError
 if TYPE_CHECKING:
     import torch
 
+    from reconstruct.evaluation.batch import Disturbance, Features, Noise
     from reconstruct.network.architecture import Size
     from reconstruct.network.protocol import AnyNetwork
     from reconstruct.report.figures.panels import Panel
@@ -103,7 +104,7 @@ def invert(
         "tolerance": tolerance,
         "seed": seed,
     }
-    sent = {"noise": noise, "quantise": quantise, "seed": seed}
+    sent: Disturbance = {"noise": noise, "quantise": quantise, "seed": seed}
     records: list[dict[str, Any]] = []
     failures: set[str] = set()
     if features is None:
@@ -138,7 +139,7 @@ def _check_source(images: list[Path], features: str | None, layer: str, native: 
         return
     if images:
         raise CallError("--features stands in place of pictures: give one or the other")
-    if "," in layer or layer == "all":
+    if "," in layer or "+" in layer or layer == "all":
         raise CallError(f"--features are of one layer, and --layer is '{layer}'")
     if native:
         raise CallError("--native is for pictures; the size of what --features come from is --size HxW")
@@ -149,14 +150,14 @@ def _check_source(images: list[Path], features: str | None, layer: str, native: 
 
 
 def _sent(
-    net: AnyNetwork, pictures: torch.Tensor, layers: list[str], tap: str | None, disturbance: dict[str, Any]
-) -> Iterator[tuple[str, torch.Tensor, float]]:
+    net: AnyNetwork, pictures: torch.Tensor, layers: list[str], tap: str | None, disturbance: Disturbance
+) -> Iterator[tuple[str, Features, Noise]]:
     """The features of every layer, as a sender would disturb them, and by how much."""
-    from reconstruct.inversion.disturb import disturb
-    from reconstruct.network.read_points import point
+    from reconstruct.evaluation.batch import sent
+    from reconstruct.network.read_points import joint
 
     for layer in layers:
-        yield layer, *disturb(point(net, layer, tap).features(pictures), **disturbance)
+        yield layer, *sent(joint(net, layer, tap), pictures, disturbance)
 
 
 def _from_file(
@@ -211,7 +212,7 @@ def _reconstruct(
     names: list[str],
     stems: list[str],
     pictures: torch.Tensor | None,
-    received: Iterable[tuple[str, torch.Tensor, float]],
+    received: Iterable[tuple[str, Features, Noise]],
     methods: dict[str, list[str]],
     tap: str | None,
     options: dict[str, Any],
@@ -232,7 +233,7 @@ def _reconstruct(
     from reconstruct.images.atomic import file_part
     from reconstruct.images.files import save_image, write_png
     from reconstruct.inversion.methods import applicable
-    from reconstruct.network.read_points import point
+    from reconstruct.network.read_points import joint
     from reconstruct.report.figures.panels import Panel, comparison, quality_caption
 
     shown = [output / f"{stem}.{net.name}.comparison.png" for stem in stems]
@@ -240,7 +241,7 @@ def _reconstruct(
     rows: list[dict[str, list[Panel]]] = [{} for _ in names]
     for layer, features, level in received:
         chosen = methods[layer]
-        at = point(net, layer, tap)
+        at = joint(net, layer, tap)
         # The reader wants the reference: linear is in every figure where it applies, asked for or not.
         silent = [] if "linear" in chosen or applicable(at.net, at.layer, "linear") else ["linear"]
         for method in (*chosen, *silent):

@@ -26,7 +26,7 @@ from reconstruct.inversion.linear import Damping, Form
 from reconstruct.inversion.result import Result
 from reconstruct.network.architecture import Size
 from reconstruct.network.protocol import AnyNetwork
-from reconstruct.network.read_points import Point, point
+from reconstruct.network.read_points import Joint, Point, joint, layers_read
 from reconstruct.operators import arrays
 
 FAILURES = (ReconstructError, MemoryError, RuntimeError, ArithmeticError, numpy.linalg.LinAlgError)
@@ -50,6 +50,10 @@ THUMBNAIL = 224
 """The longer side of a small picture, in pixels."""
 
 Rows = list[dict[str, Any]]
+Features = torch.Tensor | list[torch.Tensor]
+"""N x C x h x w of one layer, or of each of several that are inverted together."""
+Noise = float | list[float]
+"""Their noise as a share of their norm, of one layer or of each."""
 
 
 class Options(TypedDict, total=False):
@@ -112,7 +116,7 @@ def read(source: Source, indices: Sequence[int], net: AnyNetwork, job: Job) -> l
         name = source.names[index]
         try:
             picture = source.picture(index)
-            fitted = model_input(picture, name, net, list(job.methods), job.size, job.native)
+            fitted = model_input(picture, name, net, layers_read(net, job.methods), job.size, job.native)
             items.append(Item(index, name, numpy.asarray(fitted)))
         except ReconstructError as error:
             items.append(Item(index, name, None, str(error)))
@@ -134,9 +138,21 @@ def evaluate_batch(net: AnyNetwork, items: Sequence[Item], job: Job) -> Rows:
     return rows
 
 
+def sent(at: Point | Joint, images: torch.Tensor, disturbance: Disturbance) -> tuple[Features, Noise]:
+    """The features of images as somebody else receives them, and how noisy they are; of several layers, of each."""
+    if isinstance(at, Point):
+        return disturb(at.features(images), **disturbance)
+    received = []
+    for place, values in enumerate(at.features(images)):
+        own = disturbance.copy()
+        own["seed"] = place + disturbance.get("seed", 0)  # noise of its own at every layer
+        received.append(disturb(values, **own))
+    return [values for values, _ in received], [share for _, share in received]
+
+
 def measure(
-    at: Point, names: Sequence[str], images: torch.Tensor | None, features: torch.Tensor, method: str,
-    *, size: Size | None = None, noise: float = 0.0, **options: Unpack[Options],
+    at: Point | Joint, names: Sequence[str], images: torch.Tensor | None, features: Features, method: str,
+    *, size: Size | None = None, noise: Noise = 0.0, **options: Unpack[Options],
 ) -> tuple[Result, Rows]:  # fmt: skip
     """Invert a batch, and record of each image how good its reconstruction is and what it cost.
 
@@ -146,7 +162,7 @@ def measure(
     names : the images' names, N of them.
     images : N x 3 x H x W in [0, 1], on the network's device; None where nobody has them, and the records' quality is
         None.
-    features : N x C x h x w, as they are to be inverted.
+    features : N x C x h x w, as they are to be inverted; of several layers together, those of each.
     size : height and width of the images, where there are none.
     noise, options : as in ``inversion.invert``.
 
@@ -154,13 +170,14 @@ def measure(
     ------
     FeatureError, CallError : as in ``inversion.invert``.
     """
+    first = at.parts[0] if isinstance(at, Joint) else at
     area = size if images is None else (images.shape[2], images.shape[3])
     result = invert(at.net, features, at.layer, method, size=area, noise=noise, **options)
     judged = None if images is None else quality(images, result.image)
     return result, [
         {
             "image": name,
-            "model": at.net.name,
+            "model": first.net.name,
             "layer": at.name,
             "method": method,
             "psnr": None if judged is None else judged.psnr[i],
@@ -173,8 +190,9 @@ def measure(
             # What a batch prepares is there already for all but its first image.
             "prepare_seconds": 0.0 if i else result.prepare_seconds,
             "prepare_passes": 0.0 if i else result.prepare_passes,
-            "noise": noise,
-            "device": str(features.device),
+            # Of several layers the noisiest.
+            "noise": max(noise) if isinstance(noise, Sequence) else noise,
+            "device": str(first.net.mean.device),
         }
         for i, name in enumerate(names)
     ]
@@ -184,7 +202,7 @@ def batch_size(net: AnyNetwork, job: Job, workers: int = 1) -> int:
     """How many images of the job's size are inverted together, by the memory that the device has for each worker."""
     side = net.input_size if job.size is None else job.size
     device = net.mean.device
-    deepest = max(job.methods, key=net.index)
+    deepest = max(layers_read(net, job.methods), key=net.index)
     areas = net.shapes((side, side), deepest)
     values = 3 * side**2 + sum(net.layer(name).channels * height * width for name, (height, width) in areas.items())
     room = SHARE * arrays.memory(device) / workers / (4 * COPIES * values)
@@ -195,8 +213,8 @@ def batch_size(net: AnyNetwork, job: Job, workers: int = 1) -> int:
 def _attempt(net: AnyNetwork, items: Sequence[Item], layer: str, methods: Sequence[str], job: Job) -> Rows:
     try:
         images = _tensor(items).to(net.mean.device)
-        at = point(net, layer, job.tap)
-        features, noise = disturb(at.features(images), **job.disturbance)
+        at = joint(net, layer, job.tap)
+        features, noise = sent(at, images, job.disturbance)
         names = [item.name for item in items]
         rows: Rows = []
         for method in methods:

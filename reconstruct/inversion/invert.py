@@ -1,13 +1,16 @@
-"""The function that inverts: features of a layer back to images, by one of ``methods.METHODS``."""
+"""The function that inverts: features of layers back to images, by one of ``methods.METHODS``."""
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Sequence
 
 import torch
 
-from reconstruct.errors import CallError
+from reconstruct.errors import CallError, FeatureError
 from reconstruct.inversion.checks import check_limits, checked, image_size
+from reconstruct.inversion.joint import determined, parts_of
 from reconstruct.inversion.linear import Damping, Form, check_options
 from reconstruct.inversion.methods import method_of
 from reconstruct.inversion.problem import CustomMethod
@@ -16,14 +19,13 @@ from reconstruct.inversion.result import Result, Watch
 from reconstruct.network.architecture import Size
 from reconstruct.network.protocol import AnyNetwork
 from reconstruct.network.surgery import in_float32
-from reconstruct.operators import arrays
 from reconstruct.operators.forward import Forward
 
 
 def invert(
-    net: AnyNetwork,
+    net: AnyNetwork | Sequence[AnyNetwork],
     features: object,
-    layer: str,
+    layer: str | Sequence[str],
     method: str | CustomMethod = "map",
     *,
     size: Size | int | None = None,
@@ -31,18 +33,21 @@ def invert(
     damping: Damping = "auto",
     tolerance: float | None = None,
     budget: float | None = None,
-    noise: float = 0.0,
+    noise: float | Sequence[float] = 0.0,
     seed: int = 0,
     watch: Watch | None = None,
 ) -> Result:
-    """Images from features of one layer, without learning.
+    """Images from features of one layer, or of several together, without learning.
 
     Parameters
     ----------
-    net : the network that made the features, on their device.
+    net : the network that made the features, on their device. A list for a list of layers: a network of each, where
+        they are read in different ways (``with_tap``).
     features : N x C x h x w, torch, NumPy or CuPy; after CReLU, C is twice the layer's filters. Of a pooling:
-        what it gives.
-    layer : the layer's name.
+        what it gives. A list for a list of layers.
+    layer : the layer's name, or a list of names. Layers together are method ``map``'s: each weighs by the covariance of
+        its responses and by its noise. Where features are exact, a layer is left out that they determine, as the
+        features of ``conv3`` do those of ``conv5`` above it (``joint.determined``).
     method : ``map``, ``wiener``, ``linear`` or ``gradient``: each has its module, which says what it does. Or a
         function of a ``Problem`` that returns images (``custom``), or its name, ``package.module:function``.
     size : height and width of the images (an int: square). Default the model's own where it fits the features;
@@ -51,6 +56,7 @@ def invert(
     tolerance, budget : feature residual, and work in forward passes, at which a method stops; defaults by method.
     noise : of the features, its norm as a share of theirs, where they have been rounded or disturbed (``disturb``):
         ``map`` and ``wiener`` weigh the prior by it, and features need no longer be exactly what the activation gives.
+        A list for a list of layers whose noise differs.
     seed : of whatever is random (the start of ``gradient``).
     watch : called by ``map``, ``gradient`` and a method of the user's as they go on, with the forward passes so far and
         the images.
@@ -62,7 +68,7 @@ def invert(
     Raises
     ------
     FeatureError : features of a wrong shape, not finite, or not what the layer's activation gives.
-    CallError : an unknown method or layer, or one that the method cannot invert.
+    CallError : an unknown method or layer, or one that the method cannot invert; lists of different lengths.
 
     Examples
     --------
@@ -75,30 +81,54 @@ def invert(
     True
     >>> result.status, result.forward_passes[0] <= 120
     (['budget'], True)
+
+    Two layers together, of which each has been disturbed:
+
+    >>> layers = ["conv2", "conv3"]
+    >>> received = [reconstruct.disturb(net.features(image, layer), noise=0.1)[0] for layer in layers]
+    >>> result = reconstruct.invert(net, received, layers, size=63, noise=0.1, budget=60)
+    >>> reconstruct.quality(image, result.image).psnr[0] > 20
+    True
     """
     chosen = method_of(method)
-    if reason := chosen.refusal(net, layer):
+    parts = parts_of(net, features, layer, noise)
+    if reason := chosen.refuses([part.net for part in parts], [part.layer for part in parts]):
         raise CallError(reason)
-    net = in_float32(net)
-    chain = net.as_chain(layer)
-    check_options(chain, layer, linear_form, damping)
     check_limits(tolerance, budget)
-    if not 0 <= noise < 1:
-        raise CallError(f"noise is a share of the features' norm, at least 0 and below 1, not {noise:g}")
-    # Where a module is a chain up to the layer, the chain is inverted.
-    known = net if chain is None else chain
-    values = checked(known, arrays.as_tensor(features), known.layer(layer), noise)
-    area = image_size(known, values, known.layer(layer), size)
-    given = {"linear_form": linear_form, "damping": damping, "noise": noise, "seed": seed, "watch": watch}
-    options = {name: given[name] for name in chosen.options}
+    ready = []
+    for part in parts:
+        own = in_float32(part.net)
+        chain = own.as_chain(part.layer)
+        check_options(chain, part.layer, linear_form, damping)
+        # Where a module is a chain up to the layer, the chain is inverted.
+        known = own if chain is None else chain
+        last = known.layer(part.layer)
+        ready.append(part._replace(net=known, features=checked(known, part.features, last, part.noise)))
+    areas = {image_size(part.net, part.features, part.net.layer(part.layer), size): part.layer for part in ready}
+    if len(areas) > 1:
+        said = ", ".join(f"{name} of {height} x {width}" for (height, width), name in areas.items())
+        raise FeatureError(f"the layers' features are of images of different sizes: {said}")
+    (area,) = areas
+    given = {"linear_form": linear_form, "damping": damping, "seed": seed, "watch": watch}
+    options = {name: given[name] for name in chosen.options & given.keys()}
+    limits = {"tolerance": tolerance, "budget": budget}
+    dropped = determined(parts)
+    heard = [part for part in ready if part.layer not in dropped]
     began = time.perf_counter()
     with torch.no_grad():
-        inverted = chosen.invert(known, values, layer, area, tolerance=tolerance, budget=budget, **options)
+        if len(heard) == 1:
+            (part,) = heard
+            own_noise = {"noise": part.noise} if "noise" in chosen.options else {}
+            inverted = chosen.invert(part.net, part.features, part.layer, area, **limits, **own_noise, **options)
+        else:
+            assert chosen.joint is not None  # as ``refuses`` has found
+            nets, values, names, noises = zip(*heard, strict=True)
+            inverted = chosen.joint(nets, values, names, area, noise=noises, **limits, **options)
         seconds = time.perf_counter() - began - inverted.prepare_seconds
-        residual = feature_residual(Forward(known, layer), inverted.images, values)
+        residuals = [feature_residual(Forward(part.net, part.layer), inverted.images, part.features) for part in ready]
     return Result(
         inverted.images,
-        residual,
+        [math.hypot(*each) / len(ready) ** 0.5 for each in zip(*residuals, strict=True)],
         inverted.status,
         inverted.iterations,
         inverted.forward_passes,

@@ -5,7 +5,7 @@ The command line, ``evaluate``, the page and the documentation read this; a new 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
@@ -35,6 +35,8 @@ class Method:
     invert : network, features, layer's name and image size to ``Inverted``; takes ``options`` by name.
     options : those of ``invert``'s options that it takes; ``tolerance`` and ``budget`` are every method's.
     refusal : why it cannot invert a layer; None where it can.
+    joint : networks, features and names of several layers and image size to ``Inverted``; None where it inverts one
+        layer at a time.
     budget, tolerance : where it stops by default, in forward passes and feature residual.
     """
 
@@ -45,6 +47,15 @@ class Method:
     refusal: Refusal
     budget: float
     tolerance: float
+    joint: Callable[..., Inverted] | None = None
+
+    def refuses(self, nets: Sequence[AnyNetwork], layers: Sequence[str]) -> str | None:
+        """Why it cannot invert the layers, one or several together, in a sentence; None where it can."""
+        reasons = [self.refusal(net, layer) for net, layer in zip(nets, layers, strict=True)]
+        if len(layers) > 1 and self.joint is None:
+            able = " and ".join(name for name, method in METHODS.items() if method.joint is not None)
+            return f"method {self.name} inverts one layer at a time; {able} inverts {' and '.join(layers)} together"
+        return next((reason for reason in reasons if reason is not None), None)
 
 
 def anywhere(net: AnyNetwork, layer: str) -> str | None:
@@ -64,6 +75,7 @@ METHODS: dict[str, Method] = {
             anywhere,
             most_probable.BUDGET,
             most_probable.TOLERANCE,
+            most_probable.invert_joint,
         ),
         Method(
             "wiener",
@@ -126,6 +138,10 @@ def method_of(method: str | CustomMethod) -> Method:
     )
 
 
-def applicable(net: AnyNetwork, layer: str, method: str | CustomMethod) -> str | None:
-    """None if the method can invert this layer, otherwise why not, in a sentence."""
-    return method_of(method).refusal(net, layer)
+def applicable(
+    net: AnyNetwork | Sequence[AnyNetwork], layer: str | Sequence[str], method: str | CustomMethod
+) -> str | None:
+    """None if the method can invert this layer, or these together; otherwise why not, in a sentence."""
+    names = [layer] if isinstance(layer, str) else layer
+    nets = net if isinstance(net, Sequence) else [net] * len(names)
+    return method_of(method).refuses(nets, names)

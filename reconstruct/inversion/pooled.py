@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 
 import torch
 
@@ -20,6 +19,7 @@ from reconstruct.errors import CallError
 from reconstruct.inversion.checks import check_limits
 from reconstruct.inversion.known import Box, at_switches, intervals
 from reconstruct.inversion.most_probable.method import BUDGET, TOLERANCE, invert_known, invert_map
+from reconstruct.inversion.most_probable.task import Reading
 from reconstruct.inversion.result import Inverted, Watch
 from reconstruct.network.activations import check_features
 from reconstruct.network.architecture import Size
@@ -99,7 +99,11 @@ def invert_pooled(
         switches = pool.centres(values)
     pool.check(switches, values)
     box = KNOWN[known](pool, values, switches, below.activation)
-    solve = partial(invert_known, net, layer=below.name, size=size, tolerance=tolerance)
+
+    def solve(known: Box, budget: float, start: torch.Tensor | None = None, watch: Watch | None = None) -> Inverted:
+        readings = [Reading(net, below.name, known)]
+        return invert_known(readings, size, tolerance=tolerance, budget=budget, start=start, watch=watch)
+
     # ReLU bounds from one side, and the middle of AVR's intervals is 0 whatever the image.
     if known != "intervals" or below.activation != "crelu":
         return solve(box, budget=budget, watch=watch)

@@ -32,6 +32,29 @@ class Point:
         return self.net.features(images, self.layer)
 
 
+@dataclass(frozen=True)
+class Joint:
+    """Several points that are read together, ``conv3+conv5``: of each the network and its layer, as of ``Point``."""
+
+    name: str
+    parts: tuple[Point, ...]
+    tap: str | None
+
+    @property
+    def net(self) -> list[AnyNetwork]:
+        """The networks, one a point."""
+        return [part.net for part in self.parts]
+
+    @property
+    def layer(self) -> list[str]:
+        """The layers, one a point."""
+        return [part.layer for part in self.parts]
+
+    def features(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """Those of every point, N x C x h x w each."""
+        return [part.features(images) for part in self.parts]
+
+
 def point(net: AnyNetwork, name: str, tap: str | None = None) -> Point:
     """What a name means.
 
@@ -62,9 +85,34 @@ def point(net: AnyNetwork, name: str, tap: str | None = None) -> Point:
     return Point(name, made, layer, tap)
 
 
+def joint(net: AnyNetwork, name: str, tap: str | None = None) -> Point | Joint:
+    """What a name means, or several that ``+`` joins; arguments and errors as of ``point``, for each of them."""
+    names = joined(net, name)
+    if len(names) == 1:
+        return point(net, names[0], tap)
+    return Joint("+".join(names), tuple(point(net, each, tap) for each in names), tap)
+
+
+def joined(net: AnyNetwork, name: str) -> list[str]:
+    """The names that ``+`` joins, each once; a layer's name that has one itself is whole."""
+    if name in net.layer_names or name in net.splits:
+        return [name]
+    return list(dict.fromkeys(part.strip() for part in name.split("+")))
+
+
 def points(net: AnyNetwork, wanted: str | Iterable[str], tap: str | None = None) -> list[Point]:
     """What several names mean: ``all`` (every layer that has weights), names with commas, or names; each once."""
     return [point(net, name, tap) for name in name_list(net, wanted)]
+
+
+def layers_read(net: AnyNetwork, names: Iterable[str]) -> list[str]:
+    """The names of single points among these, those that ``+`` joins apart; each once."""
+    return list(dict.fromkeys(part for name in names for part in joined(net, name)))
+
+
+def joints(net: AnyNetwork, wanted: str | Iterable[str], tap: str | None = None) -> list[Point | Joint]:
+    """As ``points``, where ``+`` joins names that are read together."""
+    return [joint(net, name, tap) for name in name_list(net, wanted)]
 
 
 def layer_list(net: AnyNetwork, wanted: str | Iterable[str]) -> list[str]:

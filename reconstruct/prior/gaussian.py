@@ -111,6 +111,10 @@ class Prior:
         """Images, N x C x H x W around [0, 1], of white noise N x C x H' x W'."""
         return self.mean + self.crop(self.field(white))
 
+    def white(self, images: torch.Tensor) -> torch.Tensor:
+        """The most probable w of images: N x C x H x W to N x C x H' x W', of which ``image`` makes them."""
+        return self.whiten(self.fill(self.extend(images - self.mean), self.size))
+
     def draw(self, count: int, generator: torch.Generator) -> torch.Tensor:
         """White noise for ``count`` images, the same on every device."""
         return torch.randn(count, *self.shape, generator=generator).to(self.mean.device)

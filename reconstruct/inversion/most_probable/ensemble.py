@@ -7,6 +7,8 @@ search believes that an image is as rough everywhere; those after it take from t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from reconstruct.inversion.most_probable.search import EVALUATION, Weighting, plan, search
@@ -28,8 +30,8 @@ ROUGHNESS_REACH, SMOOTHEST = 3.0, 0.2
 
 
 def search_often(
-    task: Task,
-    weighting: Weighting,
+    tasks: Sequence[Task],
+    weightings: Sequence[Weighting],
     white: torch.Tensor,
     progress: Progress,
     *,
@@ -40,54 +42,58 @@ def search_often(
     """As ``search.search``, by as many searches as the budget, in forward passes, allows; one if it allows no two."""
     searches = int(SHARE * budget / EVALUATION)
     count = 2 if 2 * FEWEST <= searches < 2 * MEMBER else min(len(MEMBERS), searches // MEMBER)
-    if count < 2 or not weighting.smooth:
-        return search(task, weighting, white, progress, plan(task, weighting, budget), tolerance=tolerance, watch=watch)
+    if count < 2 or not any(each.smooth for each in weightings):
+        return search(tasks, weightings, white, progress, plan(weightings, budget), tolerance=tolerance, watch=watch)
     each = min(MEMBER, searches // count)
     best, contrast = white, None
     errors: list[torch.Tensor] = []
-    fields: list[torch.Tensor] = []
+    images: list[torch.Tensor] = []
     for first in MEMBERS[:count]:
-        stages = plan(task, weighting, EVALUATION * each, first=first)
+        stages = plan(weightings, EVALUATION * each, first=first)
         live = progress.live()
-        found = search(task, weighting, white, progress, stages, tolerance=tolerance, watch=watch, contrast=contrast)
+        found = search(tasks, weightings, white, progress, stages, tolerance=tolerance, watch=watch, contrast=contrast)
         best = best.index_copy(0, live, found[live])
         live = progress.live()
         if not len(live):
             return best
-        fields.append(found)
-        errors.append(local_residual(task, progress.images))
+        images.append(progress.images.clone())
+        errors.append(local_residual(tasks, images[-1]))
         for image in live.tolist():
             progress.passes[image] += 1
-        best = best.index_copy(0, live, _mixed(task, fields, errors)[live])
+        best = best.index_copy(0, live, tasks[0].prior.white(mixed(images, errors))[live])
         contrast = roughness(best)
     used = (EVALUATION * each + 1) * count
-    stages = plan(task, weighting, budget - used, first=AGAIN)
-    return search(task, weighting, best, progress, stages, tolerance=tolerance, watch=watch)
+    stages = plan(weightings, budget - used, first=AGAIN)
+    return search(tasks, weightings, best, progress, stages, tolerance=tolerance, watch=watch)
 
 
-def local_residual(task: Task, images: torch.Tensor) -> torch.Tensor:
-    """The mean square of the residual near each pixel, N x 1 x H x W, in units of that of the known responses."""
-    residual, _ = task.known.residual(task.operator.linearise(images).responses)
-    near = _blurred(residual.square().mean(1, keepdim=True), REACH, "replicate") / task.power
-    return torch.nn.functional.interpolate(near, size=images.shape[2:], mode="bilinear", align_corners=False)
+def local_residual(tasks: Sequence[Task], images: torch.Tensor) -> torch.Tensor:
+    """The mean square of the residual near each pixel, N x 1 x H x W, in units of that of the known responses; the mean
+    over the layers that are read."""
+    found = torch.zeros_like(images[:, :1])
+    for task in tasks:
+        residual, _ = task.known.residual(task.operator.linearise(images).responses)
+        near = blurred(residual.square().mean(1, keepdim=True), REACH, "replicate") / task.power
+        size = images.shape[2:]
+        found += torch.nn.functional.interpolate(near, size=size, mode="bilinear", align_corners=False) / len(tasks)
+    return found
 
 
 def roughness(white: torch.Tensor) -> torch.Tensor:
     """The local root mean square of w over the image's, at least a share of it: N x C x H' x W' to N x 1 x H' x W'."""
-    near = _blurred(white.square().mean(1, keepdim=True), ROUGHNESS_REACH, "circular")
+    near = blurred(white.square().mean(1, keepdim=True), ROUGHNESS_REACH, "circular")
     level = (near / near.mean((2, 3), keepdim=True).clamp_min(1e-30) + SMOOTHEST**2).sqrt()
     return level / level.square().mean((2, 3), keepdim=True).sqrt()
 
 
-def _mixed(task: Task, fields: list[torch.Tensor], errors: list[torch.Tensor]) -> torch.Tensor:
-    """White noise of the images' mixture, each weighed by an inverse power of its local residual."""
-    prior, squares = task.prior, torch.stack(errors).clamp_min(1e-20)
+def mixed(images: list[torch.Tensor], errors: list[torch.Tensor]) -> torch.Tensor:
+    """The images' mixture, each weighed by an inverse power of its local residual."""
+    squares = torch.stack(errors).clamp_min(1e-20)
     weights = (squares.amin(0) / squares) ** SHARPNESS
-    images = (weights / weights.sum(0) * torch.stack([prior.crop(prior.field(each)) for each in fields])).sum(0)
-    return prior.whiten(prior.fill(prior.extend(images), prior.size))
+    return (weights / weights.sum(0) * torch.stack(images)).sum(0)
 
 
-def _blurred(values: torch.Tensor, deviation: float, border: str) -> torch.Tensor:
+def blurred(values: torch.Tensor, deviation: float, border: str) -> torch.Tensor:
     """A Gaussian mean near each position, N x 1 x h x w to the same."""
     height, width = values.shape[2:]
     reach = min(int(3 * deviation), height - 1, width - 1)

@@ -19,16 +19,17 @@ AVR say |z|: the residual is taken to the nearer of +-|z|.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypedDict
 
 import torch
 
-from reconstruct.inversion.known import Exact, Known, known_of
+from reconstruct.inversion.known import Exact, known_of
 from reconstruct.inversion.most_probable import first_layer, gauss_newton, search
 from reconstruct.inversion.most_probable.ensemble import search_often
 from reconstruct.inversion.most_probable.step_over import step_over, steps_over
-from reconstruct.inversion.most_probable.task import Progress, task_of
+from reconstruct.inversion.most_probable.task import Progress, Reading, tasks_of
 from reconstruct.inversion.result import Inverted, Watch
 from reconstruct.network.architecture import Size
 from reconstruct.network.protocol import AnyNetwork
@@ -99,7 +100,7 @@ def invert_map(
                 watch(spent + unit * done, images)
 
         found = invert_known(
-            net, known, layer, size, tolerance=tolerance, budget=(budget - spent) / unit, noise=noise, watch=report
+            [Reading(net, layer, known, noise)], size, tolerance=tolerance, budget=(budget - spent) / unit, watch=report
         )
     return replace(
         found,
@@ -109,48 +110,87 @@ def invert_map(
     )
 
 
+def invert_joint(
+    nets: Sequence[AnyNetwork],
+    features: Sequence[torch.Tensor],
+    layers: Sequence[str],
+    size: Size,
+    *,
+    tolerance: float | None = None,
+    budget: float | None = None,
+    noise: Sequence[float],
+    watch: Watch | None = None,
+) -> Inverted:
+    """Images, N x 3 x H x W, from the features of several layers together; no layer is stepped over.
+
+    Parameters
+    ----------
+    nets, features, layers, noise : of each layer: as of ``invert_map``.
+    tolerance : the relative residual over all known responses; with noise as much at least.
+    budget : in forward passes through all of the layers, each from the image.
+    """
+    readings = []
+    for net, values, layer, level in zip(nets, features, layers, noise, strict=True):
+        known = known_of(values.float(), net.layer(layer), level)
+        readings.append(Reading(net, layer, known, level))
+    with arrays.using(features[0].device):
+        return invert_known(
+            readings,
+            size,
+            tolerance=max(TOLERANCE if tolerance is None else tolerance, *noise),
+            budget=BUDGET if budget is None else budget,
+            watch=watch,
+        )
+
+
 def invert_known(
-    net: AnyNetwork,
-    known: Known,
-    layer: str,
+    readings: Sequence[Reading],
     size: Size,
     *,
     tolerance: float = TOLERANCE,
     budget: float = BUDGET,
-    noise: float = 0.0,
     start: torch.Tensor | None = None,
     watch: Watch | None = None,
 ) -> Inverted:
-    """Images, N x 3 x H x W, from what is known of a layer's linear responses, or of what a pooling gives.
+    """Images, N x 3 x H x W, from what is known of the linear responses of layers, or of what a pooling gives.
 
-    Arguments as of ``invert_map``, whose last two stages this is; they begin at ``start``, or at the prior's mean.
+    Arguments as of ``invert_map``, whose last two stages this is; they begin at ``start``, or at the prior's mean. The
+    budget is in forward passes through all of the layers, each from the image.
     """
     began = time.perf_counter()
-    task = task_of(net, layer, size, known, noise)
-    weighting = None if task.linear else search.prepare(task)
-    normal = gauss_newton.prepare(task) if task.shallow else None
+    tasks = tasks_of(readings, size)
+    linear = len(tasks) == 1 and tasks[0].linear
+    weightings = [] if linear else [search.prepare(task) for task in tasks]
+    # Of several layers it is the shallow ones that Gauss-Newton hears.
+    shallow = [task for task in tasks if task.shallow and task.operator.step == tasks[0].operator.step]
+    normal = gauss_newton.prepare(shallow) if shallow else None
     seconds = time.perf_counter() - began
-    cost = sum(prepared.cost for prepared in (weighting, normal) if prepared is not None)
+    work = sum(task.work for task in tasks)
+    cost = sum(each.cost * task.work for each, task in zip(weightings, tasks, strict=False)) / work
+    cost += 0.0 if normal is None else normal.cost
 
-    prior, count = task.prior, len(known)
-    white = prior.mean.new_zeros(count, *prior.shape)
-    if start is not None:
-        white = prior.whiten(prior.fill(prior.extend(start - prior.mean), prior.size))
+    prior, count = tasks[0].prior, len(tasks[0].known)
+    white = prior.mean.new_zeros(count, *prior.shape) if start is None else prior.white(start)
     progress = Progress(prior.image(white), ["budget"] * count, [0] * count, [0.0] * count)
     if count:
         limits: Limits = {"tolerance": tolerance, "budget": budget, "watch": watch}
-        if weighting is not None and normal is not None:
+        if weightings and normal is not None:
             # Gauss-Newton goes on from the last tau: it needs the network's own signs, and finds them there.
             # Of a larger budget only as much as of the default; the rest finds the signs that smoothing has left.
             smooth = BUDGET / max(budget, BUDGET)
-            stages = search.plan(task, weighting, SEARCH * budget, smooth=smooth)
-            white = search.search(task, weighting, white, progress, stages, tolerance=tolerance, watch=watch)
-        elif weighting is not None:
-            white = search_often(task, weighting, white, progress, **limits)
+            stages = search.plan(weightings, SEARCH * budget, smooth=smooth)
+            white = search.search(tasks, weightings, white, progress, stages, tolerance=tolerance, watch=watch)
+        elif weightings:
+            search_often(tasks, weightings, white, progress, **limits)
         if normal is not None:
-            solve = first_layer.solve if task.linear and not noise else gauss_newton.gauss_newton
-            field = solve(task, normal, prior.field(white), progress, **limits)
+            field = prior.field(white)
+            if linear and not tasks[0].noise:
+                field = first_layer.solve(tasks[0], normal, field, progress, **limits)
+            else:
+                field = gauss_newton.gauss_newton(shallow, normal, field, progress, **limits)
             # Least squares leaves alone what no window sees; the prior does not.
-            if (seen := net.covered_size(size, layer)) != size:
-                progress.images = prior.mean + prior.crop(prior.fill(field, seen))
+            seen = [task.net.covered_size(size, task.layer) for task in shallow]
+            most = (max(height for height, _ in seen), max(width for _, width in seen))
+            if most != size:
+                progress.images = prior.mean + prior.crop(prior.fill(field, most))
     return Inverted(progress.images, progress.status, progress.iterations, progress.passes, seconds, cost)

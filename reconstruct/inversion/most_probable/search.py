@@ -2,24 +2,25 @@
 
 For tau falling to 0 minimises
 
-    r^T (G + N(tau) + e g I)^-1 r / 2 + ridge |w|^2 / 2,    r = z - f_tau(x(w)).
+    r^T (G + N(tau) + e g I)^-1 r / 2 + ridge |w|^2 / 2,    r = z - f_tau(x(w)),
 
-f_tau is the network with every activation below replaced by its mean over responses that are uncertain by tau times
-their deviation under the prior: signs are not decided before the responses are known that well. N(tau) is the
-covariance of what f_tau misses of f, so that it is not fitted as if it were the image. G is the covariance of the
-responses that the prior and the network's average Jacobian give, and g its mean diagonal (``prior.estimates``).
+the first summed over the layers that are read. f_tau is the network with every activation below replaced by its mean
+over responses that are uncertain by tau times their deviation under the prior: signs are not decided before the
+responses are known that well. N(tau) is the covariance of what f_tau misses of f, so that it is not fitted as if it
+were the image. G is the covariance of the responses that the prior and the network's average Jacobian give, and g its
+mean diagonal (``prior.estimates``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 import torch
 
 from reconstruct.inversion.known import Exact
-from reconstruct.inversion.most_probable.task import Progress, Task
+from reconstruct.inversion.most_probable.task import Progress, Task, together
 from reconstruct.inversion.result import Watch
 from reconstruct.network.architecture import Size
 from reconstruct.prior.estimates import Smoothing, response_covariance, smoothing
@@ -42,6 +43,9 @@ PRIOR_WEIGHT, PRIOR_WEIGHT_UNDETERMINED, PRIOR_WEIGHT_RECTIFIED = 1e-4, 1e-2, 0.
 """The weight of |w|^2 beside the weighted residual where features carry no noise; and in smoothed searches of layers
 with fewer responses than the image has numbers, where signs that are wrong to the end are noise of some size; of those
 more where a ReLU has hidden half of them."""
+NOISE_WHITE, MOST_WHITE, NOISE_WEIGHT = 30.0, 0.5, 3.0
+"""By the square of the features' noise: the white part of the residual's covariance beside G, and the most of it; and
+the weight of |w|^2. Noise is white where G is not: weighed by G alone, its quiet directions would be fitted."""
 
 COARSE, COARSE_EVALUATIONS = 1.0, 25
 """e at first where there is nothing to smooth below and the features say less than the responses, and for how long."""
@@ -49,14 +53,15 @@ COARSE, COARSE_EVALUATIONS = 1.0, 25
 
 @dataclass(frozen=True)
 class Step:
-    """One stage of a search: tau, e of the residual's weight, and evaluations."""
+    """One stage of a search: tau, whether e of the residual's weight is ``COARSE``, and evaluations."""
 
     tau: float
-    e: float
+    coarse: bool
     evaluations: int
 
 
 Plan = list[Step]
+Report = Callable[[torch.Tensor, torch.Tensor], None] | None
 Weigh = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -69,14 +74,18 @@ class Weighting:
     grid : of the layer's responses, g x g'.
     matrices : g x (g'/2 + 1) x K x K, G at every frequency of the layer's grid.
     typical : their mean variance, g in the formula above.
+    fine : e of the residual's weight, but in coarse stages.
     smoothing : deviations and errors of the smoothed networks.
+    waits : whether the layer's residual counts only once tau is 0.
     cost : forward passes that preparing it took, and inverting it at every stage will.
     """
 
     grid: Size
     matrices: torch.Tensor
     typical: float
+    fine: float
     smoothing: Smoothing
+    waits: bool
     cost: float
 
     @property
@@ -84,26 +93,40 @@ class Weighting:
         """Whether there are activations that can be smoothed."""
         return any(spread is not None for spread in self.smoothing.spreads)
 
-    def inverse(self, tau: float, share: float) -> Weigh:
-        """(G + N(tau) + share g I)^-1."""
+    def inverse(self, step: Step, noise: float) -> Weigh:
+        """(G + N(tau) + (e + white) g I)^-1, white by the noise of the features."""
         matrices = self.matrices
-        if tau:
-            matrices = matrices + spectrum(self.smoothing.error(tau), self.grid)
-        return inverse(matrices, share * self.typical)
+        if step.tau and self.smooth:
+            matrices = matrices + spectrum(self.smoothing.error(step.tau), self.grid)
+        white = min(NOISE_WHITE * noise**2, MOST_WHITE)
+        return inverse(matrices, ((COARSE if step.coarse else self.fine) + white) * self.typical)
+
+    def spreads(self, tau: float) -> Sequence[torch.Tensor | None] | None:
+        """The deviations of what goes into the activations below, at this tau; None where nothing is smoothed."""
+        return self.smoothing.spread(tau) if tau and self.smooth else None
 
 
 def prepare(task: Task) -> Weighting:
-    """The weighting of a task's residuals, estimated once a network and layer."""
+    """The weighting of a layer's residuals, estimated once a network and layer."""
     lags, cost = response_covariance(task.net, task.layer)
     smooth, more = smoothing(task.net, task.layer) if task.smoothed else (Smoothing([], {}), 0.0)
     matrices = spectrum(lags, task.operator.grid)
     inverses = (STAGES + 1 if smooth.spreads else 1) * task.passes_to_invert(matrices)
-    return Weighting(task.operator.grid, matrices, variance(lags), smooth, cost + more + inverses)
+    pooled = not task.shallow and task.operator.layer.kind == "max_pool"
+    return Weighting(
+        task.operator.grid,
+        matrices,
+        variance(lags),
+        FINE_POOLED if pooled else FINE,
+        smooth,
+        # The signs of a layer that cannot be smoothed are best sought once those of others have been found.
+        waits=not smooth.spreads and task.operator.bends > 0,
+        cost=cost + more + inverses,
+    )
 
 
 def plan(
-    task: Task,
-    weighting: Weighting,
+    weightings: Sequence[Weighting],
     budget: float,
     *,
     first: float = FIRST_TAU,
@@ -115,14 +138,12 @@ def plan(
     ``smooth`` : the share of the evaluations at tau above 0; with 1, whatever comes next takes over from the last tau.
     """
     evaluations = int(budget // EVALUATION)
-    pooled = not task.shallow and task.operator.layer.kind == "max_pool"
-    fine = FINE_POOLED if pooled else FINE
-    if not weighting.smooth:
+    if not any(each.smooth for each in weightings):
         coarse = min(COARSE_EVALUATIONS, evaluations // 2)
-        return [Step(0.0, COARSE, coarse), Step(0.0, fine, evaluations - coarse)]
+        return [Step(0.0, True, coarse), Step(0.0, False, evaluations - coarse)]
     count = min(STAGES, int(smooth * evaluations) // SHORTEST_STAGE)
     if not count:
-        return [Step(0.0, fine, evaluations)]
+        return [Step(0.0, False, evaluations)]
     # Each smoothed stage looks at the network itself once.
     evaluations = int((budget - count) // EVALUATION)
     ratio = (last / first) ** (1 / max(1, count - 1))
@@ -132,14 +153,14 @@ def plan(
     steps = []
     for place, tau in enumerate(taus):
         most = LONGEST_UNSURE if tau > UNSURE else left
-        steps.append(Step(tau, fine, min(most, left // (count - place))))
+        steps.append(Step(tau, False, min(most, left // (count - place))))
         left -= steps[-1].evaluations
-    return [*steps, Step(0.0, fine, evaluations - sum(step.evaluations for step in steps))]
+    return [*steps, Step(0.0, False, evaluations - sum(step.evaluations for step in steps))]
 
 
 def search(
-    task: Task,
-    weighting: Weighting,
+    tasks: Sequence[Task],
+    weightings: Sequence[Weighting],
     white: torch.Tensor,
     progress: Progress,
     stages: Plan,
@@ -152,51 +173,47 @@ def search(
 
     Parameters
     ----------
-    tolerance : relative residual at which an image has converged.
+    tasks, weightings : the layers that are read of the same images, one or several, under one prior.
+    tolerance : relative residual at which an image has converged, over all responses that are read.
     contrast : N x 1 x H' x W', how much of w is expected where; default as much everywhere. |w / contrast|^2 then
         takes the place of |w|^2.
     """
-    for _, steps in groupby(stages, lambda step: step.e):
-        white = _search(task, weighting, white, progress, list(steps), tolerance, watch, contrast)
+    if contrast is None:
+        contrast = torch.ones_like(white[:, :1])
+    prior = tasks[0].prior
+    # What is known of the curvature at one e says nothing of it at another.
+    for _, group in groupby(stages, lambda step: step.coarse):
+        steps = list(group)
+        live = progress.live()
+        spent = max((progress.passes[image] for image in live.tolist()), default=0.0)
+        report = None if watch is None else _report(watch, progress, steps, spent)
+
+        def functions(steps: Plan = steps, live: torch.Tensor = live, report: Report = report) -> Iterator[Stage]:
+            for step in steps:
+                yield _objective(tasks, weightings, step, live, contrast[live], tolerance, report), step.evaluations
+
+        found = lbfgs(functions(), white[live] / contrast[live])
+        for place, image in enumerate(live.tolist()):
+            progress.iterations[image] += found.evaluations[place]
+            progress.passes[image] += EVALUATION * found.evaluations[place] + looks(steps, found.evaluations[place])
+            if found.status[place] == "converged":
+                progress.status[image] = "converged"
+        white = white.index_copy(0, live, found.point * contrast[live])
+        progress.images[live] = prior.image(white[live])
     return white
 
 
-def _search(
-    task: Task,
-    weighting: Weighting,
-    white: torch.Tensor,
-    progress: Progress,
-    stages: Plan,
-    tolerance: float,
-    watch: Watch | None,
-    contrast: torch.Tensor | None,
-) -> torch.Tensor:
-    """The stages that share e: what is known of the curvature at one says nothing of it at another."""
-    live = progress.live()
-    spent = max((progress.passes[image] for image in live.tolist()), default=0.0)
+def _report(watch: Watch, progress: Progress, steps: Plan, spent: float) -> Report:
+    """What tells whoever watches of every evaluation: the images that it was of, and those images."""
     shown, count = progress.images.clone(), 0
-    local = torch.ones_like(white[live, :1]) if contrast is None else contrast[live]
 
-    def note(images: torch.Tensor, pictures: torch.Tensor) -> None:
+    def report(images: torch.Tensor, pictures: torch.Tensor) -> None:
         nonlocal count
         count += 1
-        if watch is not None:
-            shown[images] = pictures
-            watch(spent + EVALUATION * count + looks(stages, count), shown)
+        shown[images] = pictures
+        watch(spent + EVALUATION * count + looks(steps, count), shown)
 
-    def functions() -> Iterator[Stage]:
-        for step in stages:
-            yield _objective(task, weighting, step, live, local, tolerance, note), step.evaluations
-
-    found = lbfgs(functions(), white[live] / local)
-    for place, image in enumerate(live.tolist()):
-        progress.iterations[image] += found.evaluations[place]
-        progress.passes[image] += EVALUATION * found.evaluations[place] + looks(stages, found.evaluations[place])
-        if found.status[place] == "converged":
-            progress.status[image] = "converged"
-    white = white.index_copy(0, live, found.point * local)
-    progress.images[live] = task.prior.image(white[live])
-    return white
+    return report
 
 
 def looks(stages: Plan, evaluations: int) -> int:
@@ -206,43 +223,65 @@ def looks(stages: Plan, evaluations: int) -> int:
 
 
 def _objective(
-    task: Task,
-    weighting: Weighting,
+    tasks: Sequence[Task],
+    weightings: Sequence[Weighting],
     step: Step,
     live: torch.Tensor,
     local: torch.Tensor,
     tolerance: float,
-    note: Callable[[torch.Tensor, torch.Tensor], None],
+    report: Report,
 ) -> Evaluate:
     """The function of w / local that is minimised, its gradient, and whether the residual is small enough."""
-    weigh = weighting.inverse(step.tau, step.e + task.noise**2)
-    spreads = weighting.smoothing.spread(step.tau) if weighting.smooth else None
-    floor = PRIOR_WEIGHT
-    if weighting.smooth and not task.determined:
-        floor = PRIOR_WEIGHT_UNDETERMINED if isinstance(task.known, Exact) else PRIOR_WEIGHT_RECTIFIED
+    prior = tasks[0].prior
+    heard = [
+        (task, weighting.inverse(step, task.noise), weighting.spreads(step.tau), _ridge(task, weighting))
+        for task, weighting in zip(tasks, weightings, strict=True)
+        if not (step.tau and weighting.waits)
+    ]
+    least = torch.stack([ridge for *_, ridge in heard]).amin(0)
     begins = True
 
     def evaluate(points: torch.Tensor, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         nonlocal begins
-        chosen = live[images]
-        scale = local[images]
-        pictures = task.prior.image(scale * points)
-        at = task.operator.linearise(pictures, spreads)
-        residual, active = task.known[chosen].residual(at.responses)
-        weighted = weigh(residual)
-        ridge = floor + task.noise**2 * task.power[chosen] / weighting.typical
-        value = 0.5 * (residual * weighted).flatten(1).sum(1)
-        value = value + 0.5 * (ridge * points.square()).flatten(1).sum(1)
-        pulled = weighted if active is None else weighted * active
-        field = task.prior.extend(task.operator.transposed(at, pulled))
-        gradient = ridge * points - scale * task.prior.field_adjoint(field)
-        note(chosen, pictures)
-        if spreads is not None and begins:
-            # What converges is the network itself, not the smoothed one: looked at once a stage, for a forward pass.
-            begins = False
-            residual, _ = task.known[chosen].residual(task.operator.linearise(pictures).responses)
-        elif spreads is not None:
+        chosen, scale = live[images], local[images]
+        pictures = prior.image(scale * points)
+        pulled = torch.zeros_like(pictures)
+        value = 0.5 * (least[chosen] * points.square()).flatten(1).sum(1)
+        misfits = []
+        for task, weigh, spreads, ridge in heard:
+            at = task.operator.linearise(pictures, spreads)
+            residual, active = task.known[chosen].residual(at.responses)
+            # By their ridges apart, each layer's term is what it would be alone beside one |w|^2.
+            weighted = least[chosen] / ridge[chosen] * weigh(residual)
+            value = value + 0.5 * (residual * weighted).flatten(1).sum(1)
+            pulled = pulled + task.operator.transposed(at, weighted if active is None else weighted * active)
+            misfits.append(task.misfit(residual, chosen))
+        gradient = least[chosen] * points - scale * prior.field_adjoint(prior.extend(pulled))
+        if report is not None:
+            report(chosen, pictures)
+        if not step.tau:
+            return value, gradient, together(tasks, misfits) <= tolerance
+        if not begins:
             return value, gradient, torch.zeros_like(value, dtype=torch.bool)
-        return value, gradient, task.misfit(residual, chosen) <= tolerance
+        # What converges is the network itself, not the smoothed one: looked at once a stage, for a forward pass.
+        begins = False
+        return value, gradient, misfit(tasks, pictures, chosen) <= tolerance
 
     return evaluate
+
+
+def misfit(tasks: Sequence[Task], pictures: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    """The relative residual of the images with these indices, over all responses that are read: a forward pass."""
+    found = []
+    for task in tasks:
+        residual, _ = task.known[images].residual(task.operator.linearise(pictures).responses)
+        found.append(task.misfit(residual, images))
+    return together(tasks, found)
+
+
+def _ridge(task: Task, weighting: Weighting) -> torch.Tensor:
+    """The weight of |w|^2 beside a layer's weighted residual, N x 1 x 1 x 1."""
+    floor = PRIOR_WEIGHT
+    if weighting.smooth and not task.determined:
+        floor = PRIOR_WEIGHT_UNDETERMINED if isinstance(task.known, Exact) else PRIOR_WEIGHT_RECTIFIED
+    return floor + NOISE_WEIGHT * task.noise**2 * task.power / weighting.typical

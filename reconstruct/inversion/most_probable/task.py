@@ -1,9 +1,11 @@
-"""What method ``map`` has to solve, as plain data, and how far it has come."""
+"""What method ``map`` has to solve at a layer, as plain data, and how far it has come."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
@@ -19,8 +21,6 @@ their signs and switches."""
 
 SMOOTHED = 3
 """Bends on the way up to which smoothing helps: with five, 450 passes at conv6 of ``crelu_conv1_4`` lose 6 dB by it."""
-LOUD = 0.2
-"""Noise above which nothing is smoothed: it drowns the signs, and the search is over before tau has fallen."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Task:
     def smoothed(self) -> bool:
         """Whether signs below are found by smoothing: not where many bends add up what that gets wrong, and not where
         the layer's own signs are unknown too."""
-        if isinstance(self.known, Modulus) or self.noise > LOUD:
+        if isinstance(self.known, Modulus):
             return False
         bends = self.operator.bends
         if math.isinf(bends):  # a module's activations are counted as they are called
@@ -92,14 +92,40 @@ class Task:
         return 4.0 * matrices.shape[0] * matrices.shape[1] * matrices.shape[2] ** 3 / self.work
 
 
+class Reading(NamedTuple):
+    """What is known of the responses of a layer of a network, and the share of its norm that is noise."""
+
+    net: AnyNetwork
+    layer: str
+    known: Known
+    noise: float = 0.0
+
+
+def tasks_of(readings: Sequence[Reading], size: Size) -> list[Task]:
+    """The tasks of readings of the same images, of this height and width, under one prior."""
+    operators = [jacobian_of(each.net, each.layer, size) for each in readings]
+    net = readings[0].net
+    step = math.lcm(*(operator.step for operator in operators))
+    prior = Prior(size, net.channels, step=step, device=net.mean.device)
+    tasks = []
+    for (net, layer, known, noise), operator in zip(readings, operators, strict=True):
+        norm = known.norm()
+        scale = torch.where(norm > 0, norm, 1)
+        work = sum(net.multiplications(layer, size).values())
+        tasks.append(Task(net, layer, operator, prior, known, noise, scale, work))
+    return tasks
+
+
 def task_of(net: AnyNetwork, layer: str, size: Size, known: Known, noise: float) -> Task:
-    """The task of images of this height and width."""
-    operator = jacobian_of(net, layer, size)
-    prior = Prior(size, net.channels, step=operator.step, device=net.mean.device)
-    norm = known.norm()
-    scale = torch.where(norm > 0, norm, 1)
-    work = sum(net.multiplications(layer, size).values())
-    return Task(net, layer, operator, prior, known, noise, scale, work)
+    """The task of one reading."""
+    (task,) = tasks_of([Reading(net, layer, known, noise)], size)
+    return task
+
+
+def together(tasks: Sequence[Task], misfits: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The root mean square of tasks' relative residuals, N each; each counts as often as its layer has responses."""
+    counts = torch.tensor([float(task.responses) for task in tasks], device=misfits[0].device)
+    return (counts @ torch.stack(list(misfits)).square() / counts.sum()).sqrt()
 
 
 @dataclass

@@ -36,7 +36,7 @@ def posed(net: Network, image: torch.Tensor) -> task.Task:
 def test_a_plan_keeps_the_budget_and_falls_to_the_network_itself(
     posed: task.Task, budget: float, smooth: float
 ) -> None:
-    stages = search.plan(posed, search.prepare(posed), budget, smooth=smooth)
+    stages = search.plan([search.prepare(posed)], budget, smooth=smooth)
     evaluations = sum(step.evaluations for step in stages)
     spent = search.EVALUATION * evaluations + search.looks(stages, evaluations)
     assert budget - 2 * search.EVALUATION < spent <= budget
@@ -54,7 +54,8 @@ def test_the_gradient_is_that_of_the_smoothed_objective(posed: task.Task) -> Non
     live = torch.arange(2)
     contrast = 0.5 + torch.rand(2, 1, *posed.prior.shape[1:], generator=generator)
     for tau in (0.5, 0.05):
-        evaluate = search._objective(posed, weighting, search.Step(tau, 1.0, 10), live, contrast, 1e-5, lambda *_: None)
+        step = search.Step(tau, True, 10)
+        evaluate = search._objective([posed], [weighting], step, live, contrast, 1e-5, None)
         point = 0.3 * torch.randn(2, *posed.prior.shape, generator=generator)
         slope = evaluate(point, live)[1]
         direction = slope / slope.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
@@ -85,9 +86,9 @@ def test_what_is_smoothed(posed: task.Task, net: Network) -> None:
 def test_the_image_itself_has_no_local_residual(posed: task.Task, image: torch.Tensor) -> None:
     """And what is wrong in one corner is seen there, and only there."""
     images = torch.cat((image, image.flip(3)))
-    assert float(ensemble.local_residual(posed, images).max()) < 1e-9
+    assert float(ensemble.local_residual([posed], images).max()) < 1e-9
     images[0, :, :20, :20] = 0.5
-    near = ensemble.local_residual(posed, images)
+    near = ensemble.local_residual([posed], images)
     assert near.shape == (2, 1, *SIZE)
     assert float(near[0, 0, :20, :20].mean()) > 100 * float(near[0, 0, 45:, 45:].mean())
     assert float(near[1].max()) < 1e-9
@@ -95,13 +96,11 @@ def test_the_image_itself_has_no_local_residual(posed: task.Task, image: torch.T
 
 def test_a_mixture_takes_of_every_region_what_explains_it(posed: task.Task, image: torch.Tensor) -> None:
     """One image wrong on the left, the other on the right."""
-    prior = posed.prior
     images = torch.cat((image, image.flip(3)))
     left, right = images.clone(), images.clone()
     left[..., :20], right[..., 43:] = 0.5, 0.5
-    fields = [prior.whiten(prior.fill(prior.extend(each - prior.mean), prior.size)) for each in (left, right)]
-    errors = [ensemble.local_residual(posed, each) for each in (left, right)]
-    mixed = prior.image(ensemble._mixed(posed, fields, errors))
+    errors = [ensemble.local_residual([posed], each) for each in (left, right)]
+    mixed = ensemble.mixed([left, right], errors)
     wrong = [float((each - images).square().mean()) for each in (mixed, left, right)]
     assert wrong[0] < 0.1 * min(wrong[1:]), wrong
 
