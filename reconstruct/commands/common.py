@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
@@ -53,6 +53,18 @@ def methods_of(net: AnyNetwork, method: str, layer: str, tap: str | None, quiet:
         where = ", ".join(at.name for at in wanted)
         raise CallError(f"no method of {', '.join(names)} applies to {where} of {net.name}")
     return chosen
+
+
+def tell_what_is_left_out(net: AnyNetwork, names: Iterable[str], tap: str | None) -> None:
+    """Say which of the layers that ``+`` joins are not inverted, their features being exact."""
+    from reconstruct.inversion.joint import determined
+    from reconstruct.network.read_points import Joint, joint
+
+    for name in names:
+        at = joint(net, name, tap)
+        if isinstance(at, Joint):
+            for lost, by in determined(at.net, at.layer, [0.0] * len(at.parts)).items():
+                notes.print(f"{name}: {lost} says nothing that exact features of {by} do not", soft_wrap=True)
 
 
 def device_of(wanted: str, needs_cupy: bool = True) -> str:

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from reconstruct.commands.common import device_of, methods_of
+from reconstruct.commands.common import device_of, methods_of, tell_what_is_left_out
 from reconstruct.commands.options import (
     Budget,
     Damping,
@@ -119,6 +119,8 @@ def evaluate(
         torch.manual_seed(seed)
         net = load_model(model, random_weights=random_weights, device=device_of(device))
         methods = methods_of(net, method, layer, tap, silent)
+        if not (silent or noise or quantise):
+            tell_what_is_left_out(net, methods, tap)
         source = open_source(images, split)
         chosen = select(len(source.names), limit, sample, seed)
         job = Job(

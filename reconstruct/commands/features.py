@@ -62,11 +62,11 @@ def features(
     if form not in ("safetensors", "npy"):
         raise CallError(f"--format is safetensors or npy, not '{form}'")
     with busy("loading", quiet or as_json):
-        from reconstruct.network.read_points import points
+        from reconstruct.network.read_points import layers_read, name_list, points
         from reconstruct.zoo.load import load_model
 
         net = load_model(model, random_weights=random_weights, device=device_of(device, needs_cupy=False))
-        chosen = points(net, layer, tap)
+        chosen = points(net, layers_read(net, name_list(net, layer)), tap)
     records: list[dict[str, Any]] = []
     failures: set[str] = set()
     with progress(len(images), quiet or as_json, "extracting") as advance:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reconstruct.commands.common import batches, device_of, methods_of
+from reconstruct.commands.common import batches, device_of, methods_of, tell_what_is_left_out
 from reconstruct.commands.options import (
     AsJson,
     Budget,
@@ -54,7 +54,8 @@ def invert(
         typer.Option(
             metavar="FILE",
             help="In place of pictures: somebody's features of one layer, FILE.npy, FILE.safetensors or "
-            "FILE.safetensors:TENSOR. --size is then that of the images, where the model's own does not fit.",
+            "FILE.safetensors:TENSOR; of conv3+conv5 two, FILE+FILE. --size is then that of the images, where the "
+            "model's own does not fit.",
         ),
     ] = None,
     tap: Tap = None,
@@ -97,6 +98,8 @@ def invert(
         torch.manual_seed(seed)
         net = load_model(model, random_weights=random_weights, device=device_of(device))
         methods = methods_of(net, method, layer, tap, quiet)
+        if not (quiet or noise or quantise):
+            tell_what_is_left_out(net, methods, tap)
     options = {
         "linear_form": form_of(linear_form),
         "damping": damping_of(damping),
@@ -139,7 +142,7 @@ def _check_source(images: list[Path], features: str | None, layer: str, native: 
         return
     if images:
         raise CallError("--features stands in place of pictures: give one or the other")
-    if "," in layer or "+" in layer or layer == "all":
+    if "," in layer or layer == "all":
         raise CallError(f"--features are of one layer, and --layer is '{layer}'")
     if native:
         raise CallError("--native is for pictures; the size of what --features come from is --size HxW")
@@ -177,33 +180,44 @@ def _from_file(
     from reconstruct.images.batches import most_together
     from reconstruct.images.features import read_features, recorded_noise
     from reconstruct.inversion.checks import checked, image_size
-    from reconstruct.network.read_points import point
+    from reconstruct.network.read_points import Joint, joint
 
     ((layer, chosen),) = methods.items()
-    at = point(net, layer, tap)
-    stored = read_features(file)
-    for key, here in (("model", net.name), ("layer", layer), ("tap", at.tap)):
-        if stored.said.get(key, here) != here and not quiet:
-            notes.print(f"{file} says that its {key} is {stored.said[key]}", soft_wrap=True)
-    level = noise or recorded_noise(stored)
-    values = stored.values.to(net.mean.device)
-    # Of all at once, before any work. What only rounding has disturbed is still the activation's.
-    last = at.net.layer(at.layer)
-    checked(at.net, values, last, level if noise or "noise" in stored.said else 0.0)
-    area = image_size(at.net, values, last, size if size is not None else area_of(stored.said.get("size")))
-    name, _, tensor = Path(file).name.partition(".safetensors:")
-    stem = (name if tensor else Path(file).stem).removesuffix(f".{net.name}.{layer}")
-    count = len(values)
+    at = joint(net, layer, tap)
+    parts = at.parts if isinstance(at, Joint) else (at,)
+    files = file.split("+") if len(parts) > 1 else [file]
+    if len(files) != len(parts):
+        raise CallError(f"--layer {layer} needs features of each, as --features A.npy+B.npy, not '{file}'")
+    values, levels = [], []
+    for own, part in zip(files, parts, strict=True):
+        stored = read_features(own)
+        for key, here in (("model", net.name), ("layer", part.name), ("tap", part.tap)):
+            if stored.said.get(key, here) != here and not quiet:
+                notes.print(f"{own} says that its {key} is {stored.said[key]}", soft_wrap=True)
+        levels.append(noise or recorded_noise(stored))
+        values.append(stored.values.to(net.mean.device))
+        # Of all at once, before any work. What only rounding has disturbed is still the activation's.
+        last = part.net.layer(part.layer)
+        checked(part.net, values[-1], last, levels[-1] if noise or "noise" in stored.said else 0.0)
+        area = image_size(part.net, values[-1], last, size if size is not None else area_of(stored.said.get("size")))
+    count = len(values[0])
+    if any(len(each) != count for each in values):
+        raise CallError(f"{file} are of different numbers of images: {', '.join(str(len(each)) for each in values)}")
+    name, _, tensor = Path(files[0]).name.partition(".safetensors:")
+    stem = (name if tensor else Path(files[0]).stem).removesuffix(f".{net.name}.{parts[0].name}")
     stems = [stem] if count == 1 else [f"{stem}-{number}" for number in range(1, count + 1)]
     names = [file] if count == 1 else [f"{file}[{index}]" for index in range(count)]
     together = most_together(area, CPU_PIXELS)
     records = []
     with progress(count * len(chosen), quiet or as_json) as advance:
         for start in range(0, count, together):
-            part = slice(start, start + together)
-            received = [(layer, values[part], level)]
-            own = options | {"size": area}
-            records += _reconstruct(net, names[part], stems[part], None, received, methods, tap, own, output, advance)
+            some = slice(start, start + together)
+            sent = [each[some] for each in values]
+            received = [(layer, sent, levels) if len(parts) > 1 else (layer, sent[0], levels[0])]
+            own_options = options | {"size": area}
+            records += _reconstruct(
+                net, names[some], stems[some], None, received, methods, tap, own_options, output, advance
+            )
     return records
 
 

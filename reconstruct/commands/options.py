@@ -19,7 +19,12 @@ Model = Annotated[
         help="A name in the zoo, a TOML specification, a folder with config.json, or package.module:function."
     ),
 ]
-Layers = Annotated[str, typer.Option("--layer", help="A layer or split point, several with commas, or 'all'.")]
+Layers = Annotated[
+    str,
+    typer.Option(
+        "--layer", help="A layer or split point, several with commas, or 'all'; conv3+conv5 are inverted together."
+    ),
+]
 Tap = Annotated[
     str | None, typer.Option(help="Read each layer as responses, relu, crelu or avr; default its own activation.")
 ]

@@ -92,7 +92,8 @@ def invert(
     """
     chosen = method_of(method)
     parts = parts_of(net, features, layer, noise)
-    if reason := chosen.refuses([part.net for part in parts], [part.layer for part in parts]):
+    nets, layers, noises = ([getattr(part, what) for part in parts] for what in ("net", "layer", "noise"))
+    if reason := chosen.refuses(nets, layers):
         raise CallError(reason)
     check_limits(tolerance, budget)
     ready = []
@@ -112,7 +113,7 @@ def invert(
     given = {"linear_form": linear_form, "damping": damping, "seed": seed, "watch": watch}
     options = {name: given[name] for name in chosen.options & given.keys()}
     limits = {"tolerance": tolerance, "budget": budget}
-    dropped = determined(parts)
+    dropped = determined(nets, layers, noises)
     heard = [part for part in ready if part.layer not in dropped]
     began = time.perf_counter()
     with torch.no_grad():
@@ -122,8 +123,7 @@ def invert(
             inverted = chosen.invert(part.net, part.features, part.layer, area, **limits, **own_noise, **options)
         else:
             assert chosen.joint is not None  # as ``refuses`` has found
-            nets, values, names, noises = zip(*heard, strict=True)
-            inverted = chosen.joint(nets, values, names, area, noise=noises, **limits, **options)
+            inverted = chosen.joint(*zip(*heard, strict=True), area, **limits, **options)
         seconds = time.perf_counter() - began - inverted.prepare_seconds
         residuals = [feature_residual(Forward(part.net, part.layer), inverted.images, part.features) for part in ready]
     return Result(

@@ -59,17 +59,17 @@ def parts_of(
     return [Part(*each) for each in zip(nets, arrived, names, noises, strict=True)]
 
 
-def determined(parts: Sequence[Part]) -> dict[str, str]:
+def determined(nets: Sequence[AnyNetwork], layers: Sequence[str], noise: Sequence[float]) -> dict[str, str]:
     """The layers whose features those of another layer determine, and that layer: exact ones, below them in a chain."""
     found = {}
-    for part in parts:
-        chain = part.net.as_chain(part.layer)
-        below = [] if chain is None else [each.name for each in chain.up_to(part.layer)[:-1]]
-        for other in parts:
-            last = other.net.layer(other.layer)
+    for net, layer in zip(nets, layers, strict=True):
+        chain = net.as_chain(layer)
+        below = [] if chain is None else [each.name for each in chain.up_to(layer)[:-1]]
+        for other, name, level in zip(nets, layers, noise, strict=True):
+            last = other.layer(name)
             # Of a layer that is read otherwise than its network goes on, only the responses are sure to tell.
-            tells = other.net is part.net or is_invertible(last.activation, last.slope)
-            if other.layer in below and not other.noise and tells:
-                found[part.layer] = other.layer
+            tells = other is net or is_invertible(last.activation, last.slope)
+            if name in below and not level and tells:
+                found[layer] = name
                 break
     return found

@@ -18,9 +18,9 @@ AVR say |z|: the residual is taken to the nearer of +-|z|.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TypedDict
 
 import torch
@@ -42,6 +42,9 @@ SEARCH = 1 / 2
 STEP_OVER_SHARE = 0.7
 STEP_OVER_NOISE = 1e-4
 """Above this noise a layer is not stepped over: exact recovery would amplify the noise."""
+STEP_OVER_ERROR, LEAST_NOISE, MOST_NOISE = 12.0, 1e-3, 0.5
+"""How much larger, as a share, the error of a stepped-over layer's input is than the misfit that is left: its noise,
+from the least that counts to the most."""
 
 
 class Limits(TypedDict):
@@ -79,46 +82,79 @@ def invert_map(
     budget = BUDGET if budget is None else budget
     known = known_of(features.float(), net.layer(layer), noise)
     work = net.multiplications(layer, size)
-    passes, iterations = [0.0] * len(known), [0] * len(known)
+    count = len(known)
+    passes, iterations, levels = [0.0] * count, [0] * count, [noise] * count
     with arrays.using(features.device):
         while isinstance(known, Exact) and noise <= STEP_OVER_NOISE and (below := steps_over(net, layer, size)):
             share = 2 * work[layer] / sum(work.values())
             steps = int(STEP_OVER_SHARE * budget / share)
             if steps < 1:
                 break
-            target, counts = step_over(net, layer, size, known.values, tolerance=0.01 * tolerance, iterations=steps)
-            known, layer = Exact(target), below
-            passes = [spent + share * count for spent, count in zip(passes, counts, strict=True)]
-            iterations = [each + count for each, count in zip(iterations, counts, strict=True)]
+            stepped = step_over(net, layer, size, known.values, tolerance=0.01 * tolerance, iterations=steps)
+            known, layer = Exact(stepped.responses), below
+            passes = [spent + share * count for spent, count in zip(passes, stepped.iterations, strict=True)]
+            iterations = [each + count for each, count in zip(iterations, stepped.iterations, strict=True)]
+            levels = [max(level, left_over(each)) for level, each in zip(levels, stepped.misfits, strict=True)]
         # A forward pass of what is left, in forward passes of the layer that was asked for.
         unit = sum(net.multiplications(layer, size).values()) / sum(work.values())
-        spent = max(passes, default=0.0)
-        report = None
-        if watch is not None:
-
-            def report(done: float, images: torch.Tensor) -> None:
-                watch(spent + unit * done, images)
-
-        found = invert_known(
-            [Reading(net, layer, known, noise)], size, tolerance=tolerance, budget=(budget - spent) / unit, watch=report
-        )
-    return replace(
-        found,
-        iterations=[before + after for before, after in zip(iterations, found.iterations, strict=True)],
-        forward_passes=[before + unit * after for before, after in zip(passes, found.forward_passes, strict=True)],
-        prepare_passes=unit * found.prepare_passes,
+        parts = []
+        shown = features.new_zeros(count, net.channels, *size, dtype=torch.float32) + net.mean
+        for level in sorted(set(levels)) or [noise]:
+            # Images of one level go together; whoever else is in the batch changes nothing for them.
+            chosen = torch.tensor([i for i in range(count) if levels[i] == level], dtype=torch.long)
+            spent = max((passes[i] for i in chosen.tolist()), default=0.0)
+            report = None if watch is None else _report(watch, spent, unit, shown, chosen)
+            parts.append(
+                invert_known(
+                    [Reading(net, layer, known[chosen.to(features.device)], level)],
+                    size,
+                    tolerance=tolerance,
+                    budget=(budget - spent) / unit,
+                    watch=report,
+                )
+            )
+            shown[chosen] = parts[-1].images
+    order = [i for level in sorted(set(levels)) for i in range(count) if levels[i] == level]
+    places = sorted(range(count), key=order.__getitem__)
+    statuses, counts, spents = (
+        [[each for part in parts for each in getattr(part, what)][place] for place in places]
+        for what in ("status", "iterations", "forward_passes")
     )
+    return Inverted(
+        shown,
+        statuses,
+        [before + after for before, after in zip(iterations, counts, strict=True)],
+        [before + unit * after for before, after in zip(passes, spents, strict=True)],
+        sum(part.prepare_seconds for part in parts),
+        unit * sum(part.prepare_passes for part in parts),
+    )
+
+
+def left_over(misfit: float) -> float:
+    """The noise, as a share, of responses that a step over a layer has left a misfit with: a power of two."""
+    share = STEP_OVER_ERROR * misfit
+    return 0.0 if share < LEAST_NOISE else min(MOST_NOISE, 2.0 ** math.ceil(math.log2(share)))
+
+
+def _report(watch: Watch, spent: float, unit: float, shown: torch.Tensor, chosen: torch.Tensor) -> Watch:
+    """A watcher of some of the images, by the work at the layer that was asked for."""
+
+    def report(done: float, images: torch.Tensor) -> None:
+        shown[chosen] = images
+        watch(spent + unit * done, shown)
+
+    return report
 
 
 def invert_joint(
     nets: Sequence[AnyNetwork],
     features: Sequence[torch.Tensor],
     layers: Sequence[str],
+    noise: Sequence[float],
     size: Size,
     *,
     tolerance: float | None = None,
     budget: float | None = None,
-    noise: Sequence[float],
     watch: Watch | None = None,
 ) -> Inverted:
     """Images, N x 3 x H x W, from the features of several layers together; no layer is stepped over.

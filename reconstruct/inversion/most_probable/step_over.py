@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 
@@ -46,10 +47,19 @@ def steps_over(net: AnyNetwork, layer: str, size: Size) -> str | None:
     return below.name if rows >= unknowns else None
 
 
+class SteppedOver(NamedTuple):
+    """Linear responses of the layer below, N x K x h x w; of each image the misfit |A h - (z - b)| / |z - b| that they
+    leave, h the features of ``responses``, and the iterations (operator and adjoint)."""
+
+    responses: torch.Tensor
+    misfits: list[float]
+    iterations: list[int]
+
+
 def step_over(
     net: AnyNetwork, layer: str, size: Size, responses: torch.Tensor, *, tolerance: float, iterations: int
-) -> tuple[torch.Tensor, list[int]]:
-    """Linear responses of the layer below, N x K' x h' x w', and the iterations (operator and adjoint) of each image.
+) -> SteppedOver:
+    """Linear responses of the layer below, N x K' x h' x w', and what they cost.
 
     Parameters
     ----------
@@ -72,6 +82,7 @@ def step_over(
     if convolution.bias is not None:
         wanted = wanted - convolution.bias.detach().view(1, -1, 1, 1)
     scale = wanted.flatten(1).norm(dim=1).clamp_min(1e-30)
+    target, norm = wanted, scale
     results = wanted.new_zeros(len(wanted), below.filters, *area)
     counts = [0] * len(wanted)
     live = torch.arange(len(wanted), device=wanted.device)
@@ -104,7 +115,9 @@ def step_over(
         h = free * torch.cat(
             (torch.where(decided, difference, positive), torch.where(decided, -difference, negative)), dim=1
         )
-    return results, counts
+    features = torch.cat((results.clamp_min(0), (-results).clamp_min(0)), dim=1)
+    misfit = (target - operator.convolve(features)).flatten(1).norm(dim=1) / norm
+    return SteppedOver(results, misfit.tolist(), counts)
 
 
 def _correction(

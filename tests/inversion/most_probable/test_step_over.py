@@ -65,14 +65,14 @@ def test_the_responses_below_come_back(filters: int) -> None:
     assert amplification > 10
     for tolerance in (1e-3, 1e-6):
         responses = net.responses(x, "conv2")
-        found, counts = step_over(net, "conv2", SIZE, responses, tolerance=tolerance, iterations=400)
+        found, _, counts = step_over(net, "conv2", SIZE, responses, tolerance=tolerance, iterations=400)
         assert max(counts) < 400
         error = (found - below).flatten(1).norm(dim=1) / below.flatten(1).norm(dim=1)
         # The bias is no part of A h: it makes the responses larger by less than 2.
         assert float(error.max()) <= 2 * amplification * tolerance, error
 
     nothing = net.conv2.bias.view(1, -1, 1, 1).expand(1, -1, *found.shape[2:])
-    zero, counts = step_over(net, "conv2", SIZE, nothing, tolerance=1e-6, iterations=400)
+    zero, _, counts = step_over(net, "conv2", SIZE, nothing, tolerance=1e-6, iterations=400)
     assert (zero == 0).all()
     assert max(counts) < 400
 
@@ -82,9 +82,9 @@ def test_conv4_of_the_trained_model(net: Network, photograph: torch.Tensor, monk
     x = photograph[:, :, 60:123, 70:133]
     below = net.responses(x, "conv3")
     responses = net.responses(x, "conv4")
-    found, counts = step_over(net, "conv4", (63, 63), responses, tolerance=1e-6, iterations=800)
+    found, _, counts = step_over(net, "conv4", (63, 63), responses, tolerance=1e-6, iterations=800)
     monkeypatch.setattr("reconstruct.inversion.most_probable.step_over.FIRST", 800)
-    plain, same = step_over(net, "conv4", (63, 63), responses, tolerance=1e-6, iterations=800)
+    plain, _, same = step_over(net, "conv4", (63, 63), responses, tolerance=1e-6, iterations=800)
     assert counts < same == [800]
     error, other = (float((each - below).norm() / below.norm()) for each in (found, plain))
     assert error < 0.2 * other
@@ -98,10 +98,10 @@ def test_images_are_independent_and_stop_when_they_are_done() -> None:
     net = wide(32)
     responses = net.responses(images(3), "conv2")
     responses[1] = net.conv2.bias.view(-1, 1, 1)  # nothing to do
-    together, counts = step_over(net, "conv2", SIZE, responses, tolerance=1e-6, iterations=300)
+    together, _, counts = step_over(net, "conv2", SIZE, responses, tolerance=1e-6, iterations=300)
     assert counts[1] < counts[0]
     for i in range(3):
-        alone, own = step_over(net, "conv2", SIZE, responses[i : i + 1], tolerance=1e-6, iterations=300)
+        alone, _, own = step_over(net, "conv2", SIZE, responses[i : i + 1], tolerance=1e-6, iterations=300)
         assert own == counts[i : i + 1]
         # Either is within the tolerance times the condition number of the truth, as above.
         assert float((together[i] - alone[0]).norm()) <= 4 * condition(net) * 1e-6 * float(alone.norm())
@@ -110,7 +110,9 @@ def test_images_are_independent_and_stop_when_they_are_done() -> None:
 @pytest.mark.parametrize("iterations", [1, 29, 30, 31, 47])
 def test_the_iterations_are_kept(iterations: int) -> None:
     net = wide()
-    _, counts = step_over(net, "conv2", SIZE, net.responses(images(2), "conv2"), tolerance=1e-12, iterations=iterations)
+    _, _, counts = step_over(
+        net, "conv2", SIZE, net.responses(images(2), "conv2"), tolerance=1e-12, iterations=iterations
+    )
     assert counts == [iterations] * 2
 
 
@@ -119,7 +121,8 @@ def test_the_tolerance_decides_when_to_stop() -> None:
     responses = net.responses(images(1), "conv2")
     tolerances = (1e-1, 1e-3, 1e-5)
     work = [
-        step_over(net, "conv2", SIZE, responses, tolerance=tolerance, iterations=300)[1][0] for tolerance in tolerances
+        step_over(net, "conv2", SIZE, responses, tolerance=tolerance, iterations=300).iterations[0]
+        for tolerance in tolerances
     ]
     assert work[0] < work[1] < work[2] < 300
 
@@ -127,5 +130,5 @@ def test_the_tolerance_decides_when_to_stop() -> None:
 def test_no_images() -> None:
     net = wide()
     responses = net.responses(images(1), "conv2")[:0]
-    found, counts = step_over(net, "conv2", SIZE, responses, tolerance=1e-5, iterations=50)
+    found, _, counts = step_over(net, "conv2", SIZE, responses, tolerance=1e-5, iterations=50)
     assert (found.shape, counts) == ((0, 12, 7, 7), [])
