@@ -10,22 +10,23 @@ from PIL import Image
 from reconstruct import load_image, load_model
 from reconstruct.analysis.pooling_bounds import layer_bounds
 from reconstruct.network.surgery import with_pool
-from tests.builders.command_line import SAMPLE, refused, run
+from tests.builders.command_line import SAMPLE, refused
+from tests.conftest import Call
 
 NUMBERS = ("reconstruction_ratio", "relative_error", "bound_measured", "bound_model", "lambda_min", "lambda_max")
 POOLED = ("--model", "crelu_conv1_4", "--layer", "conv1", "--pool", "3/2")
 
 
-def test_bounds_of_an_image(tmp_path: Path) -> None:
+def test_bounds_of_an_image(call: Call, tmp_path: Path) -> None:
     """What the library says, as JSON; the images rebuilt; and the figure."""
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(Path(SAMPLE).read_bytes()[:3000])
     out = tmp_path / "out"
-    call = ("--size", "67", "--budget", "40", "--seed", "3", "--json", "--output", str(out))
-    done = run("bounds", SAMPLE, str(broken), *POOLED, *call)
-    assert done.returncode == 1
-    assert "broken.jpg" in done.stderr
-    (record,) = json.loads(done.stdout)
+    options = ("--size", "67", "--budget", "40", "--seed", "3", "--json", "--output", out)
+    status, said, err = call("bounds", SAMPLE, broken, *POOLED, *options)
+    assert status == 1
+    assert "broken.jpg" in err
+    (record,) = json.loads(said)
     assert (record["image"], record["layer"]) == (SAMPLE, "conv1_pool")
     net = with_pool(load_model("crelu_conv1_4"), "conv1", 3, 2)
     image = load_image(SAMPLE, 67)[None]
@@ -48,12 +49,13 @@ def test_bounds_of_an_image(tmp_path: Path) -> None:
     }
 
 
-def test_the_table(tmp_path: Path) -> None:
-    call = ("--model", "convpool_cnn_c", "--layer", "pool1", "--random-weights", "0", "--size", "16", "--budget", "10")
-    done = run("bounds", SAMPLE, *call, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+def test_the_table(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = ("--model", "convpool_cnn_c", "--layer", "pool1", "--random-weights", "0")
+    status, out, err = call("bounds", SAMPLE, *model, "--size", "16", "--budget", "10")
+    assert status == 0, err
     for word in ("chelsea.jpg", "violations", "switches", "figure: chelsea.convpool_cnn_c.pool1.bounds.png"):
-        assert word in done.stdout
+        assert word in out
 
 
 @pytest.mark.parametrize(
@@ -78,6 +80,9 @@ def test_the_table(tmp_path: Path) -> None:
         (("--model", "avr_conv1_4", "--layer", "conv1", "--pool", "3/2", "--random-weights", "0"), "CReLU and ReLU"),
     ],
 )
-def test_wrong_calls_get_one_clear_line(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:
-    assert message in refused("bounds", SAMPLE, *arguments, cwd=tmp_path)
+def test_wrong_calls_get_one_clear_line(
+    arguments: tuple[str, ...], message: str, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert message in refused(call, "bounds", SAMPLE, *arguments)
     assert not list(tmp_path.iterdir())
