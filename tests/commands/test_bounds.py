@@ -11,9 +11,21 @@ from reconstruct import load_image, load_model
 from reconstruct.analysis.pooling_bounds import layer_bounds
 from reconstruct.network.surgery import with_pool
 from tests.builders.command_line import SAMPLE, refused
+from tests.builders.specifications import write
 from tests.conftest import Call
 
 NUMBERS = ("reconstruction_ratio", "relative_error", "bound_measured", "bound_model", "lambda_min", "lambda_max")
+TWO_BELOW = """
+input_size = 32
+mean = [0.5, 0.5, 0.5]
+std = [0.2, 0.2, 0.2]
+layers = [
+    { name = "conv1", filters = 8, kernel = 3, padding = 1 },
+    { name = "conv2", filters = 8, kernel = 3, padding = 1 },
+    { name = "pool1", kind = "max_pool", kernel = 3, stride = 2, padding = 1 },
+]
+"""
+"""ReLU, and a pooling of the model's own above two convolutions."""
 POOLED = ("--model", "crelu_conv1_4", "--layer", "conv1", "--pool", "3/2")
 
 
@@ -51,10 +63,11 @@ def test_bounds_of_an_image(call: Call, tmp_path: Path) -> None:
 
 def test_the_table(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    model = ("--model", "convpool_cnn_c", "--layer", "pool1", "--random-weights", "0")
+    own = write(tmp_path, "own", TWO_BELOW)
+    model = ("--model", own, "--layer", "pool1", "--random-weights", "0")
     status, out, err = call("bounds", SAMPLE, *model, "--size", "16", "--budget", "10")
     assert status == 0, err
-    for word in ("chelsea.jpg", "violations", "switches", "figure: chelsea.convpool_cnn_c.pool1.bounds.png"):
+    for word in ("chelsea.jpg", "violations", "switches", "figure: chelsea.own.pool1.bounds.png"):
         assert word in out
 
 
