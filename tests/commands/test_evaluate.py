@@ -199,7 +199,7 @@ def test_a_full_disk_costs_nothing_that_was_written(call: Call, folder: Path, tm
 def test_a_scheduler_may_end_a_run_and_the_same_call_goes_on(call: Call, folder: Path, tmp_path: Path) -> None:
     output = tmp_path / "results"
     job = [
-        "evaluate", str(folder), *SMALL, "--budget", "200",
+        "evaluate", str(folder), *SMALL, "--budget", "60",
         "--output", str(output), "--batch-size", "2", "--save-seconds", "0",
     ]  # fmt: skip
     command = [sys.executable, "-m", "reconstruct", *job]
@@ -222,13 +222,13 @@ def test_a_scheduler_may_end_a_run_and_the_same_call_goes_on(call: Call, folder:
 
 
 def test_killed_at_random_moments_the_rows_are_those_of_an_undisturbed_run(tmp_path: Path) -> None:
-    kills, count = 10, 200
+    kills, count = 10, 120
     where = tmp_path / "val"
     where.mkdir()
     for number, image in enumerate(patterns(count, 32, 7)[0]):
         Image.fromarray(image.transpose(1, 2, 0)).save(where / f"{number:03d}.png")
     (where / "broken.png").write_bytes(b"broken")
-    call = ["evaluate", str(where), *SMALL, "--budget", "40", "--batch-size", "2", "--save-seconds", "0", "--quiet"]
+    call = ["evaluate", str(where), *SMALL, "--budget", "10", "--batch-size", "2", "--save-seconds", "0", "--quiet"]
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
     assert run(*call, "--output", str(undisturbed)).returncode == 0
     parts = len(list((undisturbed / "rows").iterdir()))
