@@ -52,7 +52,8 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
 
     def run(*arguments: str | Path | int | float) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["reconstruct", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
+        # A command sets the seed of torch's own generator, which other tests draw from.
+        with torch.random.fork_rng(devices=[]), pytest.raises(SystemExit) as ended:
             main()
         out, err = capsys.readouterr()
         return int(ended.value.code or 0), out, err

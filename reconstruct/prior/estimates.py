@@ -29,7 +29,7 @@ from reconstruct.operators.layer_stack import LayerStack
 from reconstruct.operators.polyphase import polyphase, unpolyphase
 from reconstruct.prior.disk_cache import cached
 from reconstruct.prior.gaussian import AXES, EXPONENT, MARGIN, SLOWEST, SPREAD, VARIANCE, Prior
-from reconstruct.prior.lags import cross_spectra, lag_products, taper, tapered
+from reconstruct.prior.lags import lag_products, taper, torus_lags
 
 SIDE = 96
 """The side of the torus, in pixels, at least; for small models twice their images' side, at a fifth of the time."""
@@ -164,7 +164,7 @@ def smoothing(net: AnyNetwork, layer: str, *, seed: int = 0) -> tuple[Smoothing,
 
     def estimate() -> dict[str, torch.Tensor]:
         operator, prior = _torus(stack, layer)
-        measured = _smoothing(operator, prior, seed, lambda values: tapered(cross_spectra(values), reach) / len(values))
+        measured = _smoothing(operator, prior, seed, lambda values: torus_lags(values, reach) / len(values))
         spreads = {f"spread{i}": each for i, each in enumerate(measured.spreads) if each is not None}
         return spreads | {f"error{tau}": each for tau, each in measured.errors.items()}
 
@@ -239,7 +239,7 @@ def mean_field(net: Network, layer: str, *, seed: int = 0) -> tuple[MeanField, f
             values = features
         error = values - stack.affine(images, slopes, offsets)
         for name, what in (("error", error), ("total", values - values.mean(dim=(0, 2, 3), keepdim=True))):
-            found[name] = tapered(cross_spectra(what) / IMAGES, REACH["response_covariance"])
+            found[name] = torus_lags(what, REACH["response_covariance"]) / IMAGES
         return found
 
     found, cost = _cached(net, layer, "mean_field", seed, estimate)
@@ -255,8 +255,8 @@ def _lags_of(net: Network, layer: str, what: str, seed: int, sample: Sampler) ->
     def estimate() -> dict[str, torch.Tensor]:
         stack, prior = _torus(net, layer)
         generator = torch.Generator().manual_seed(seed)
-        total = sum((cross_spectra(sample(stack, prior, generator)) for _ in range(IMAGES // BATCH)), torch.zeros(()))
-        return {"lags": tapered(total / IMAGES, REACH[what])}
+        parts = [torus_lags(sample(stack, prior, generator), REACH[what]) for _ in range(IMAGES // BATCH)]
+        return {"lags": torch.stack(parts).sum(0) / IMAGES}
 
     found, cost = _cached(net, layer, what, seed, estimate)
     return found["lags"], cost

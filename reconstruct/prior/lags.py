@@ -1,4 +1,4 @@
-"""Stationary covariances held by their lags, tapered: to matrices at every frequency, and from spectra or samples.
+"""Stationary covariances held by their lags, tapered: to matrices at every frequency, and from samples.
 
 A covariance that depends only on the distance of two positions, its *lag*, is kept as (2r + 1) x (2r + 1) x K x K, r
 the reach. The triangular taper keeps it positive semi-definite and removes noise.
@@ -37,18 +37,23 @@ def inverse(matrices: torch.Tensor, shift: float) -> Callable[[torch.Tensor], to
     return solve
 
 
-def cross_spectra(values: torch.Tensor) -> torch.Tensor:
-    """Sum over images of the cross-spectra of channels, N x K x g x g' to g x (g'/2 + 1) x K x K, by position."""
-    waves = torch.fft.rfft2(values).permute(2, 3, 1, 0)
-    return waves @ waves.mH / (values.shape[2] * values.shape[3])
+def torus_lags(values: torch.Tensor, reach: int) -> torch.Tensor:
+    """Sums of z(p) z(p - lag)^T over images, by position, tapered: N x K x g x g' on a torus, as ``lag_products``.
 
-
-def tapered(spectra: torch.Tensor, reach: int) -> torch.Tensor:
-    """Spectra on a square torus, g x (g/2 + 1) x K x K, to lags up to the reach, tapered."""
-    grid = len(spectra)
-    lags = torch.fft.irfft2(spectra, s=(grid, grid), dim=(0, 1))
-    distances = torch.arange(-reach, reach + 1, device=lags.device)
-    return taper(lags[distances % grid][:, distances % grid])
+    By Fourier transform, one column of frequencies after the other: the cross-spectra of all would be large, and of
+    their transform only a few lags are wanted.
+    """
+    height, width = values.shape[2:]
+    waves = torch.fft.rfft2(values).permute(3, 2, 1, 0).contiguous()
+    frequencies = torch.arange(len(waves), device=values.device)
+    # Frequencies strictly between 0 and the highest stand for their conjugates too.
+    weights = torch.where((frequencies == 0) | (2 * frequencies == width), 1, 2) / (height * width) ** 2
+    distances = torch.arange(-reach, reach + 1, device=values.device)
+    down = _wave(-distances[:, None] * torch.arange(height, device=values.device) / height)
+    right = _wave(-distances[:, None] * frequencies / width) * weights
+    columns = torch.stack([down @ (each @ each.mH).flatten(1) for each in waves])
+    lags = torch.einsum("ew,wdk->dek", right, columns).real
+    return taper(lags.unflatten(2, (values.shape[1], -1)))
 
 
 def taper(lags: torch.Tensor) -> torch.Tensor:

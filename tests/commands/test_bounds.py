@@ -10,22 +10,35 @@ from PIL import Image
 from reconstruct import load_image, load_model
 from reconstruct.analysis.pooling_bounds import layer_bounds
 from reconstruct.network.surgery import with_pool
-from tests.builders.command_line import SAMPLE, refused, run
+from tests.builders.command_line import SAMPLE, refused
+from tests.builders.specifications import write
+from tests.conftest import Call
 
 NUMBERS = ("reconstruction_ratio", "relative_error", "bound_measured", "bound_model", "lambda_min", "lambda_max")
+TWO_BELOW = """
+input_size = 32
+mean = [0.5, 0.5, 0.5]
+std = [0.2, 0.2, 0.2]
+layers = [
+    { name = "conv1", filters = 8, kernel = 3, padding = 1 },
+    { name = "conv2", filters = 8, kernel = 3, padding = 1 },
+    { name = "pool1", kind = "max_pool", kernel = 3, stride = 2, padding = 1 },
+]
+"""
+"""ReLU, and a pooling of the model's own above two convolutions."""
 POOLED = ("--model", "crelu_conv1_4", "--layer", "conv1", "--pool", "3/2")
 
 
-def test_bounds_of_an_image(tmp_path: Path) -> None:
+def test_bounds_of_an_image(call: Call, tmp_path: Path) -> None:
     """What the library says, as JSON; the images rebuilt; and the figure."""
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(Path(SAMPLE).read_bytes()[:3000])
     out = tmp_path / "out"
-    call = ("--size", "67", "--budget", "40", "--seed", "3", "--json", "--output", str(out))
-    done = run("bounds", SAMPLE, str(broken), *POOLED, *call)
-    assert done.returncode == 1
-    assert "broken.jpg" in done.stderr
-    (record,) = json.loads(done.stdout)
+    options = ("--size", "67", "--budget", "40", "--seed", "3", "--json", "--output", out)
+    status, said, err = call("bounds", SAMPLE, broken, *POOLED, *options)
+    assert status == 1
+    assert "broken.jpg" in err
+    (record,) = json.loads(said)
     assert (record["image"], record["layer"]) == (SAMPLE, "conv1_pool")
     net = with_pool(load_model("crelu_conv1_4"), "conv1", 3, 2)
     image = load_image(SAMPLE, 67)[None]
@@ -48,12 +61,14 @@ def test_bounds_of_an_image(tmp_path: Path) -> None:
     }
 
 
-def test_the_table(tmp_path: Path) -> None:
-    call = ("--model", "convpool_cnn_c", "--layer", "pool1", "--random-weights", "0", "--size", "16", "--budget", "10")
-    done = run("bounds", SAMPLE, *call, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    for word in ("chelsea.jpg", "violations", "switches", "figure: chelsea.convpool_cnn_c.pool1.bounds.png"):
-        assert word in done.stdout
+def test_the_table(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = write(tmp_path, "own", TWO_BELOW)
+    model = ("--model", own, "--layer", "pool1", "--random-weights", "0")
+    status, out, err = call("bounds", SAMPLE, *model, "--size", "16", "--budget", "10")
+    assert status == 0, err
+    for word in ("chelsea.jpg", "violations", "switches", "figure: chelsea.own.pool1.bounds.png"):
+        assert word in out
 
 
 @pytest.mark.parametrize(
@@ -78,6 +93,9 @@ def test_the_table(tmp_path: Path) -> None:
         (("--model", "avr_conv1_4", "--layer", "conv1", "--pool", "3/2", "--random-weights", "0"), "CReLU and ReLU"),
     ],
 )
-def test_wrong_calls_get_one_clear_line(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:
-    assert message in refused("bounds", SAMPLE, *arguments, cwd=tmp_path)
+def test_wrong_calls_get_one_clear_line(
+    arguments: tuple[str, ...], message: str, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert message in refused(call, "bounds", SAMPLE, *arguments)
     assert not list(tmp_path.iterdir())

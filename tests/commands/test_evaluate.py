@@ -18,7 +18,7 @@ from PIL import Image
 from reconstruct.evaluation.results import read_rows, read_run
 from tests.builders.command_line import refused, run
 from tests.builders.synthetic import patterns
-from tests.conftest import ROOT
+from tests.conftest import ROOT, Call
 
 SMALL = ("--model", "convpool_cnn_c_crelu", "--layer", "conv1")
 TIMES = ("seconds", "prepare_seconds", "prepare_passes")
@@ -52,7 +52,7 @@ def bomb() -> bytes:
     )
 
 
-def test_bad_files_among_good_ones(folder: Path, tmp_path: Path) -> None:
+def test_bad_files_among_good_ones(call: Call, folder: Path, tmp_path: Path) -> None:
     where, output = tmp_path / "val", tmp_path / "results"
     where.mkdir()
     for path in folder.iterdir():
@@ -66,11 +66,11 @@ def test_bad_files_among_good_ones(folder: Path, tmp_path: Path) -> None:
     (where / "bomb.png").write_bytes(bomb())
     os.mkfifo(where / "pipe.png")
     bad = {"truncated.jpg", "text.jpg", "one_pixel.png", "bomb.png", "pipe.png"}
-    call = ("evaluate", str(where), "--model", "convpool_cnn_c_crelu", "--layer", "conv2", "--method", "linear")
-    done = run(*call, "--output", str(output), "--budget", "10")
-    assert done.returncode == 0, done.stderr
-    assert "5 of 55 images failed: bomb.png: " in done.stderr
-    assert "Traceback" not in done.stderr
+    job = ("evaluate", where, "--model", "convpool_cnn_c_crelu", "--layer", "conv2", "--method", "linear")
+    status, _, err = call(*job, "--output", output, "--budget", "10")
+    assert status == 0, err
+    assert "5 of 55 images failed: bomb.png: " in err
+    assert "Traceback" not in err
     written = rows(output)
     assert len(written) == 55
     assert {row["image"] for row in written if row["error"] is not None} == bad
@@ -89,32 +89,34 @@ def test_bad_files_among_good_ones(folder: Path, tmp_path: Path) -> None:
     assert all(name in page for name in bad)
     # Mended files are tried again on demand, and only they.
     (where / "text.jpg").write_bytes((ROOT / "samples" / "chelsea.jpg").read_bytes())
-    again = run(*call, "--output", str(output), "--budget", "10")
-    assert "55 of 55 images are done already" in again.stderr
-    again = run(*call, "--output", str(output), "--budget", "10", "--retry-failed", "--json")
-    assert json.loads(again.stdout)["failed"] == 4
+    _, _, err = call(*job, "--output", output, "--budget", "10")
+    assert "55 of 55 images are done already" in err
+    _, out, _ = call(*job, "--output", output, "--budget", "10", "--retry-failed", "--json")
+    assert json.loads(out)["failed"] == 4
     assert [row for row in rows(output) if row["image"] not in bad] == good
     # Under --strict the first of them ends the run.
-    stopped = run(*call, "--output", str(tmp_path / "strict"), "--budget", "10", "--strict", "--batch-size", "10")
-    assert stopped.returncode == 1
-    assert "bomb.png" in stopped.stderr
-    assert "Traceback" not in stopped.stderr
+    status, _, err = call(*job, "--output", tmp_path / "strict", "--budget", "10", "--strict", "--batch-size", "10")
+    assert status == 1
+    assert "bomb.png" in err
+    assert "Traceback" not in err
     # All of them alone are a failed run.
     for path in folder.iterdir():
         (where / path.name).unlink()
     (where / "text.jpg").unlink()
-    none = run(*call, "--output", str(tmp_path / "none"), "--quiet")
-    assert none.returncode == 1
-    assert "4 of 4 images failed" in none.stderr
+    status, _, err = call(*job, "--output", tmp_path / "none", "--quiet")
+    assert status == 1
+    assert "4 of 4 images failed" in err
 
 
-def test_the_summary_as_json_and_the_files(folder: Path, tmp_path: Path) -> None:
+def test_the_summary_as_json_and_the_files(call: Call, folder: Path, tmp_path: Path) -> None:
     output = tmp_path / "results"
-    call = ("evaluate", str(folder), *SMALL, "--method", "linear,map", "--budget", "10", "--sample", "6", "--seed", "4")
-    done = run(*call, "--output", str(output), "--json", "--batch-size", "4", "--gallery", "1")
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    summary = json.loads(done.stdout)
+    job = [
+        "evaluate", str(folder), *SMALL, "--method", "linear,map", "--budget", "10", "--sample", "6", "--seed", "4",
+        "--output", str(output), "--json", "--batch-size", "4", "--gallery", "1",
+    ]  # fmt: skip
+    status, out, err = call(*job)
+    assert (status, err) == (0, "")
+    summary = json.loads(out)
     assert summary == json.loads((output / "summary.json").read_text())
     written = rows(output)
     for each in summary["results"]:
@@ -123,7 +125,7 @@ def test_the_summary_as_json_and_the_files(folder: Path, tmp_path: Path) -> None
         assert each["psnr"]["mean"] == pytest.approx(values.mean())
         assert each["psnr"]["median"] == pytest.approx(numpy.median(values))
     run_ = read_run(output)
-    assert run_["call"] == "reconstruct " + " ".join([*call, "--output", str(output), "--json", *done.args[-4:]])
+    assert run_["call"] == "reconstruct " + " ".join(job)
     assert run_["selection"] == {"limit": None, "sample": 6, "seed": 4, "images": 6}
     assert run_["settings"]["source"]["images"] == 50
     assert "1,305 pictures" in run_["trained_on"]
@@ -131,23 +133,22 @@ def test_the_summary_as_json_and_the_files(folder: Path, tmp_path: Path) -> None
     assert (session["engine"], session["batch_size"], session["images"], session["finished"]) == ("local", 4, 6, True)
     # Two methods, three images of each at most, and their originals.
     assert 2 * 3 <= len(list((output / "thumbnails").iterdir())) <= 2 * 3 + 6
-    report = run("report", str(output), "--output", str(tmp_path / "page.html"))
-    assert report.returncode == 0
+    assert call("report", output, "--output", tmp_path / "page.html")[0] == 0
     assert (tmp_path / "page.html").read_text() == (output / "report.html").read_text()
 
 
-def test_a_larger_limit_goes_on_and_other_settings_do_not(folder: Path, tmp_path: Path) -> None:
-    output = str(tmp_path / "results")
-    call = ("evaluate", str(folder), *SMALL, "--method", "linear", "--budget", "10", "--output", output, "--quiet")
-    assert run(*call, "--limit", "5").returncode == 0
-    first = rows(Path(output))
-    assert run(*call, "--limit", "9").returncode == 0
-    assert rows(Path(output))[:5] == first
-    assert len(rows(Path(output))) == 9
-    assert "4 images that this call does not evaluate" in refused(*call, "--limit", "5")
-    assert "budget was 10.0, is 20.0" in refused(*call, "--limit", "9", "--budget", "20")
-    assert "another call" in refused(*call, "--limit", "9", "--random-weights", "1")
-    assert rows(Path(output))[:5] == first
+def test_a_larger_limit_goes_on_and_other_settings_do_not(call: Call, folder: Path, tmp_path: Path) -> None:
+    output = tmp_path / "results"
+    job = ("evaluate", folder, *SMALL, "--method", "linear", "--budget", "10", "--output", output, "--quiet")
+    assert call(*job, "--limit", "5")[0] == 0
+    first = rows(output)
+    assert call(*job, "--limit", "9")[0] == 0
+    assert rows(output)[:5] == first
+    assert len(rows(output)) == 9
+    assert "4 images that this call does not evaluate" in refused(call, *job, "--limit", "5")
+    assert "budget was 10.0, is 20.0" in refused(call, *job, "--limit", "9", "--budget", "20")
+    assert "another call" in refused(call, *job, "--limit", "9", "--random-weights", "1")
+    assert rows(output)[:5] == first
 
 
 @pytest.mark.parametrize(
@@ -165,41 +166,44 @@ def test_a_larger_limit_goes_on_and_other_settings_do_not(folder: Path, tmp_path
         (["--damping", "much"], "--damping is 'auto' or a number"),
     ],
 )
-def test_wrong_calls_write_nothing(arguments: list[str], message: str, folder: Path, tmp_path: Path) -> None:
+def test_wrong_calls_write_nothing(
+    arguments: list[str], message: str, call: Call, folder: Path, tmp_path: Path
+) -> None:
     output = tmp_path / "results"
-    assert message in refused("evaluate", str(folder), *SMALL, "--output", str(output), *arguments)
+    assert message in refused(call, "evaluate", folder, *SMALL, "--output", output, *arguments)
     assert not output.exists()
 
 
-def test_a_full_disk_costs_nothing_that_was_written(folder: Path, tmp_path: Path) -> None:
+def test_a_full_disk_costs_nothing_that_was_written(call: Call, folder: Path, tmp_path: Path) -> None:
     output = tmp_path / "results"
-    call = ["evaluate", str(folder), *SMALL, "--method", "linear", "--budget", "10", "--output", str(output), "--quiet"]
-    assert run(*call, "--limit", "20").returncode == 0
+    job = ["evaluate", str(folder), *SMALL, "--method", "linear", "--budget", "10", "--output", str(output), "--quiet"]
+    assert call(*job, "--limit", "20")[0] == 0
     first = rows(output)
 
     def limited() -> None:  # no file may be larger: run.json fits, a part with forty rows does not
         resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
 
     full = subprocess.run(
-        [sys.executable, "-m", "reconstruct", *call], check=False, capture_output=True, text=True, preexec_fn=limited
+        [sys.executable, "-m", "reconstruct", *job], check=False, capture_output=True, text=True, preexec_fn=limited
     )
     assert full.returncode == 1
     assert full.stderr == f"reconstruct: {output}: File too large; the same call goes on where it stopped\n"
     assert "Traceback" not in full.stderr
     assert rows(output) == first
     assert not list((output / "rows").glob(".*"))
-    assert run(*call).returncode == 0
+    assert call(*job)[0] == 0
     assert rows(output)[:20] == first
     assert len(rows(output)) == 50
 
 
-def test_a_scheduler_may_end_a_run_and_the_same_call_goes_on(folder: Path, tmp_path: Path) -> None:
+def test_a_scheduler_may_end_a_run_and_the_same_call_goes_on(call: Call, folder: Path, tmp_path: Path) -> None:
     output = tmp_path / "results"
-    call = [
-        sys.executable, "-m", "reconstruct", "evaluate", str(folder), *SMALL, "--budget", "200",
+    job = [
+        "evaluate", str(folder), *SMALL, "--budget", "60",
         "--output", str(output), "--batch-size", "2", "--save-seconds", "0",
     ]  # fmt: skip
-    with subprocess.Popen(call, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-m", "reconstruct", *job]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         began = time.monotonic()
         while len(list(output.glob("rows/part-*"))) < 2 and time.monotonic() - began < 60:
             time.sleep(0.02)
@@ -211,20 +215,20 @@ def test_a_scheduler_may_end_a_run_and_the_same_call_goes_on(folder: Path, tmp_p
     assert 4 <= done < 50
     assert not read_run(output)["sessions"][0]["finished"]
     first = rows(output)
-    again = run(*call[3:])
-    assert again.returncode == 0, again.stderr
+    status, _, err = call(*job)
+    assert status == 0, err
     assert rows(output)[:done] == first
     assert len(rows(output)) == 50
 
 
 def test_killed_at_random_moments_the_rows_are_those_of_an_undisturbed_run(tmp_path: Path) -> None:
-    kills, count = 10, 200
+    kills, count = 10, 120
     where = tmp_path / "val"
     where.mkdir()
     for number, image in enumerate(patterns(count, 32, 7)[0]):
         Image.fromarray(image.transpose(1, 2, 0)).save(where / f"{number:03d}.png")
     (where / "broken.png").write_bytes(b"broken")
-    call = ["evaluate", str(where), *SMALL, "--budget", "40", "--batch-size", "2", "--save-seconds", "0", "--quiet"]
+    call = ["evaluate", str(where), *SMALL, "--budget", "10", "--batch-size", "2", "--save-seconds", "0", "--quiet"]
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
     assert run(*call, "--output", str(undisturbed)).returncode == 0
     parts = len(list((undisturbed / "rows").iterdir()))

@@ -6,12 +6,14 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
 from PIL import Image
 
 from tests.builders.command_line import SAMPLE, refused, run
+from tests.conftest import Call
 
 RECORD = {
     "image",
@@ -30,6 +32,8 @@ RECORD = {
     "device",
     "output",
 }
+QUICK = ("--method", "linear", "--size", "63", "--budget", "10")
+"""Of calls that are about something else than the image."""
 
 
 def pixels(path: str | Path) -> numpy.ndarray:
@@ -38,6 +42,7 @@ def pixels(path: str | Path) -> numpy.ndarray:
 
 
 def test_the_main_job(tmp_path: Path) -> None:
+    """In a process of its own, at the model's own size."""
     second = tmp_path / "second.png"
     Image.fromarray(numpy.rot90(pixels(SAMPLE)).copy()).save(second)
     out = tmp_path / "out"
@@ -82,58 +87,71 @@ def test_the_main_job(tmp_path: Path) -> None:
     assert figure.shape[0] > 2 * 227
 
 
-def test_the_table_and_the_word_invert(tmp_path: Path) -> None:
-    call = ("--model", "crelu_conv1_4", "--layer", "conv2", "--method", "linear", "--linear-form", "patch")
-    done = run("invert", SAMPLE, *call, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "conv2" in done.stdout
-    assert "chelsea.crelu_conv1_4.comparison.png" in done.stdout
-    silent = run(*call, SAMPLE, "--quiet", cwd=tmp_path)
-    assert (silent.returncode, silent.stdout, silent.stderr) == (0, "", "")
+def inverted(call: Call, output: Path, *arguments: str | Path | int) -> list[dict[str, Any]]:
+    """The records of a call that succeeds; nothing else is printed."""
+    status, out, err = call(*arguments, "--json", "--output", output)
+    assert (status, err) == (0, "")
+    found: list[dict[str, Any]] = json.loads(out)
+    return found
 
 
-def test_native_size_is_trimmed_to_what_the_strides_cover(tmp_path: Path) -> None:
-    call = ("--model", "crelu_conv1_4", "--layer", "conv1", "--native", "--json", "--output", str(tmp_path))
-    done = run(SAMPLE, *call, "--tolerance", "1e-3")
-    assert done.returncode == 0, done.stderr
-    (record,) = json.loads(done.stdout)
-    assert pixels(record["output"]).shape == (299, 451, 3)  # 451 x 300: (300 - 11) % 4 = 1
+def test_the_table_and_the_word_invert(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = ("--model", "crelu_conv1_4", "--layer", "conv2", "--method", "linear", "--linear-form", "patch")
+    status, out, err = call("invert", SAMPLE, *arguments)
+    assert status == 0, err
+    assert "conv2" in out
+    assert "chelsea.crelu_conv1_4.comparison.png" in out
+    assert call(*arguments, SAMPLE, "--quiet") == (0, "", "")
+
+
+def test_native_size_is_trimmed_to_what_the_strides_cover(call: Call, tmp_path: Path) -> None:
+    part = tmp_path / "part.png"
+    Image.fromarray(pixels(SAMPLE)[100:180, 150:261]).save(part)
+    options = ("--model", "crelu_conv1_4", "--layer", "conv1", "--native", "--tolerance", "1e-3")
+    (record,) = inverted(call, tmp_path / "out", part, *options)
+    assert pixels(record["output"]).shape == (79, 111, 3)  # 111 x 80: (80 - 11) % 4 = 1
     assert record["psnr"] > 35
 
 
-def test_size_and_random_weights(tmp_path: Path) -> None:
-    call = (SAMPLE, "--model", "crelu_all", "--random-weights", "1", "--layer", "conv1", "--size", "100", "--json")
-    first, second = (json.loads(run(*call, "--output", str(tmp_path / name)).stdout) for name in "ab")
-    assert pixels(first[0]["output"]).shape == (100, 100, 3)
-    assert first[0]["psnr"] == second[0]["psnr"]
+def test_size_and_random_weights(call: Call, tmp_path: Path) -> None:
+    """The same in two processes."""
+    arguments = (SAMPLE, "--model", "crelu_all", "--random-weights", "1", "--layer", "conv1", "--size", "63")
+    options = ("--json", "--budget", "60", "--output")
+    (first,) = json.loads(run(*arguments, *options, str(tmp_path / "a")).stdout)
+    (second,) = inverted(call, tmp_path / "b", *arguments, "--budget", 60)
+    assert pixels(first["output"]).shape == (63, 63, 3)
+    assert first["psnr"] == second["psnr"]
 
 
-def test_a_name_that_looks_like_markup_is_told_whole(tmp_path: Path) -> None:
+def test_a_name_that_looks_like_markup_is_told_whole(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     copy = tmp_path / "cat[bold].png"
     Image.fromarray(pixels(SAMPLE)).save(copy)
-    done = run(str(copy), "--model", "crelu_conv1_4", "--layer", "conv2", "--method", "linear", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "cat[bold].png" in done.stdout.split()
+    status, out, err = call(copy, "--model", "crelu_conv1_4", "--layer", "conv2", *QUICK)
+    assert status == 0, err
+    assert "cat[bold].png" in out.split()
 
 
-def test_a_bad_image_does_not_stop_the_others(tmp_path: Path) -> None:
+def test_a_bad_image_does_not_stop_the_others(call: Call, tmp_path: Path) -> None:
     (tmp_path / "text.jpg").write_text("not a picture")
     Image.new("RGB", (10, 10)).save(tmp_path / "tiny.png")
-    call = ("--model", "crelu_conv1_4", "--layer", "conv2", "--json", "--output", str(tmp_path))
-    done = run(str(tmp_path / "text.jpg"), str(tmp_path / "tiny.png"), SAMPLE, *call)
-    assert done.returncode == 1
-    assert [Path(record["image"]).name for record in json.loads(done.stdout)] == ["chelsea.jpg"]
-    first, second = done.stderr.strip().splitlines()
+    options = ("--model", "crelu_conv1_4", "--layer", "conv2", *QUICK, "--json", "--output", tmp_path)
+    status, out, err = call(tmp_path / "text.jpg", tmp_path / "tiny.png", SAMPLE, *options)
+    assert status == 1
+    assert [Path(record["image"]).name for record in json.loads(out)] == ["chelsea.jpg"]
+    first, second = err.strip().splitlines()
     assert "text.jpg is not a picture" in first
     assert "tiny.png: an image of 10 x 10 pixels is smaller than the receptive field of conv2, 11 x 11" in second
 
 
-def test_images_of_one_name_do_not_overwrite_each_other(tmp_path: Path) -> None:
+def test_images_of_one_name_do_not_overwrite_each_other(call: Call, tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     copy = tmp_path / "a" / "chelsea.png"
     Image.fromarray(pixels(SAMPLE)).save(copy)
-    call = ("--model", "crelu_conv1_4", "--layer", "conv2", "--json", "--output", str(tmp_path))
-    records = json.loads(run(SAMPLE, str(copy), *call).stdout)
+    records = inverted(call, tmp_path, SAMPLE, copy, "--model", "crelu_conv1_4", "--layer", "conv2", *QUICK)
     assert [Path(r["output"]).name.split(".")[0] for r in records] == ["chelsea", "chelsea-2"]
 
 
@@ -158,44 +176,59 @@ def test_images_of_one_name_do_not_overwrite_each_other(tmp_path: Path) -> None:
         (("--model", "crelu_conv1_4", "--layer", "conv1", "--colour"), "--colour"),
     ],
 )
-def test_wrong_calls_get_one_clear_line(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:
-    assert message in refused(SAMPLE, *arguments, cwd=tmp_path)
+def test_wrong_calls_get_one_clear_line(
+    arguments: tuple[str, ...], message: str, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert message in refused(call, SAMPLE, *arguments)
     assert not list(tmp_path.iterdir())
 
 
 def test_no_cuda_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a process of its own, whose torch has not looked for a GPU yet."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # which hides a GPU that may be there
-    assert "finds no CUDA device" in refused(SAMPLE, "--model", "crelu_conv1_4", "--layer", "conv1", "--device", "cuda")
+    done = run(SAMPLE, "--model", "crelu_conv1_4", "--layer", "conv1", "--device", "cuda")
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert "finds no CUDA device" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
-def test_nothing_to_read_or_write(tmp_path: Path) -> None:
-    call = ("--model", "crelu_conv1_4", "--layer", "conv2")
-    assert "nowhere.jpg does not exist" in refused(str(tmp_path / "nowhere.jpg"), *call, status=1)
-    assert "there is a command 'models'" in refused("modles", *call, status=1)
+def test_nothing_to_read_or_write(call: Call, tmp_path: Path) -> None:
+    options = ("--model", "crelu_conv1_4", "--layer", "conv2", *QUICK)
+    assert "nowhere.jpg does not exist" in refused(call, tmp_path / "nowhere.jpg", *options, status=1)
+    assert "there is a command 'models'" in refused(call, "modles", *options, status=1)
     blocked = tmp_path / "file"
     blocked.write_text("")
-    assert "file" in refused(SAMPLE, *call, "--output", str(blocked), status=1)
+    assert "file" in refused(call, SAMPLE, *options, "--output", blocked, status=1)
 
 
-def test_all_layers_skip_what_does_not_apply(tmp_path: Path) -> None:
-    call = (SAMPLE, "--model", "crelu_conv1_4", "--layer", "conv2,conv5", "--method", "linear,wiener", "--json")
-    done = run(*call, "--budget", "10", "--output", str(tmp_path))
-    assert done.returncode == 0
-    assert [record["layer"] for record in json.loads(done.stdout)] == ["conv2", "conv2"]
-    assert "skipped linear at conv5" in done.stderr
-    small = (SAMPLE, "--model", "crelu_conv1_conv4_conv7", "--random-weights", "0", "--layer", "all", "--json")
-    done = run(*small, "--method", "linear", "--linear-form", "patch", "--output", str(tmp_path))
-    assert [record["layer"] for record in json.loads(done.stdout)] == ["conv1"]
-    assert "skipped linear at conv12" in done.stderr
+def test_all_layers_skip_what_does_not_apply(call: Call, tmp_path: Path) -> None:
+    several = (
+        SAMPLE,
+        "--model",
+        "crelu_conv1_4",
+        "--layer",
+        "conv2,conv5",
+        "--method",
+        "linear,wiener",
+        "--size",
+        "99",
+    )
+    status, out, err = call(*several, "--budget", "10", "--json", "--output", tmp_path)
+    assert status == 0, err
+    assert [record["layer"] for record in json.loads(out)] == ["conv2", "conv2"]
+    assert "skipped linear at conv5" in err
+    every = (SAMPLE, "--model", "crelu_conv1_conv4_conv7", "--random-weights", "0", "--layer", "all")
+    status, out, err = call(*every, "--method", "linear", "--linear-form", "patch", "--json", "--output", tmp_path)
+    assert [record["layer"] for record in json.loads(out)] == ["conv1"]
+    assert "skipped linear at conv12" in err
 
 
-def test_what_a_sender_of_noisy_or_rounded_features_gives_away(tmp_path: Path) -> None:
-    call = (SAMPLE, "--model", "crelu_conv1_4", "--layer", "conv1", "--json", "--budget", "60", "--size", "100")
+def test_what_a_sender_of_noisy_or_rounded_features_gives_away(call: Call, tmp_path: Path) -> None:
+    arguments = (SAMPLE, "--model", "crelu_conv1_4", "--layer", "conv1", "--budget", "60", "--size", "63")
     found = {}
     for name, extra in (("as is", ()), ("float16", ("--quantise", "float16")), ("noise", ("--noise", "0.1"))):
-        done = run(*call, *extra, "--output", str(tmp_path))
-        assert done.returncode == 0, done.stderr
-        (found[name],) = json.loads(done.stdout)
+        (found[name],) = inverted(call, tmp_path, *arguments, *extra)
     assert found["as is"]["noise"] == 0
     assert 0 < found["float16"]["noise"] < 2**-11
     assert abs(found["noise"]["noise"] - 0.1) < 0.01
@@ -203,9 +236,9 @@ def test_what_a_sender_of_noisy_or_rounded_features_gives_away(tmp_path: Path) -
 
 
 def test_writing_fails_cleanly_on_a_full_disk(tmp_path: Path) -> None:
-    call = ("--model", "crelu_conv1_4", "--layer", "conv2")
+    options = ("--model", "crelu_conv1_4", "--layer", "conv2", *QUICK)
     done = subprocess.run(
-        [sys.executable, "-m", "reconstruct", SAMPLE, *call, "--output", str(tmp_path)],
+        [sys.executable, "-m", "reconstruct", SAMPLE, *options, "--output", str(tmp_path)],
         check=False,
         capture_output=True,
         text=True,

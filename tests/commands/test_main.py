@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tests.builders.command_line import run
+from tests.builders.command_line import SAMPLE, run
 
 
 @pytest.mark.parametrize(("argument", "said"), [("--help", "IMAGE"), ("--version", "reconstruct 0.")])
@@ -28,3 +28,15 @@ def test_help_and_version_import_nothing_slow(argument: str, said: str) -> None:
 def test_the_version_and_a_call_without_arguments() -> None:
     assert run("--version").stdout.startswith("reconstruct 0.")
     assert "Usage" in run().stdout + run().stderr
+
+
+def test_the_exit_status_of_a_wrong_call_and_of_a_failure() -> None:
+    """Of the process: other tests make such calls in their own."""
+    for image, model, status, message in (
+        (SAMPLE, "crelu_conv14", 2, "did you mean crelu_conv1_4"),
+        ("nowhere.jpg", "crelu_conv1_4", 1, "nowhere.jpg does not exist"),
+    ):
+        done = run(image, "--model", model, "--layer", "conv1")
+        assert (done.returncode, done.stdout) == (status, "")
+        assert message in done.stderr
+        assert len(done.stderr.splitlines()) == 1

@@ -2,20 +2,26 @@
 
 import json
 
-from tests.builders.command_line import refused, run
+from tests.builders.command_line import refused
+from tests.conftest import Call
 
 
-def test_models() -> None:
-    listed = json.loads(run("models", "--json").stdout)
+def printed(call: Call, *arguments: str) -> str:
+    status, out, err = call("models", *arguments)
+    assert (status, err) == (0, "")
+    return out
+
+
+def test_models(call: Call) -> None:
+    listed = json.loads(printed(call, "--json"))
     assert {"name", "base", "parameters", "weights", "source"} == listed[0].keys()
-    shown = run("models", "all_cnn_b")
-    assert "conv12" in shown.stdout
-    described = json.loads(run("models", "all_cnn_b", "--json").stdout)
+    assert "conv12" in printed(call, "all_cnn_b")
+    described = json.loads(printed(call, "all_cnn_b", "--json"))
     assert described["layers"][0]["kernel"] == 11
-    assert "no model 'alex'" in refused("models", "alex")
-    table = run("models").stdout
+    assert "no model 'alex'" in refused(call, "models", "alex")
+    table = printed(call)
     assert all(name in table for name in ("alexnet", "cifar_vgg_crelu_conv1_3_5", "vgg16"))
-    alexnet = run("models", "alexnet").stdout
+    alexnet = printed(call, "alexnet")
     assert "max-pooling" in alexnet
-    assert run("models", "show", "alexnet").stdout == alexnet
-    assert "import" in run("models", "--help").stdout
+    assert printed(call, "show", "alexnet") == alexnet
+    assert "import" in printed(call, "--help")

@@ -15,7 +15,7 @@ from reconstruct.operators.polyphase import polyphase, unpolyphase
 from reconstruct.prior import estimates as covariance
 from reconstruct.prior.estimates import IMAGES, REACH, exact_image_gram, image_gram, mean_field, response_covariance
 from reconstruct.prior.gaussian import Prior
-from reconstruct.prior.lags import inverse, spectrum, variance
+from reconstruct.prior.lags import inverse, spectrum, taper, torus_lags, variance
 from reconstruct.zoo.load import load_model
 from tests.builders.networks import randn, random_net
 
@@ -71,6 +71,18 @@ def test_a_spectrum_is_the_direct_sum(reach: int, channels: int, height: int, wi
     # Angles of up to 8 pi in float32, 81 terms of order 3.
     atol = 81 * 3 * 8 * math.pi * EPS
     torch.testing.assert_close(spectrum(lags, (height, width)).to(torch.complex128), expected, rtol=0, atol=atol)
+
+
+@given(st.sampled_from([0, 1, 2, 4]), st.integers(1, 3), st.integers(1, 3), st.integers(1, 9), st.integers(1, 9))
+def test_lags_on_a_torus_are_direct_sums(reach: int, count: int, channels: int, height: int, width: int) -> None:
+    """Also of reaches that go round the torus more than once."""
+    values = randn(count, channels, height, width)
+    expected = torch.zeros(2 * reach + 1, 2 * reach + 1, channels, channels)
+    for i, j in torch.cartesian_prod(torch.arange(2 * reach + 1), torch.arange(2 * reach + 1)).tolist():
+        earlier = torch.roll(values, (i - reach, j - reach), (2, 3))
+        expected[i, j] = torch.einsum("nkhw,nlhw->kl", values, earlier) / (height * width)
+    # Means of products of order 10 over three images, from sums of up to 81 frequencies.
+    torch.testing.assert_close(torus_lags(values, reach), taper(expected), rtol=0, atol=81 * 3 * 10 * EPS)
 
 
 def torus_product(matrices: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
