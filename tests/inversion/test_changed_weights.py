@@ -108,7 +108,7 @@ CHANGES: dict[str, Callable[[AnyNetwork], object]] = {
 def found(net: AnyNetwork, layer: str, method: str, image: torch.Tensor) -> torch.Tensor:
     features = net.features(image, layer)
     noise = 0.01 if features.dtype.itemsize == 2 else 0.0  # what half precision rounds is no activation's any more
-    return invert(net, features, layer, method, size=SIDE, budget=24, noise=noise).image
+    return invert(net, features, layer, method, size=SIDE, budget=44, noise=noise).image
 
 
 @pytest.fixture

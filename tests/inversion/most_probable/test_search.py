@@ -3,10 +3,10 @@ import math
 import pytest
 import torch
 
-from reconstruct import invert
+from reconstruct import disturb, invert
 from reconstruct.images.quality import quality
 from reconstruct.inversion.known import Exact, Modulus
-from reconstruct.inversion.most_probable import ensemble, search, task
+from reconstruct.inversion.most_probable import ensemble, method, search, task
 from reconstruct.network.architecture import Layer
 from reconstruct.network.network import Network
 from tests.builders.networks import random_net
@@ -124,3 +124,50 @@ def test_several_searches_keep_the_budget_and_help(net: Network, image: torch.Te
     assert 1400 < often.forward_passes[0] <= 1500
     better = [quality(image, each.image).psnr[0] for each in (often, once)]
     assert better[0] > better[1] + 0.3, better
+
+
+def test_noise_is_not_fitted(net: Network, image: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weighed by G alone, the quiet directions of noisy features are fitted; by the noise beside it, they are not."""
+    noise = 0.1
+    features, _ = disturb(net.features(image, "conv3"), noise=noise)
+    found = {}
+    for white in (search.NOISE_WHITE, 1.0):
+        monkeypatch.setattr(search, "NOISE_WHITE", white)
+        found[white] = quality(image, invert(net, features, "conv3", size=SIZE, noise=noise).image).psnr[0]
+    assert found[30.0] > found[1.0] + 0.5, found
+
+
+@pytest.mark.parametrize(("misfit", "level"), [(0.0, 0.0), (5e-5, 0.0), (1e-3, 2.0**-6), (0.01, 0.125), (3.0, 0.5)])
+def test_what_a_step_over_leaves_is_noise(misfit: float, level: float) -> None:
+    """By powers of two, so that images of a batch that are alike go together."""
+    assert method.left_over(misfit) == level
+
+
+def test_a_rough_step_over_is_known_for_one(net: Network, image: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a small budget, conv4's image is better where the search knows how wrong conv3's responses still are."""
+    features = net.features(image, "conv4")
+    found = []
+    for error in (method.STEP_OVER_ERROR, 0.0):
+        monkeypatch.setattr(method, "STEP_OVER_ERROR", error)
+        found.append(quality(image, invert(net, features, "conv4", size=SIZE, budget=90).image).psnr[0])
+    assert found[0] > found[1] + 0.3, found
+
+
+def test_images_of_different_levels_do_not_depend_on_each_other(net: Network, image: torch.Tensor) -> None:
+    """Two images that are stepped over differently well, apart and in one batch, watched on the way."""
+    images = torch.cat((image, 0.5 + 0.02 * (image - 0.5), image.flip(3)))
+    features = net.features(images, "conv4")
+    seen: list[tuple[float, torch.Size]] = []
+
+    def watch(done: float, pictures: torch.Tensor) -> None:
+        seen.append((done, pictures.shape))
+
+    together = invert(net, features, "conv4", size=SIZE, budget=60, watch=watch)
+    for place in range(3):
+        alone = invert(net, features[place : place + 1], "conv4", size=SIZE, budget=60)
+        # Rounding differs with the batch, and a search makes more of it; another level would show.
+        apart, error = (float((together.image[place] - each[0]).norm()) for each in (alone.image, images[place:]))
+        assert apart < 0.05 * error, (place, apart, error)
+        assert together.forward_passes[place] == pytest.approx(alone.forward_passes[0])
+    assert {shape for _, shape in seen} == {images.shape}
+    assert max(done for done, _ in seen) <= 60

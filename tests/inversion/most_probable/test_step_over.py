@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from reconstruct.inversion.most_probable.step_over import step_over, steps_over
+from reconstruct.network.activations import activate
 from reconstruct.network.architecture import Layer
 from reconstruct.network.network import Network
 from reconstruct.zoo.load import load_model
@@ -132,3 +133,20 @@ def test_no_images() -> None:
     responses = net.responses(images(1), "conv2")[:0]
     found, _, counts = step_over(net, "conv2", SIZE, responses, tolerance=1e-5, iterations=50)
     assert (found.shape, counts) == ((0, 12, 7, 7), [])
+
+
+def test_the_misfit_is_that_of_what_is_given() -> None:
+    """|A h - (z - b)| / |z - b| with h the features of the responses found, exact or not."""
+    net = wide()
+    responses = net.responses(images(2), "conv2")
+    wanted = responses - net.convolution("conv2").bias.view(1, -1, 1, 1)
+    true = net.responses(images(2), "conv1")
+    for iterations in (20, 300):
+        found = step_over(net, "conv2", SIZE, responses, tolerance=1e-9, iterations=iterations)
+        features = activate(found.responses, "crelu")
+        convolution = net.convolution("conv2")
+        again = torch.nn.functional.conv2d(features, convolution.weight, None, convolution.stride, convolution.padding)
+        misfit = (again - wanted).flatten(1).norm(dim=1) / wanted.flatten(1).norm(dim=1)
+        torch.testing.assert_close(torch.tensor(found.misfits), misfit, rtol=1e-2, atol=1e-6)
+    error = (found.responses - true).flatten(1).norm(dim=1) / true.flatten(1).norm(dim=1)
+    assert float(error.max()) < 1e-3
