@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from reconstruct.network.architecture import Size as Area
     from reconstruct.network.network import Network
     from reconstruct.network.protocol import AnyNetwork
+    from reconstruct.network.read_points import Joint, Point
 
 COMMANDS = ("invert", "features", "models", "bounds", "evaluate", "report", "analyze", "train", "classify", "app")
 
@@ -55,16 +56,13 @@ def methods_of(net: AnyNetwork, method: str, layer: str, tap: str | None, quiet:
     return chosen
 
 
-def tell_what_is_left_out(net: AnyNetwork, names: Iterable[str], tap: str | None) -> None:
-    """Say which of the layers that ``+`` joins are not inverted, their features being exact."""
+def tell_what_is_left_out(at: Point | Joint, noise: Sequence[float]) -> None:
+    """Say which of the layers that ``+`` joins are not inverted, others' features being exact."""
     from reconstruct.inversion.joint import determined
-    from reconstruct.network.read_points import Joint, joint
 
-    for name in names:
-        at = joint(net, name, tap)
-        if isinstance(at, Joint):
-            for lost, by in determined(at.net, at.layer, [0.0] * len(at.parts)).items():
-                notes.print(f"{name}: {lost} says nothing that exact features of {by} do not", soft_wrap=True)
+    nets, layers = [part.net for part in at.parts], [part.layer for part in at.parts]
+    for lost, by in determined(nets, layers, noise).items():
+        notes.print(f"{at.name}: {lost} says nothing that exact features of {by} do not", soft_wrap=True)
 
 
 def device_of(wanted: str, needs_cupy: bool = True) -> str:

@@ -112,6 +112,7 @@ def evaluate(
         from reconstruct.evaluation.provenance import begin_session, describe_run
         from reconstruct.images.sources import open_source, select
         from reconstruct.inversion.checks import check_limits
+        from reconstruct.network.read_points import joints
         from reconstruct.report.pages.write import write_report
         from reconstruct.zoo.load import load_model
 
@@ -120,7 +121,8 @@ def evaluate(
         net = load_model(model, random_weights=random_weights, device=device_of(device))
         methods = methods_of(net, method, layer, tap, silent)
         if not (silent or noise or quantise):
-            tell_what_is_left_out(net, methods, tap)
+            for at in joints(net, methods, tap):
+                tell_what_is_left_out(at, [0.0] * len(at.parts))
         source = open_source(images, split)
         chosen = select(len(source.names), limit, sample, seed)
         job = Job(

@@ -93,13 +93,15 @@ def invert(
     with busy("loading", quiet or as_json):
         import torch
 
+        from reconstruct.network.read_points import joints
         from reconstruct.zoo.load import load_model
 
         torch.manual_seed(seed)
         net = load_model(model, random_weights=random_weights, device=device_of(device))
         methods = methods_of(net, method, layer, tap, quiet)
-        if not (quiet or noise or quantise):
-            tell_what_is_left_out(net, methods, tap)
+        if features is None and not (quiet or noise or quantise):
+            for at in joints(net, methods, tap):
+                tell_what_is_left_out(at, [0.0] * len(at.parts))
     options = {
         "linear_form": form_of(linear_form),
         "damping": damping_of(damping),
@@ -180,11 +182,11 @@ def _from_file(
     from reconstruct.images.batches import most_together
     from reconstruct.images.features import read_features, recorded_noise
     from reconstruct.inversion.checks import checked, image_size
-    from reconstruct.network.read_points import Joint, joint
+    from reconstruct.network.read_points import joint
 
     ((layer, chosen),) = methods.items()
     at = joint(net, layer, tap)
-    parts = at.parts if isinstance(at, Joint) else (at,)
+    parts = at.parts
     files = file.split("+") if len(parts) > 1 else [file]
     if len(files) != len(parts):
         raise CallError(f"--layer {layer} needs features of each, as --features A.npy+B.npy, not '{file}'")
@@ -203,6 +205,8 @@ def _from_file(
     count = len(values[0])
     if any(len(each) != count for each in values):
         raise CallError(f"{file} are of different numbers of images: {', '.join(str(len(each)) for each in values)}")
+    if not quiet:
+        tell_what_is_left_out(at, levels)
     name, _, tensor = Path(files[0]).name.partition(".safetensors:")
     stem = (name if tensor else Path(files[0]).stem).removesuffix(f".{net.name}.{parts[0].name}")
     stems = [stem] if count == 1 else [f"{stem}-{number}" for number in range(1, count + 1)]

@@ -170,14 +170,14 @@ def measure(
     ------
     FeatureError, CallError : as in ``inversion.invert``.
     """
-    first = at.parts[0] if isinstance(at, Joint) else at
+    net = at.parts[0].net
     area = size if images is None else (images.shape[2], images.shape[3])
     result = invert(at.net, features, at.layer, method, size=area, noise=noise, **options)
     judged = None if images is None else quality(images, result.image)
     return result, [
         {
             "image": name,
-            "model": first.net.name,
+            "model": net.name,
             "layer": at.name,
             "method": method,
             "psnr": None if judged is None else judged.psnr[i],
@@ -192,7 +192,7 @@ def measure(
             "prepare_passes": 0.0 if i else result.prepare_passes,
             # Of several layers the noisiest.
             "noise": max(noise) if isinstance(noise, Sequence) else noise,
-            "device": str(first.net.mean.device),
+            "device": str(net.mean.device),
         }
         for i, name in enumerate(names)
     ]

@@ -61,7 +61,9 @@ def parts_of(
 
 def determined(nets: Sequence[AnyNetwork], layers: Sequence[str], noise: Sequence[float]) -> dict[str, str]:
     """The layers whose features those of another layer determine, and that layer: exact ones, below them in a chain."""
-    found = {}
+    found: dict[str, str] = {}
+    if len(layers) < 2:
+        return found
     for net, layer in zip(nets, layers, strict=True):
         chain = net.as_chain(layer)
         below = [] if chain is None else [each.name for each in chain.up_to(layer)[:-1]]

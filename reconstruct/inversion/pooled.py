@@ -100,8 +100,8 @@ def invert_pooled(
     pool.check(switches, values)
     box = KNOWN[known](pool, values, switches, below.activation)
 
-    def solve(known: Box, budget: float, start: torch.Tensor | None = None, watch: Watch | None = None) -> Inverted:
-        readings = [Reading(net, below.name, known)]
+    def solve(box: Box, budget: float, start: torch.Tensor | None = None, watch: Watch | None = None) -> Inverted:
+        readings = [Reading(net, below.name, box)]
         return invert_known(readings, size, tolerance=tolerance, budget=budget, start=start, watch=watch)
 
     # ReLU bounds from one side, and the middle of AVR's intervals is 0 whatever the image.

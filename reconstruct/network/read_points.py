@@ -27,6 +27,11 @@ class Point:
     layer: str
     tap: str | None
 
+    @property
+    def parts(self) -> tuple[Point]:
+        """Itself alone, where a ``Joint`` has several."""
+        return (self,)
+
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """N x C x h x w, as ``Network.features`` gives them."""
         return self.net.features(images, self.layer)

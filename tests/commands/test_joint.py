@@ -48,6 +48,14 @@ def test_files_of_both_give_the_main_jobs_picture(call: Call, tmp_path: Path, no
     assert "needs features of each, as --features A.npy+B.npy" in " ".join(err.split())
 
 
+def test_noise_that_a_file_states_is_not_taken_for_exact(call: Call, tmp_path: Path) -> None:
+    small = ("--size", "63", "--noise", "0.05", "--quiet")
+    assert call("features", SAMPLE, *JOB, *small, "--output", tmp_path) == (0, "", "")
+    files = "+".join(str(tmp_path / f"chelsea.crelu_conv1_4.{layer}.safetensors") for layer in ("conv2", "conv3"))
+    status, _, err = call("--features", files, *JOB, "--budget", "10", "--output", tmp_path)
+    assert (status, "says nothing" in err) == (0, False)
+
+
 def test_other_methods_say_that_they_take_one(call: Call, tmp_path: Path) -> None:
     status, out, err = call(SAMPLE, *JOB, "--method", "linear", "--output", tmp_path)
     assert (status, out) == (2, "")

@@ -17,17 +17,7 @@ from reconstruct.prior.gaussian import Prior
 from tests.builders.modules import IMAGENET, drawn
 
 SIZE = (63, 63)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _no_grad():
-    with torch.no_grad():
-        yield
-
-
-@pytest.fixture(scope="module")
-def image(photograph: torch.Tensor) -> torch.Tensor:
-    return photograph[:, :, 60:123, 70:133]
+pytestmark = pytest.mark.usefixtures("no_grad")
 
 
 def noisy(net: Network, image: torch.Tensor, layers: list[str], noise: float) -> list[torch.Tensor]:

@@ -48,7 +48,7 @@ class Normal:
     ----------
     matrices : g x (g/2 + 1) x C s^2 x C s^2, one a frequency.
     precondition : fields N x C x H' x W' to the same, symmetric positive definite.
-    cost : forward passes that preparing it took.
+    cost : forward passes, each through all of the layers, that preparing it took.
     """
 
     matrices: torch.Tensor
@@ -69,7 +69,7 @@ def prepare(tasks: Sequence[Task]) -> Normal:
         assert chain is not None  # few bends are known of a chain alone
         gram, more = (exact_image_gram(chain, task.layer), 0.0) if task.linear else image_gram(chain, task.layer)
         grams.append(gram)
-        cost += more
+        cost += more * task.work
     typical = variance(grams[0])
     matrices = [typical / variance(gram) * spectrum(gram, (height // step, width // step)) for gram in grams]
     linear, determined = all(task.linear for task in tasks), any(task.determined for task in tasks)
@@ -80,7 +80,8 @@ def prepare(tasks: Sequence[Task]) -> Normal:
     def precondition(field: torch.Tensor) -> torch.Tensor:
         return unpolyphase(solve(polyphase(field, step)), step)
 
-    return Normal(total, precondition, cost + tasks[0].passes_to_invert(total))
+    cost += tasks[0].passes_to_invert(total) * tasks[0].work
+    return Normal(total, precondition, cost / sum(task.work for task in tasks))
 
 
 def gauss_newton(

@@ -97,37 +97,28 @@ def invert_map(
             levels = [max(level, left_over(each)) for level, each in zip(levels, stepped.misfits, strict=True)]
         # A forward pass of what is left, in forward passes of the layer that was asked for.
         unit = sum(net.multiplications(layer, size).values()) / sum(work.values())
-        parts = []
         shown = features.new_zeros(count, net.channels, *size, dtype=torch.float32) + net.mean
+        statuses, seconds, prepared = [""] * count, 0.0, 0.0
         for level in sorted(set(levels)) or [noise]:
             # Images of one level go together; whoever else is in the batch changes nothing for them.
-            chosen = torch.tensor([i for i in range(count) if levels[i] == level], dtype=torch.long)
-            spent = max((passes[i] for i in chosen.tolist()), default=0.0)
-            report = None if watch is None else _report(watch, spent, unit, shown, chosen)
-            parts.append(
-                invert_known(
-                    [Reading(net, layer, known[chosen.to(features.device)], level)],
-                    size,
-                    tolerance=tolerance,
-                    budget=(budget - spent) / unit,
-                    watch=report,
-                )
+            images = [image for image in range(count) if levels[image] == level]
+            chosen = torch.tensor(images, dtype=torch.long, device=features.device)
+            spent = max((passes[image] for image in images), default=0.0)
+            found = invert_known(
+                [Reading(net, layer, known[chosen], level)],
+                size,
+                tolerance=tolerance,
+                budget=(budget - spent) / unit,
+                watch=None if watch is None else _report(watch, spent, unit, shown, chosen),
             )
-            shown[chosen] = parts[-1].images
-    order = [i for level in sorted(set(levels)) for i in range(count) if levels[i] == level]
-    places = sorted(range(count), key=order.__getitem__)
-    statuses, counts, spents = (
-        [[each for part in parts for each in getattr(part, what)][place] for place in places]
-        for what in ("status", "iterations", "forward_passes")
-    )
-    return Inverted(
-        shown,
-        statuses,
-        [before + after for before, after in zip(iterations, counts, strict=True)],
-        [before + unit * after for before, after in zip(passes, spents, strict=True)],
-        sum(part.prepare_seconds for part in parts),
-        unit * sum(part.prepare_passes for part in parts),
-    )
+            shown[chosen] = found.images
+            for place, image in enumerate(images):
+                statuses[image] = found.status[place]
+                iterations[image] += found.iterations[place]
+                passes[image] += unit * found.forward_passes[place]
+            seconds += found.prepare_seconds
+            prepared += unit * found.prepare_passes
+    return Inverted(shown, statuses, iterations, passes, seconds, prepared)
 
 
 def left_over(misfit: float) -> float:
@@ -203,7 +194,8 @@ def invert_known(
     seconds = time.perf_counter() - began
     work = sum(task.work for task in tasks)
     cost = sum(each.cost * task.work for each, task in zip(weightings, tasks, strict=False)) / work
-    cost += 0.0 if normal is None else normal.cost
+    if normal is not None:
+        cost += normal.cost * sum(task.work for task in shallow) / work
 
     prior, count = tasks[0].prior, len(tasks[0].known)
     white = prior.mean.new_zeros(count, *prior.shape) if start is None else prior.white(start)

@@ -12,21 +12,11 @@ from reconstruct.network.network import Network
 from tests.builders.networks import random_net
 
 SIZE = (63, 63)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _no_grad():
-    with torch.no_grad():
-        yield
+pytestmark = pytest.mark.usefixtures("no_grad")
 
 
 @pytest.fixture(scope="module")
-def image(photograph: torch.Tensor) -> torch.Tensor:
-    return photograph[:, :, 60:123, 70:133]
-
-
-@pytest.fixture(scope="module")
-def posed(net: Network, image: torch.Tensor) -> task.Task:
+def posed(net: Network, image: torch.Tensor, no_grad: None) -> task.Task:
     known = Exact(net.responses(torch.cat((image, image.flip(3))), "conv3"))
     return task.task_of(net, "conv3", SIZE, known, 0.0)
 
