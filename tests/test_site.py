@@ -49,7 +49,7 @@ def test_docstrings_are_read_as_meant(site: Path) -> None:
     """A description is no type, lists have their items, and no section or mark is left as it was typed."""
     text = (site / "reference" / "public.html").read_text()
     plain = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", text))
-    assert "layer (str) – the layer's name." in plain
+    assert "layer (str | Sequence[str]) – the layer's name, or a list of names." in plain
     assert "Returns: Result – Result, its image on the features' device." in plain
     assert "FeatureError – features of a wrong shape, not finite" in plain
     for page in (site / "reference").glob("*.html"):

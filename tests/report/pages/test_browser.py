@@ -1,7 +1,6 @@
 """Reports as a reader sees them: in Chromium, without and with a script, on a phone, in the dark, on paper."""
 
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -74,19 +73,19 @@ def test_it_asks_for_nothing_and_complains_of_nothing(
     ) == 32  # fmt: skip
 
 
-def test_fifty_thousand_images_open_in_two_seconds(browser: Any, tmp_path: Path) -> None:
-    layers = ["conv1", "conv2", "conv3", "conv4"]
-    folder = save_many(tmp_path / "run", 50_000, layers, ["linear", "map"])
-    add_thumbnails(folder, side=224)
-    write_report([folder], tmp_path / "page.html")
-    taken = []
-    for _ in range(3):
-        began = time.perf_counter()
-        page = opened(browser, tmp_path / "page.html")
-        taken.append(time.perf_counter() - began)
+def test_a_page_of_fifty_thousand_images_is_no_larger_than_one_of_five_thousand(browser: Any, tmp_path: Path) -> None:
+    """What the browser has to lay out does not grow with the rows; seconds are benchmarks/evaluation.py's."""
+    elements = []
+    for count in (5_000, 50_000):
+        folder = save_many(tmp_path / f"{count}", count, ["conv1", "conv2", "conv3", "conv4"], ["linear", "map"])
+        add_thumbnails(folder, side=224)
+        write_report([folder], tmp_path / f"{count}.html")
+        page = opened(browser, tmp_path / f"{count}.html")
+        assert page.complaints == []
+        assert f"{count:,} images of {count:,}" in page.inner_text("body")
+        elements.append(page.evaluate("document.querySelectorAll('*').length"))
         page.context.close()
-    print(f"opened in {min(taken):.2f} s, {(tmp_path / 'page.html').stat().st_size:,} bytes")
-    assert min(taken) < 2
+    assert elements[1] < 1.05 * elements[0]
 
 
 def test_slider_moves_by_the_keyboard(browser: Any, pages: dict[str, Path]) -> None:
