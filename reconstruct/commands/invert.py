@@ -12,6 +12,7 @@ from reconstruct.commands.common import batches, device_of, methods_of, tell_wha
 from reconstruct.commands.options import (
     AsJson,
     Budget,
+    Confidence,
     Damping,
     Device,
     Layers,
@@ -74,6 +75,7 @@ def invert(
         ),
     ] = 0.0,
     quantise: Quantise = None,
+    confidence: Confidence = False,
     random_weights: RandomWeights = None,
     device: Device = "auto",
     output: Output = Path(),
@@ -99,6 +101,8 @@ def invert(
         torch.manual_seed(seed)
         net = load_model(model, random_weights=random_weights, device=device_of(device))
         methods = methods_of(net, method, layer, tap, quiet)
+        if confidence:
+            _check_confidence(methods)
         if features is None and not (quiet or noise or quantise):
             for at in joints(net, methods, tap):
                 tell_what_is_left_out(at, [0.0] * len(at.parts))
@@ -108,6 +112,7 @@ def invert(
         "budget": budget,
         "tolerance": tolerance,
         "seed": seed,
+        "confidence": confidence,
     }
     sent: Disturbance = {"noise": noise, "quantise": quantise, "seed": seed}
     records: list[dict[str, Any]] = []
@@ -152,6 +157,20 @@ def _check_source(images: list[Path], features: str | None, layer: str, native: 
         raise CallError(
             "--quantise rounds features of pictures; those of a file stay as they are (--noise says how noisy)"
         )
+
+
+def _check_confidence(methods: dict[str, list[str]]) -> None:
+    """Refuse methods whose expected error nobody has measured, before any work.
+
+    Raises
+    ------
+    CallError : there is one among the layers' methods.
+    """
+    from reconstruct.inversion.methods import check_confidence
+
+    for chosen in methods.values():
+        for method in chosen:
+            check_confidence(method)
 
 
 def _sent(
@@ -249,10 +268,11 @@ def _reconstruct(
     """
     from reconstruct.evaluation.batch import measure
     from reconstruct.images.atomic import file_part
+    from reconstruct.images.features import write_features
     from reconstruct.images.files import save_image, write_png
     from reconstruct.inversion.methods import applicable
     from reconstruct.network.read_points import joint
-    from reconstruct.report.figures.panels import Panel, comparison, quality_caption
+    from reconstruct.report.figures.panels import Panel, comparison, error_panel, quality_caption
 
     shown = [output / f"{stem}.{net.name}.comparison.png" for stem in stems]
     records: list[list[dict[str, Any]]] = [[] for _ in names]
@@ -263,7 +283,7 @@ def _reconstruct(
         # The reader wants the reference: linear is in every figure where it applies, asked for or not.
         silent = [] if "linear" in chosen or applicable(at.net, at.layer, "linear") else ["linear"]
         for method in (*chosen, *silent):
-            own = options | ({"budget": None, "tolerance": None} if method in silent else {})
+            own = options | ({"budget": None, "tolerance": None, "confidence": False} if method in silent else {})
             result, measured = measure(at, names, pictures, features, method, noise=level, **own)
             # Of module:function the function: a panel is no wider than the picture.
             title = f"{layer}, {method.rpartition(':')[2]}"
@@ -277,7 +297,14 @@ def _reconstruct(
                 if method not in silent:
                     target = output / f"{stem}.{net.name}.{layer}.{file_part(method)}.png"
                     save_image(result.image[i], target)
-                    written = {"tap": at.tap, "output": str(target), "comparison": str(shown[i])}
+                    written: dict[str, Any] = {"tap": at.tap, "output": str(target), "comparison": str(shown[i])}
+                    if (error := result.expected_error) is not None:
+                        rows[i].setdefault(f"{method} error", []).append(
+                            error_panel(error[i], f"{layer}, expected error")
+                        )
+                        written |= {"expected_error": float(error[i].mean())}
+                        written |= {"confidence": str(target.with_suffix(".confidence.npy"))}
+                        write_features(error[i], target.with_suffix(".confidence.npy"), {})
                     records[i].append(record | written)
             if method not in silent:
                 advance(len(names))

@@ -55,6 +55,14 @@ Limit = Annotated[int | None, typer.Option(help="The first so many images.", min
 Sample = Annotated[int | None, typer.Option(help="So many images at random, by --seed.", min=1)]
 Split = Annotated[str, typer.Option(help="Of CIFAR's files: test or train.")]
 Output = Annotated[Path, typer.Option(help="Folder for what is written.")]
+Confidence = Annotated[
+    bool,
+    typer.Option(
+        "--confidence",
+        help="How far off each pixel is expected to be, drawn beside the picture and written to "
+        "STEM.MODEL.LAYER.METHOD.confidence.npy; costs as much again. Method map.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON array on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No table, no progress.")]
 

@@ -64,6 +64,7 @@ class Options(TypedDict, total=False):
     tolerance: float | None
     budget: float | None
     seed: int
+    confidence: bool
 
 
 class Disturbance(TypedDict, total=False):

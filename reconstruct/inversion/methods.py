@@ -38,6 +38,7 @@ class Method:
     joint : networks, features and names of several layers and image size to ``Inverted``; None where it inverts one
         layer at a time.
     budget, tolerance : where it stops by default, in forward passes and feature residual.
+    confidence : whether the expected error of its images has been measured on photographs (``confidence``).
     """
 
     name: str
@@ -48,6 +49,7 @@ class Method:
     budget: float
     tolerance: float
     joint: Callable[..., Inverted] | None = None
+    confidence: bool = False
 
     def refuses(self, nets: Sequence[AnyNetwork], layers: Sequence[str]) -> str | None:
         """Why it cannot invert the layers, one or several together, in a sentence; None where it can."""
@@ -76,6 +78,7 @@ METHODS: dict[str, Method] = {
             most_probable.BUDGET,
             most_probable.TOLERANCE,
             most_probable.invert_joint,
+            confidence=True,
         ),
         Method(
             "wiener",
@@ -136,6 +139,18 @@ def method_of(method: str | CustomMethod) -> Method:
         BUDGET,
         TOLERANCE,
     )
+
+
+def check_confidence(method: str | CustomMethod) -> None:
+    """Refuse a method whose images' expected error has not been measured.
+
+    Raises
+    ------
+    CallError : it is one; says which have been.
+    """
+    if not (chosen := method_of(method)).confidence:
+        able = ", ".join(name for name, each in METHODS.items() if each.confidence)
+        raise CallError(f"how far off its images are is known of method {able}, not of {chosen.name}")
 
 
 def applicable(

@@ -54,6 +54,8 @@ class Result:
         and its adjoint = 2; a solve at one layer of a chain counts by its share of the multiplications.
     seconds : for the whole batch, preparation left out.
     prepare_seconds, prepare_passes : once a model, layer and size; 0 passes where it was cached.
+    expected_error : N x 1 x H x W, in the image's scale: nine of ten pixels are expected to be no farther from the
+        original, in any channel (``confidence``). None where it was not asked for; what it cost is not counted above.
 
     Examples
     --------
@@ -74,3 +76,4 @@ class Result:
     seconds: float
     prepare_seconds: float
     prepare_passes: float
+    expected_error: torch.Tensor | None = None

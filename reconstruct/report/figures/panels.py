@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy
 import torch
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -16,6 +19,9 @@ CAPTION_PIXELS = 40
 GAP_PIXELS = 10
 NARROWEST_PIXELS = 150
 """Images smaller than this are magnified by a whole factor, so that captions fit and pixels stay square."""
+
+ERRORS = (0.002, 0.5)
+"""Expected errors that are drawn black and white, in the image's scale of [0, 1]; between them by their logarithm."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,15 @@ class Panel:
 def quality_caption(psnr: float, ssim: float) -> str:
     """How good a reconstruction is, as it stands below the picture: PSNR in dB, and SSIM."""
     return f"{psnr:.1f} dB, SSIM {ssim:.3f}"
+
+
+def error_panel(error: torch.Tensor, title: str) -> Panel:
+    """The expected error of an image, 1 x H x W, as a picture: dark where it is small, on one scale for all images."""
+    low, high = ERRORS
+    share = (error[0].clamp(low, high) / low).log() / math.log(high / low)
+    colours = colormaps["magma"](share.cpu().numpy())[..., :3].astype(numpy.float32)
+    detail = f"black {low:g}, white {high:g}; mean {float(error.mean()):.2g}"
+    return Panel(torch.from_numpy(colours).movedim(-1, 0), title, detail)
 
 
 def comparison(original: Panel | None, rows: Sequence[Sequence[Panel]]) -> Image.Image:
