@@ -5,7 +5,8 @@
 With the signs (and switches) of the true image the layer is linear, z = J x + c, and the most probable image is one
 solve: u from J P J^T u = z - J mean - c by conjugate gradients, preconditioned by ``map``'s own covariance G, then
 x = mean + P J^T u. Of ReLU features only the responses that are not 0 are used. An iteration is two forward passes.
-Prints PSNR in dB of each photograph, and the share of signs below that ``map`` has wrong after 450 passes.
+Prints PSNR in dB of each photograph, and the share of signs below that ``map`` has wrong after 450 passes, in brackets
+how large the true responses with wrong signs are beside all.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from pathlib import Path
 from statistics import mean
 
 import torch
+from torch import nn
 
 import reconstruct
 from reconstruct.inversion.known import Box, known_of
 from reconstruct.inversion.most_probable import search
 from reconstruct.inversion.most_probable.task import Task, task_of
-from reconstruct.operators.layer_stack import LayerStack
+from reconstruct.network.module import ModuleNetwork
+from reconstruct.network.protocol import AnyNetwork
 from reconstruct.solvers.conjugate_gradients import conjugate_gradients
 
 
@@ -44,11 +47,34 @@ def ceiling(task: Task, images: torch.Tensor, iterations: int) -> torch.Tensor:
     return prior.mean + prior.crop(pull(found))
 
 
-def wrong_signs(task: Task, images: torch.Tensor, found: torch.Tensor) -> list[float]:
-    """The share of slopes of each layer below, lowest first, that are not those at the true images."""
-    assert isinstance(task.operator, LayerStack)
-    true, reached = (task.operator.linearise(each).slopes for each in (images, found))
-    return [float((one != other).float().mean()) for one, other in zip(true, reached, strict=True)]
+def bends(net: AnyNetwork, layer: str, images: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What goes into each rectification below a layer, N x K x h x w, lowest first; of a module, into its own."""
+    chain = net.as_chain(layer)
+    if chain is not None:
+        below = [each for each in chain.layers[: chain.index(layer)] if each.activation != "none"]
+        return {each.name: chain.responses(images, each.name) for each in below}
+    assert isinstance(net, ModuleNetwork)
+    found: dict[str, torch.Tensor] = {}
+    hooks = [
+        part.register_forward_pre_hook(lambda _, given, name=name: found.setdefault(name, given[0].clone()) and None)
+        for name, part in net.module.named_modules()
+        if isinstance(part, nn.ReLU | nn.ReLU6)
+    ]
+    net.features(images, layer)
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def wrong_signs(net: AnyNetwork, layer: str, images: torch.Tensor, found: torch.Tensor) -> dict[str, str]:
+    """Of each rectification below: the share of signs that differ, and how large the true responses there are."""
+    told = {}
+    true, reached = (bends(net, layer, each) for each in (images, found))
+    for name, values in true.items():
+        wrong = (values > 0) != (reached[name] > 0)
+        size = float(values[wrong].abs().mean() / values.abs().mean()) if wrong.any() else 0.0
+        told[name] = f"{100 * float(wrong.float().mean()):.1f} % ({size:.2f})"
+    return told
 
 
 def main() -> None:
@@ -72,8 +98,8 @@ def main() -> None:
         for name, found in rows.items():
             psnr = reconstruct.quality(images, found).psnr
             print(f"{layer:6s} {name:26s} {mean(psnr):5.1f}  {'  '.join(f'{each:.1f}' for each in psnr)}", flush=True)
-        shares = wrong_signs(task, images, rows["map, 450 passes"])
-        print(f"{layer:6s} wrong signs of the layers below: {', '.join(f'{100 * each:.1f} %' for each in shares)}")
+        for name, share in wrong_signs(net, layer, images, rows["map, 450 passes"]).items():
+            print(f"{layer:6s} wrong signs at {name}: {share}", flush=True)
 
 
 if __name__ == "__main__":

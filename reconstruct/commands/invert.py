@@ -276,7 +276,7 @@ def _reconstruct(
 
     shown = [output / f"{stem}.{net.name}.comparison.png" for stem in stems]
     records: list[list[dict[str, Any]]] = [[] for _ in names]
-    rows: list[dict[str, list[Panel]]] = [{} for _ in names]
+    rows: list[dict[str, dict[str, Panel]]] = [{} for _ in names]  # by method, or what else a row shows, and layer
     for layer, features, level in received:
         chosen = methods[layer]
         at = joint(net, layer, tap)
@@ -293,15 +293,14 @@ def _reconstruct(
                     if pictures is None
                     else quality_caption(record["psnr"], record["ssim"])
                 )
-                rows[i].setdefault(method, []).append(Panel(result.image[i], title, detail))
+                rows[i].setdefault(method, {})[layer] = Panel(result.image[i], title, detail)
                 if method not in silent:
                     target = output / f"{stem}.{net.name}.{layer}.{file_part(method)}.png"
                     save_image(result.image[i], target)
                     written: dict[str, Any] = {"tap": at.tap, "output": str(target), "comparison": str(shown[i])}
                     if (error := result.expected_error) is not None:
-                        rows[i].setdefault(f"{method} error", []).append(
-                            error_panel(error[i], f"{layer}, expected error")
-                        )
+                        shown_error = error_panel(error[i], f"{layer}, expected error")
+                        rows[i].setdefault(f"{method} error", {})[layer] = shown_error
                         written |= {"expected_error": float(error[i].mean())}
                         written |= {"confidence": str(target.with_suffix(".confidence.npy"))}
                         write_features(error[i], target.with_suffix(".confidence.npy"), {})
@@ -310,7 +309,7 @@ def _reconstruct(
                 advance(len(names))
     for i, (stem, panels, path) in enumerate(zip(stems, rows, shown, strict=True)):
         original = None if pictures is None else Panel(pictures[i], "original", stem)
-        write_png(comparison(original, list(panels.values())), path)
+        write_png(comparison(original, [[row.get(layer) for layer in methods] for row in panels.values()]), path)
     return [record for own in records for record in own]
 
 
