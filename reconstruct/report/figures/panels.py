@@ -54,7 +54,7 @@ def error_panel(error: torch.Tensor, title: str) -> Panel:
 
 
 def comparison(original: Panel | None, rows: Sequence[Sequence[Panel | None]]) -> Image.Image:
-    """The original beside its reconstructions, a row a method and a column a layer, as in Figure 5 of Shang et al. 2016.
+    """The original beside its reconstructions, a row a method, a column a layer, as in Figure 5 of Shang et al. 2016.
 
     ``original`` : None where nobody has it. The reconstructions then stand alone, in one column fewer.
     """
