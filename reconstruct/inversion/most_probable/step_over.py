@@ -69,9 +69,11 @@ def step_over(
     """
     chain = net.as_chain(layer)
     assert chain is not None  # as ``steps_over`` has found
-    below, convolution = chain.up_to(layer)[-2], chain.convolution(layer)
+    (*_, below, last), convolution = chain.up_to(layer), chain.convolution(layer)
     area = chain.shapes(size)[below.name]
-    operator = Convolution(convolution.weight, convolution.stride[0], int(convolution.padding[0]), area, torch.float32)
+    operator = Convolution(
+        convolution.weight, last.stride, last.padding, area, torch.float32, last.groups, last.dilation
+    )
     gram = operator.gram("inputs", single=True)
     upper = upper_bound(gram)
     spread = float(operator.column_energy.mean())
