@@ -181,6 +181,7 @@ def _from_file(
     from reconstruct.evaluation.batch import CPU_PIXELS
     from reconstruct.images.batches import most_together
     from reconstruct.images.features import read_features, recorded_noise
+    from reconstruct.images.names import file_part
     from reconstruct.inversion.checks import checked, image_size
     from reconstruct.network.read_points import joint
 
@@ -208,7 +209,8 @@ def _from_file(
     if not quiet:
         tell_what_is_left_out(at, levels)
     name, _, tensor = Path(files[0]).name.partition(".safetensors:")
-    stem = (name if tensor else Path(files[0]).stem).removesuffix(f".{net.name}.{parts[0].name}")
+    written = f".{file_part(net.name)}.{file_part(parts[0].name)}"  # by the command that extracts them
+    stem = file_part(name if tensor else Path(files[0]).stem).removesuffix(written)
     stems = [stem] if count == 1 else [f"{stem}-{number}" for number in range(1, count + 1)]
     names = [file] if count == 1 else [f"{file}[{index}]" for index in range(count)]
     together = most_together(area, CPU_PIXELS)
@@ -242,19 +244,19 @@ def _reconstruct(
     Parameters
     ----------
     names, stems : of the N images, as they are called and as their files are.
-    pictures : N x 3 x H x W, or None where nobody has them.
+    pictures : N x C x H x W, or None where nobody has them.
     received : layers, features as they have come, N of them, and how noisy they are.
     methods : by layer.
     advance : told how many images are done.
     """
     from reconstruct.evaluation.batch import measure
-    from reconstruct.images.atomic import file_part
     from reconstruct.images.files import save_image, write_png
+    from reconstruct.images.names import file_name, method_part
     from reconstruct.inversion.methods import applicable
     from reconstruct.network.read_points import joint
     from reconstruct.report.figures.panels import Panel, comparison, quality_caption
 
-    shown = [output / f"{stem}.{net.name}.comparison.png" for stem in stems]
+    shown = [output / file_name(stem, net.name, "comparison", "png") for stem in stems]
     records: list[list[dict[str, Any]]] = [[] for _ in names]
     rows: list[dict[str, list[Panel]]] = [{} for _ in names]
     for layer, features, level in received:
@@ -275,7 +277,7 @@ def _reconstruct(
                 )
                 rows[i].setdefault(method, []).append(Panel(result.image[i], title, detail))
                 if method not in silent:
-                    target = output / f"{stem}.{net.name}.{layer}.{file_part(method)}.png"
+                    target = output / file_name(stem, net.name, layer, method_part(method), "png")
                     save_image(result.image[i], target)
                     written = {"tap": at.tap, "output": str(target), "comparison": str(shown[i])}
                     records[i].append(record | written)
@@ -290,6 +292,8 @@ def _reconstruct(
 def _table(records: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
+    from reconstruct.images.names import shown
+
     table = Table(box=None, pad_edge=False)
     for heading in ("image", "layer", "method"):
         table.add_column(heading, overflow="fold")
@@ -298,7 +302,7 @@ def _table(records: list[dict[str, Any]]) -> None:
     table.add_column("status")
     for record in records:
         table.add_row(
-            Path(record["image"]).name,
+            shown(Path(record["image"]).name),
             record["layer"],
             record["method"],
             number(record["psnr"], ".1f"),

@@ -46,7 +46,7 @@ def image_size(net: AnyNetwork, features: torch.Tensor, layer: Layer, size: Size
     """
     asked: Size
     if size is None:
-        asked = (net.input_size, net.input_size)
+        asked = net.input_area
     else:
         asked = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
     grid = net.shapes(asked, layer.name)[layer.name]

@@ -202,6 +202,12 @@ class Architecture:
         return seen
 
 
+def side_or_area(size: Size) -> int | list[int]:
+    """The side of a square, or height and width of what is none, as JSON holds them."""
+    height, width = size
+    return height if height == width else [height, width]
+
+
 def unknown_layer(network: str, layer: str, names: list[str], splits: Sequence[str] = ()) -> CallError:
     """The error that answers a layer's name which there is not, with the nearest one and all that there are."""
     near = get_close_matches(layer, [*names, *splits], n=1)

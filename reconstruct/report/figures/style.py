@@ -8,11 +8,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
+from reconstruct.images.names import shown
+
 DPI = 100
 BLUE, ORANGE, GREEN, VIOLET = "#3d6cb9", "#c2542d", "#4b9b5f", "#7a5aa6"
 """Colours of lines and bars, in all figures."""
 GREY = "#777777"
 """A quieter colour, of what the others are compared with."""
+
+
+def label(name: str) -> str:
+    """A name of a picture, layer or model as text of a figure: printable, and no formula where it has dollar signs."""
+    return "\n".join(map(shown, name.split("\n"))).replace("$", r"\$")
 
 
 def drawn(figure: Figure) -> Image.Image:
