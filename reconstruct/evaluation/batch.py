@@ -207,7 +207,9 @@ def batch_size(net: AnyNetwork, job: Job, workers: int = 1) -> int:
     device = net.mean.device
     deepest = max(layers_read(net, job.methods), key=net.index)
     areas = net.shapes(area, deepest)
-    values = net.channels * pixels + sum(net.layer(name).channels * height * width for name, (height, width) in areas.items())
+    values = net.channels * pixels + sum(
+        net.layer(name).channels * height * width for name, (height, width) in areas.items()
+    )
     room = SHARE * arrays.memory(device) / workers / (4 * COPIES * values)
     most = (CPU_PIXELS if device.type == "cpu" else GPU_PIXELS) / pixels
     return max(1, int(min(room, most)))

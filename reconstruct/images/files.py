@@ -111,7 +111,7 @@ def decode(file: IO[bytes], name: str) -> Image.Image:
         with Image.open(without_texts(file), formats=formats()) as image:
             check_opened(image, name)
             image.load()
-            upright = turned(image)
+            upright = turned(image, name)
             colours = srgb(image, name)
             return colours if upright is None else colours.transpose(upright)
     except ImageError:

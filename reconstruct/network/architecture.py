@@ -101,6 +101,8 @@ class Architecture:
     splits: dict[str, Split] = field(default_factory=dict)
     """Split points by name (``read_points.point``). One that bears a layer's name is of that layer, so that sizes,
     which no tap changes, can be asked for by either kind of name."""
+    area: Size | None = None
+    """Height and width of the images that it was made for, where they are no square; ``input_size`` is the shorter."""
 
     def __post_init__(self) -> None:
         channels, layers = len(self.mean), []

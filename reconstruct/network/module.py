@@ -216,7 +216,8 @@ class ModuleNetwork(nn.Module):
         graph = kept(self, "graph", lambda: trace(self.module))
         if graph is None:
             return None
-        call, like = self.call(layer), Architecture(self.name, (), self.input_size, *self.normalisation)
+        call = self.call(layer)
+        like = Architecture(self.name, (), self.input_size, *self.normalisation, area=self.input_area)
         found = chain_in(self.module, graph, Place(layer, call.part, call.number), like)
         if found is None:
             return None

@@ -65,8 +65,8 @@ class Network(nn.Module):
 
     @property
     def input_area(self) -> Size:
-        """Height and width of the square images that it was made for."""
-        return (self.input_size, self.input_size)
+        """Height and width of the images that it was made for."""
+        return self.architecture.area or (self.input_size, self.input_size)
 
     @property
     def source(self) -> str:

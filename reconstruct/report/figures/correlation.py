@@ -33,8 +33,8 @@ def correlation_figure(found: Mapping[str, Sequence[Correlation]]) -> Image.Imag
             low = numpy.minimum(means, spread)
             axes.bar(at + shift, means, 0.38, color=colour, yerr=(low, spread), ecolor="#444444", capsize=2, label=name)
         for x, each in zip(at, layers, strict=True):
-            label = "chance" if x == 0 else None
-            axes.plot((x - 0.42, x + 0.42), (each.chance, each.chance), color="black", linewidth=1, label=label)
+            once = "chance" if x == 0 else None
+            axes.plot((x - 0.42, x + 0.42), (each.chance, each.chance), color="black", linewidth=1, label=once)
         axes.set_xticks(at, [f"{label(each.layer)}\n{each.activation}" for each in layers], fontsize=7)
         axes.set_ylabel(f"{label(model)}\n|cosine| of outgoing weights", fontsize=8)
         axes.tick_params(axis="y", labelsize=7)

@@ -98,7 +98,8 @@ def pair_grid(pairs: Pairs, model: str) -> Image.Image:
     figure = Figure(figsize=(full_width / DPI, full_height / DPI), dpi=DPI, facecolor="white")
     some = f"{len(shown)} of {len(order)} pairs" if len(shown) < len(order) else f"{len(order)} pairs"
     kernel = " x ".join(map(str, (*pairs.filters.shape[2:], pairs.filters.shape[1])))
-    title = f"{label(model)}, {label(pairs.layer)}: {len(pairs.filters)} filters of {kernel}; {some}, the most nearly opposite first"
+    title = f"{label(f'{model}, {pairs.layer}')}: {len(pairs.filters)} filters of {kernel}"
+    title += f"; {some}, the most nearly opposite first"
     if pairs.filters.shape[1] > MOSAIC_CHANNELS:
         share = sum(share for _, share in cells) / len(cells)
         title += f"\nshown: the {MOSAIC_CHANNELS} strongest channels of each pair, {share:.0%} of their energy"

@@ -57,7 +57,9 @@ def invariance_figure(
         _draw_scores(axes, found, names, kind)
     panels[0].set_ylabel("score L / G (1: firing at random)", fontsize=9)
     panels[0].set_ylim(bottom=0)  # of all panels, and only once all of them are drawn
-    models = [Line2D([], [], color=COLOURS[n], marker="o", markersize=4, label=label(name)) for n, name in enumerate(found)]
+    models = [
+        Line2D([], [], color=COLOURS[n], marker="o", markersize=4, label=label(name)) for n, name in enumerate(found)
+    ]
     halves = "the best units of half of the images, on the other half"
     chosen = [
         Line2D([], [], color="#777777", label="the best units"),

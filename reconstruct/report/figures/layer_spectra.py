@@ -9,7 +9,7 @@ from PIL import Image
 from reconstruct.analysis.spectrum.amplitude import Spectrum
 from reconstruct.analysis.spectrum.layer_spectra_1d import LayerSpectra
 from reconstruct.analysis.spectrum.layer_spectra_2d import SIGNALS, ImageSpectra
-from reconstruct.report.figures.style import (, label
+from reconstruct.report.figures.style import (
     BLUE,
     GREEN,
     GREY,
@@ -17,6 +17,7 @@ from reconstruct.report.figures.style import (, label
     VIOLET,
     drawn,
     empty_figure,
+    label,
 )
 
 
