@@ -16,7 +16,7 @@ PHOTOMETRIC, BITS = 262, 258
 
 _SPACES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab": "LAB"}
 """Pillow's modes by the colour space that a profile is for."""
-_LAYERED = ("RGBA", "LA", "PA", "RGBa", "La")
+_LAYERED = ("RGBA", "LA", "PA", "RGBa")
 
 
 def srgb(image: Image.Image, name: str) -> Image.Image:
@@ -33,13 +33,15 @@ def srgb(image: Image.Image, name: str) -> Image.Image:
         image = _eight_bit(image, name)
     if image.mode == "F":
         raise ImageError(f"{name} holds floating-point values, whose range is anybody's guess; save it as 8 or 16 bit")
+    if image.mode == "La":
+        image = image.convert("LA")
     if image.mode not in _LAYERED and "transparency" not in image.info:
         return _converted(image, profile, name)
     layered = image.convert("RGBA")
-    colours = image.convert("L") if image.mode in ("LA", "La") else layered.convert("RGB")
-    flat = _converted(colours, profile, name).convert("RGBA")
-    flat.putalpha(layered.getchannel("A"))
-    return Image.alpha_composite(Image.new("RGBA", flat.size, "white"), flat).convert("RGB")
+    colours = image.convert("L") if image.mode == "LA" else layered.convert("RGB")
+    white = Image.new("RGB", image.size, "white")
+    white.paste(_converted(colours, profile, name), mask=layered.getchannel("A"))
+    return white
 
 
 def _eight_bit(image: Image.Image, name: str) -> Image.Image:

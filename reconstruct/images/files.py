@@ -203,8 +203,7 @@ def pixels_of(image: Image.Image) -> numpy.ndarray:
 
 def to_tensor(image: Image.Image) -> torch.Tensor:
     """8-bit RGB or grey to C x H x W, float32 in [0, 1], C being 3 or 1."""
-    values = numpy.ascontiguousarray(pixels_of(image).transpose(2, 0, 1))
-    return torch.from_numpy(values).float().div_(255)
+    return torch.from_numpy(pixels_of(image).transpose(2, 0, 1).copy()).float().div_(255)
 
 
 def to_pixels(image: torch.Tensor) -> numpy.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
+import logging
 import os
 import struct
 import warnings
@@ -34,6 +35,10 @@ _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b
 _ORIENTATION = 0x0112
 _PLANAR, _EXTRA, _TILE_WIDTH, _TILE_LENGTH = 284, 338, 322, 323
 """Tags of TIFF."""
+
+
+# Without a handler of the user's, Python would write what Pillow logs of damaged files to standard error.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 @cache
