@@ -26,8 +26,12 @@ from reconstruct.commands.models import models
 from reconstruct.commands.spectrum import spectrum  # noqa: F401 - joins analyze
 from reconstruct.commands.train import classify, train
 from reconstruct.errors import CallError, ReconstructError
+from reconstruct.images.names import cut, shown
 from reconstruct.user_function import current_folder_importable
 from reconstruct.version import __version__
+
+LONGEST_MESSAGE = 4000
+"""Characters of an error's message."""
 
 
 class MainJobFirst(TyperGroup):
@@ -82,7 +86,8 @@ def _as_path(argument: str) -> str:
 
 
 def _fail(message: str, status: int) -> None:
-    print(f"reconstruct: {' '.join(message.split())}", file=sys.stderr)
+    # Of what others have written, as a file's own names, no more than can be read.
+    print(f"reconstruct: {cut(shown(' '.join(message.split())), LONGEST_MESSAGE)}", file=sys.stderr)
     sys.exit(status)
 
 

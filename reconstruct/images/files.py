@@ -169,16 +169,24 @@ def model_input(
     CallError : the network takes images of another number of channels than 1 or 3.
     """
     picture = picture.convert(picture_mode(net.channels, net.name))
-    area = (picture.height, picture.width)
     deepest = max(layers, key=net.index)
+    chain = None if native else net.as_chain(deepest)
+    own, resized = (picture.height, picture.width), net.input_area if size is None else size
     try:
-        net.shapes(area, deepest)
+        if native:
+            net.shapes(own, deepest)
+        elif chain is not None:
+            # Enlarged, a picture below the receptive field would say nothing of the layer.
+            chain.shapes(own, deepest)
+        else:
+            # A module may take images of its own size alone.
+            net.shapes((resized, resized) if isinstance(resized, int) else resized, deepest)
     except CallError as error:
         raise ImageError(f"{name}: {error}") from error
     if native:
-        height, width = net.covered_size(area, deepest)
+        height, width = net.covered_size(own, deepest)
         return picture.crop((0, 0, width, height))
-    return fit(picture, net.input_area if size is None else size)
+    return fit(picture, resized)
 
 
 def picture_mode(channels: int, taker: str) -> str:

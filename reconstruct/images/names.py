@@ -23,7 +23,7 @@ def shown(name: object) -> str:
     >>> shown("caf\udce9.jpg"), shown("two\nlines.png"), shown("50 %.png")
     ('caf%E9.jpg', 'two%0Alines.png', '50 %.png')
     """
-    return "".join(each if each.isprintable() else _escaped(each) for each in str(name))
+    return "".join(each if each.isprintable() else escaped(each) for each in str(name))
 
 
 def told(name: object) -> str:
@@ -65,7 +65,8 @@ def method_part(method: str) -> str:
     return method.replace(":", ".")
 
 
-def _escaped(character: str) -> str:
+def escaped(character: str) -> str:
+    """A character by its bytes."""
     # Bytes that are not UTF-8 come from the system as lone surrogates, which stand for them.
     if "\udc80" <= character <= "\udcff":
         return f"%{ord(character) - 0xDC00:02X}"
