@@ -19,6 +19,7 @@ from reconstruct.images.colour import srgb
 from reconstruct.images.limits import too_large
 from reconstruct.images.names import cut, told
 from reconstruct.images.pillow import check_opened, formats, turned, what_it_is, without_texts
+from reconstruct.images.tags import overlap
 from reconstruct.network.architecture import Size
 from reconstruct.network.protocol import AnyNetwork
 
@@ -108,6 +109,8 @@ def decode(file: IO[bytes], name: str) -> Image.Image:
     """
     name = told(name)
     try:
+        if overlap(file):
+            raise ImageError(f"{name} is a TIFF file whose tags lie over each other, which cannot be")
         with Image.open(without_texts(file), formats=formats()) as image:
             check_opened(image, name)
             image.load()
@@ -133,9 +136,11 @@ def fit(image: Image.Image, size: Size | int) -> Image.Image:
 
     Raises
     ------
-    CallError : the shape has more than ``MOST_PIXELS``.
+    CallError : the shape has no pixels, or more than ``MOST_PIXELS``.
     """
     height, width = (size, size) if isinstance(size, int) else size
+    if min(height, width) < 1:
+        raise CallError(f"a picture's height and width are at least 1 pixel, not {height} x {width}")
     if reason := too_large(height, width):
         raise CallError(f"a picture cannot be resized to that: {reason}")
     # Whole pixels: a crop at half a pixel would blur a picture that needs no resizing.

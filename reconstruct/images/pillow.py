@@ -19,6 +19,7 @@ from PIL import Image, ImageFile, features
 from reconstruct.errors import ImageError
 from reconstruct.images.limits import MOST_PIXELS, too_large
 from reconstruct.images.names import cut
+from reconstruct.images.tags import overlap
 
 # Decoders for pictures only: Pillow would also hand an EPS file to Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
@@ -138,12 +139,21 @@ def turned(image: Image.Image, name: str) -> Image.Transpose | None:
     EXIF that cannot be read is warned of: the picture beside it is sound, and stays as it lies.
     """
     try:
+        if overlap(io.BytesIO(_exif_of(image).removeprefix(b"Exif\0\0"))):
+            raise ValueError("its tags lie over each other")
         said = image.getexif().get(_ORIENTATION, 1)
     except Exception as error:  # damaged EXIF may raise nearly any
         reason = cut(" ".join(str(error).split()) or type(error).__name__, 120)
         warnings.warn(f"{name} has EXIF that cannot be read ({reason}): it is taken as it lies", stacklevel=2)
         return None
     return _TURNS.get(said) if isinstance(said, int) else None
+
+
+def _exif_of(image: Image.Image) -> bytes:
+    """A picture's EXIF as ``getexif`` takes it: PNG has it as text, too."""
+    text: str | None = image.info.get("Raw profile type exif")
+    found: bytes = bytes.fromhex("".join(text.split("\n")[3:])) if text else b""
+    return image.info.get("exif") or found
 
 
 _TURNS = {

@@ -217,7 +217,8 @@ class ModuleNetwork(nn.Module):
         if graph is None:
             return None
         call = self.call(layer)
-        like = Architecture(self.name, (), self.input_size, *self.normalisation, area=self.input_area)
+        area = None if len(set(self.input_area)) == 1 else self.input_area
+        like = Architecture(self.name, (), self.input_size, *self.normalisation, area=area)
         found = chain_in(self.module, graph, Place(layer, call.part, call.number), like)
         if found is None:
             return None

@@ -74,6 +74,40 @@ def test_exif_that_cannot_be_read_is_told() -> None:
     assert numpy.array_equal(numpy.asarray(found), PIXELS)
 
 
+def overlapping(tags: int) -> bytes:
+    """A TIFF file of one pixel, of which each further tag says that it holds the same 100 kB at the end."""
+    needed = [(256, 3, 1, 1), (257, 3, 1, 1), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, 1, 8)]
+    needed += [(277, 3, 1, 1), (278, 3, 1, 1), (279, 4, 1, 1)]
+    entries = needed + [(1000 + number, 1, 100_000, 400) for number in range(tags)]
+    table = b"".join(struct.pack("<HHII", *each) for each in entries)
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + table + bytes(100_400)
+
+
+def test_tags_that_lie_over_each_other_are_not_copied() -> None:
+    """A file of a megabyte whose tags each hold all of it would take gigabytes."""
+    assert numpy.asarray(decode(io.BytesIO(overlapping(1)), "x")).shape == (1, 1, 3)
+    assert "whose tags lie over each other" in refused(overlapping(50))
+    with pytest.warns(UserWarning, match="its tags lie over each other"):
+        decode(io.BytesIO(saved("PNG", exif=b"Exif\0\0" + overlapping(50))), "x")
+
+
+def test_big_tiff_is_read() -> None:
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, PIXELS, photometric="rgb", bigtiff=True)
+    assert numpy.array_equal(numpy.asarray(decode(buffer, "x")), PIXELS)
+
+
+def test_exif_as_text_of_png_turns_a_picture() -> None:
+    """As ImageMagick wrote it once."""
+    exif = exif_of([(274, 3, 1, b"\0\x03\0\0")])
+    text = f"\nexif\n{len(exif):8d}\n{exif.hex()}\n".encode()
+    content = saved("PNG")
+    place = content.index(b"IDAT") - 4
+    added = chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(text))
+    found = decode(io.BytesIO(content[:place] + added + content[place:]), "x")
+    assert numpy.array_equal(numpy.asarray(found), PIXELS[::-1, ::-1])
+
+
 def chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
@@ -119,6 +153,14 @@ def test_avif_is_read_where_pillow_reads_it(tmp_path: Path) -> None:
     image = Image.new("RGB", (32, 24), (200, 100, 50))
     image.save(tmp_path / "a.avif", quality=95)
     assert to_pixels(load_image(tmp_path / "a.avif"))[12, 16] == pytest.approx([200, 100, 50], abs=6)
+
+
+@pytest.mark.extras
+def test_heic_is_read_with_its_package(tmp_path: Path) -> None:
+    plugin = pytest.importorskip("pillow_heif")
+    plugin.register_heif_opener()
+    Image.new("RGB", (32, 24), (200, 100, 50)).save(tmp_path / "a.heic", quality=95)
+    assert to_pixels(load_image(tmp_path / "a.heic"))[12, 16] == pytest.approx([200, 100, 50], abs=6)
 
 
 @pytest.mark.parametrize(
@@ -179,6 +221,8 @@ def test_tiles_are_no_larger_than_pictures() -> None:
 def test_no_picture_is_resized_beyond_the_limit() -> None:
     with pytest.raises(CallError, match="999999 x 999999 is 999,998,000,001 pixels"):
         fit(Image.fromarray(PIXELS), 999_999)
+    with pytest.raises(CallError, match="at least 1 pixel, not 5 x 0"):
+        fit(Image.fromarray(PIXELS), (5, 0))
 
 
 def test_whatever_pillow_raises_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
