@@ -9,7 +9,7 @@ import numpy
 from PIL import Image, ImageCms
 
 from reconstruct.errors import ImageError
-from reconstruct.images.names import cut
+from reconstruct.images.names import reason
 
 PHOTOMETRIC, BITS = 262, 258
 """Tags of TIFF: whether 0 is white, and how many bits a number has."""
@@ -74,11 +74,8 @@ def _converted(image: Image.Image, profile: bytes | None, name: str) -> Image.Im
                 raise ValueError(f"it is for {space}, and the picture is {image.mode}")
             return _through(image, given)
         except Exception as error:  # a damaged profile may raise nearly any
-            reason = cut(" ".join(str(error).split()), 120)
-            warnings.warn(
-                f"{name} has a colour profile that cannot be used ({reason}): its numbers are taken as sRGB",
-                stacklevel=2,
-            )
+            why = f"{name} has a colour profile that cannot be used ({reason(error)}): its numbers are taken as sRGB"
+            warnings.warn(why, stacklevel=2)
     return image.convert("RGB")
 
 

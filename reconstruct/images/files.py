@@ -17,7 +17,7 @@ from reconstruct.errors import CallError, ImageError
 from reconstruct.images.atomic import write_atomically
 from reconstruct.images.colour import srgb
 from reconstruct.images.limits import too_large
-from reconstruct.images.names import cut, told
+from reconstruct.images.names import reason, told
 from reconstruct.images.pillow import check_opened, formats, turned, what_it_is, without_texts
 from reconstruct.images.tags import overlap
 from reconstruct.network.architecture import Size
@@ -127,8 +127,7 @@ def decode(file: IO[bytes], name: str) -> Image.Image:
     except MemoryError as error:
         raise ImageError(f"{name} is too large for the memory that there is") from error
     except Exception as error:  # Pillow's decoders report broken files by nearly any
-        reason = cut(" ".join(str(error).split()), 200) or type(error).__name__
-        raise ImageError(f"{name} cannot be read: {reason}") from error
+        raise ImageError(f"{name} cannot be read: {reason(error)}") from error
 
 
 def fit(image: Image.Image, size: Size | int) -> Image.Image:
@@ -141,8 +140,8 @@ def fit(image: Image.Image, size: Size | int) -> Image.Image:
     height, width = (size, size) if isinstance(size, int) else size
     if min(height, width) < 1:
         raise CallError(f"a picture's height and width are at least 1 pixel, not {height} x {width}")
-    if reason := too_large(height, width):
-        raise CallError(f"a picture cannot be resized to that: {reason}")
+    if why := too_large(height, width):
+        raise CallError(f"a picture cannot be resized to that: {why}")
     # Whole pixels: a crop at half a pixel would blur a picture that needs no resizing.
     tall = min(image.height, max(1, round(image.width * height / width)))
     wide = min(image.width, max(1, round(image.height * width / height)))

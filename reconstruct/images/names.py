@@ -31,6 +31,11 @@ def told(name: object) -> str:
     return cut(shown(name), LONGEST)
 
 
+def reason(error: BaseException) -> str:
+    """What somebody else's error says, as a part of a sentence: a file's own bytes may be in it."""
+    return cut(shown(" ".join(str(error).split())) or type(error).__name__, LONGEST)
+
+
 def cut(text: str, most: int) -> str:
     """The text without its middle, where it is longer than so many characters."""
     return text if len(text) <= most else f"{text[: most // 2 - 1]}...{text[2 - most + most // 2 :]}"

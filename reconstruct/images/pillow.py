@@ -18,7 +18,7 @@ from PIL import Image, ImageFile, features
 
 from reconstruct.errors import ImageError
 from reconstruct.images.limits import MOST_PIXELS, too_large
-from reconstruct.images.names import cut
+from reconstruct.images.names import reason
 from reconstruct.images.tags import overlap
 
 # Decoders for pictures only: Pillow would also hand an EPS file to Ghostscript.
@@ -33,6 +33,8 @@ _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 _ORIENTED = (b"XML:com.adobe.xmp", b"Raw profile type exif")
 """The texts of PNG files that may say how a picture is turned."""
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_PLANES = {"RGB": "RGB", "RGBA": "RGBA", "CMYK": "CMYK", "I;16": "I", "I;16B": "I"}
+"""Modes of TIFF files whose channels may lie one after the other, and what libtiff gives of them."""
 _ORIENTATION = 0x0112
 _PLANAR, _EXTRA, _TILE_WIDTH, _TILE_LENGTH = 284, 338, 322, 323
 """Tags of TIFF."""
@@ -97,8 +99,8 @@ def check_opened(image: ImageFile.ImageFile, name: str) -> None:
     ------
     ImageError : the picture, or a tile of it, has more than ``MOST_PIXELS``.
     """
-    if reason := too_large(image.height, image.width):
-        raise ImageError(f"{name} is too large: {reason}")
+    if why := too_large(image.height, image.width):
+        raise ImageError(f"{name} is too large: {why}")
     if image.format == "TIFF":
         _check_tiff(image, name)
 
@@ -111,9 +113,9 @@ def _check_tiff(image: ImageFile.ImageFile, name: str) -> None:
         raise ImageError(f"{name} is cut into tiles of {sides[1]} x {sides[0]} pixels, which cannot be")
     tile = image.tile[0] if image.tile else None
     deep = tags.get(258, (1,))[0] == 16
-    if tile is not None and tile[0] == "raw" and deep and tags.get(_PLANAR) == 2 and image.mode != "I;16":
-        # Pillow takes the two bytes of a number for two pixels; libtiff, which it has as well, does not.
-        mode = "RGBa" if image.mode == "RGBA" and tags.get(_EXTRA) == (1,) else image.mode
+    if tile is not None and tile[0] == "raw" and deep and tags.get(_PLANAR) == 2 and image.mode in _PLANES:
+        # Pillow takes the two bytes of a number for two pixels, or refuses them; libtiff, which it has as well, does not.
+        mode = "RGBa" if image.mode == "RGBA" and tags.get(_EXTRA) == (1,) else _PLANES[image.mode]
         box = (0, 0, tags[256], tags[257])
         image.tile = [ImageFile._Tile("libtiff", box, 0, (f"{mode};16N", "raw", False, tags.offset))]
         image.use_load_libtiff = True  # type: ignore[attr-defined]
@@ -143,8 +145,8 @@ def turned(image: Image.Image, name: str) -> Image.Transpose | None:
             raise ValueError("its tags lie over each other")
         said = image.getexif().get(_ORIENTATION, 1)
     except Exception as error:  # damaged EXIF may raise nearly any
-        reason = cut(" ".join(str(error).split()) or type(error).__name__, 120)
-        warnings.warn(f"{name} has EXIF that cannot be read ({reason}): it is taken as it lies", stacklevel=2)
+        said_why = f"{name} has EXIF that cannot be read ({reason(error)}): it is taken as it lies"
+        warnings.warn(said_why, stacklevel=2)
         return None
     return _TURNS.get(said) if isinstance(said, int) else None
 

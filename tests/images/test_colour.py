@@ -115,6 +115,18 @@ def test_planes_of_16_bits(order: str, shape: dict[str, object], channels: int, 
     assert abs(found - values[:3] / 257).max() < 1  # libtiff's rounding is down
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_single_plane_of_16_bits(order: str) -> None:
+    """Grey, and said to have its one plane apart, as some writers say."""
+    values = numpy.linspace(0, 65535, 20 * 30).reshape(20, 30).astype(numpy.uint16)
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, values, byteorder=order)
+    content = bytearray(buffer.getvalue())
+    place = content.index(struct.pack(f"{order}HH", 305, 2))  # the name of the program
+    content[place : place + 12] = struct.pack(f"{order}HHIHH", 284, 3, 1, 2, 0)
+    assert abs(numpy.asarray(decode(io.BytesIO(content), "x"))[..., 0] - values / 257).max() <= 0.5001
+
+
 def test_white_as_0_and_12_bits() -> None:
     values = numpy.linspace(0, 65535, 20 * 30).reshape(20, 30).astype(numpy.uint16)
     buffer = io.BytesIO()
