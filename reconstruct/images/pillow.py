@@ -114,7 +114,7 @@ def _check_tiff(image: ImageFile.ImageFile, name: str) -> None:
     tile = image.tile[0] if image.tile else None
     deep = tags.get(258, (1,))[0] == 16
     if tile is not None and tile[0] == "raw" and deep and tags.get(_PLANAR) == 2 and image.mode in _PLANES:
-        # Pillow takes the two bytes of a number for two pixels, or refuses them; libtiff, which it has as well, does not.
+        # Pillow takes the two bytes of a number for two pixels, or refuses them; its libtiff does not.
         mode = "RGBa" if image.mode == "RGBA" and tags.get(_EXTRA) == (1,) else _PLANES[image.mode]
         box = (0, 0, tags[256], tags[257])
         image.tile = [ImageFile._Tile("libtiff", box, 0, (f"{mode};16N", "raw", False, tags.offset))]
