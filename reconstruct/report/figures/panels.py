@@ -57,7 +57,9 @@ def panels(rows: Sequence[Sequence[Panel | None]]) -> Image.Image:
     """
     drawings = [[None if panel is None else to_pixels(panel.image) for panel in row] for row in rows]
     height, width, _ = next(pixels.shape for row in drawings for pixels in row if pixels is not None)
-    scale = max(1, -(-NARROWEST_PIXELS // width))
+    # Channels side by side are each as large as a picture would be.
+    alone = next(panel.image.shape[2] for row in rows for panel in row if panel is not None)
+    scale = max(1, -(-NARROWEST_PIXELS // alone))
     cell_width, cell_height = width * scale + GAP_PIXELS, height * scale + CAPTION_PIXELS + GAP_PIXELS
     columns = max(len(row) for row in rows)
     full_width, full_height = columns * cell_width + GAP_PIXELS, len(rows) * cell_height + GAP_PIXELS
