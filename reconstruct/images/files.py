@@ -174,12 +174,11 @@ def model_input(
     """
     picture = picture.convert(picture_mode(net.channels, net.name))
     deepest = max(layers, key=net.index)
-    chain = None if native else net.as_chain(deepest)
+    # Only a chain of the zoo's has split points, and takes their names here.
+    chain = net if native or deepest in net.splits else net.as_chain(deepest)
     own, resized = (picture.height, picture.width), net.input_area if size is None else size
     try:
-        if native:
-            net.shapes(own, deepest)
-        elif chain is not None:
+        if chain is not None:
             # Enlarged, a picture below the receptive field would say nothing of the layer.
             chain.shapes(own, deepest)
         else:
