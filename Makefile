@@ -47,7 +47,7 @@ test-app: $(READY)
 
 # What needs optional packages; installs them.
 test-extras: $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[app,docs,onnx,deepinv]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[app,docs,onnx,deepinv,heic]'
 	$(BIN)/python -m pytest -m extras
 
 # The documentation as a site, in site/; a link that leads nowhere is an error.

@@ -140,7 +140,7 @@ def _figures(about: View, snapshot: Snapshot | None) -> str:
         if snapshot.image is not None:
             judged = quality(about.original[None], snapshot.image[None])
             psnr = "exact" if math.isinf(judged.psnr[0]) else f"{judged.psnr[0]:.1f}<small> dB</small>"
-            ssim = f"{judged.ssim[0]:.3f}"
+            ssim = "–" if math.isnan(judged.ssim[0]) else f"{judged.ssim[0]:.3f}"
         if snapshot.result is not None:
             residual = f"{snapshot.result.feature_residual[0]:.2g}"
     shown = {

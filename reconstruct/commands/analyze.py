@@ -64,6 +64,7 @@ def pairs(
     """
     nets = load_nets(model, random_weights, "cpu", quiet or as_json)
     from reconstruct.analysis.crelu.pairing import layer_pairs
+    from reconstruct.images.names import file_name
     from reconstruct.network.read_points import layer_list
     from reconstruct.report.figures.filters import cosine_histograms, pair_grid
 
@@ -75,7 +76,7 @@ def pairs(
     with progress(len(chosen), quiet or as_json, "pairing") as advance:
         for net, name in chosen:
             found = layer_pairs(net, name, seed)
-            figure = write(pair_grid(found, net.name), output / f"{net.name}.{name}.pairs.png")
+            figure = write(pair_grid(found, net.name), output / file_name(net.name, name, "pairs", "png"))
             rows.setdefault(net.name, []).append((name, found.cosines, found.random))
             records.append({"model": net.name, **found.record(), "figure": figure})
             advance(1)
@@ -261,6 +262,7 @@ def rectify(
     numbers = [] if filters is None else numbers_of(filters, int, "--filter", "0,17")
     nets = load_nets(model, random_weights, device, quiet or as_json)
     from reconstruct.analysis.crelu.rectify import rectify as rectified
+    from reconstruct.images.names import file_name
     from reconstruct.network.read_points import layer_list
     from reconstruct.report.figures.rectify import rectify_figure
 
@@ -272,7 +274,7 @@ def rectify(
             for batch in batches(images, net, names, size, False, quiet, failures):
                 for item, name in product(batch, names):
                     found = rectified(net, item.picture[None].to(net.mean.device), name, numbers, count)
-                    target = output / f"{item.stem}.{net.name}.{name}.rectify.png"
+                    target = output / file_name(item.stem, net.name, name, "rectify", "png")
                     figure = write(rectify_figure(item.picture, found, f"{item.stem}, {net.name}, {name}"), target)
                     about = {"image": item.name, "model": net.name}
                     records += [{**about, **each.record(), "figure": figure} for each in found]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -80,6 +81,7 @@ def _bounded(net: Network, layer: str, item: Item, budget: float | None, seed: i
     """The bounds on one image, what was rebuilt of it, and the figure of both."""
     from reconstruct.analysis.pooling_bounds import layer_bounds
     from reconstruct.images.files import save_image, write_png
+    from reconstruct.images.names import file_name
     from reconstruct.images.quality import quality
     from reconstruct.inversion.pooled import rebuild
     from reconstruct.report.figures.panels import Panel, quality_caption
@@ -90,17 +92,17 @@ def _bounded(net: Network, layer: str, item: Item, budget: float | None, seed: i
     panels, rebuilt = [], {}
     for known, found in rebuild(net, image, layer, budget=budget):
         judged = quality(image, found.images)
-        target = output / f"{item.stem}.{net.name}.{layer}.{known}.png"
+        target = output / file_name(item.stem, net.name, layer, known, "png")
         save_image(found.images[0], target)
         rebuilt[known] = {
             "psnr": judged.psnr[0],
-            "ssim": judged.ssim[0],
+            "ssim": None if math.isnan(judged.ssim[0]) else judged.ssim[0],
             "status": found.status[0],
             "forward_passes": found.forward_passes[0],
             "output": str(target),
         }
         panels.append(Panel(found.images[0], known, quality_caption(judged.psnr[0], judged.ssim[0])))
-    figure = output / f"{item.stem}.{net.name}.{layer}.bounds.png"
+    figure = output / file_name(item.stem, net.name, layer, "bounds", "png")
     write_png(pooling_bounds(trained, random, Panel(item.picture, "original", item.stem), panels), figure)
     return {
         "image": item.name,
@@ -117,6 +119,8 @@ def _bounded(net: Network, layer: str, item: Item, budget: float | None, seed: i
 def _bounds_table(records: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
+    from reconstruct.images.names import shown
+
     # Means over the regions, then the images that were rebuilt.
     table = Table(box=None, pad_edge=False, caption="PSNR in dB from switches on", caption_justify="right")
     table.add_column("image", overflow="fold")
@@ -127,7 +131,7 @@ def _bounds_table(records: list[dict[str, Any]]) -> None:
     for record in records:
         random = record["random_filters"]
         table.add_row(
-            Path(record["image"]).name,
+            shown(Path(record["image"]).name),
             *(
                 _mean(of[name])
                 for of, name in (

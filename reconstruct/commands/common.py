@@ -23,7 +23,7 @@ COMMANDS = ("invert", "features", "models", "bounds", "evaluate", "report", "ana
 
 
 class Item(NamedTuple):
-    """An image on its way: as it was called, the stem of what is written of it, and 3 x H x W."""
+    """An image on its way: as it was called, the stem of what is written of it, and C x H x W."""
 
     name: str
     stem: str
@@ -114,7 +114,9 @@ def batches(
     """The images in batches of one size, as many as fit; the error of each that cannot be used is told and added."""
     from reconstruct.evaluation.batch import CPU_PIXELS
     from reconstruct.images.batches import in_batches
+    from reconstruct.images.files import picture_mode
 
+    picture_mode(net.channels, net.name)  # not once for every picture
     usable = _usable(images, net, layers, size, native, quiet, failures)
     return in_batches(usable, lambda item: (item.picture.shape[1], item.picture.shape[2]), CPU_PIXELS)
 
@@ -129,6 +131,8 @@ def _usable(
     failures: set[str],
 ) -> Iterator[Item]:
     """The images that can be used, one by one; the error of any other is told and added to ``failures``."""
+    from reconstruct.images.names import file_part
+
     stems: list[str] = []
     for path in images:
         try:
@@ -140,10 +144,11 @@ def _usable(
                 notes.print(f"reconstruct: {failure}", soft_wrap=True)
             failures.add(failure)
             continue
-        stem, count = path.stem, 1
+        own = stem = file_part(path.stem)
+        count = 1
         while stem in stems:  # images of one name in several folders
             count += 1
-            stem = f"{path.stem}-{count}"
+            stem = f"{own}-{count}"
         stems.append(stem)
         yield Item(str(path), stem, picture)
 
@@ -151,15 +156,16 @@ def _usable(
 def _picture(
     path: Path, net: AnyNetwork, layers: list[str], size: Area | int | None, native: bool, quiet: bool
 ) -> torch.Tensor:
-    """The image as it goes into the network, 3 x H x W, cropped and resized as asked."""
+    """The image as it goes into the network, C x H x W, cropped and resized as asked."""
     from reconstruct.images.files import model_input, read_image, to_tensor
+    from reconstruct.images.names import told
     from reconstruct.network.read_points import layers_read
 
     picture = read_image(path)
-    fitted = model_input(picture, str(path), net, layers_read(net, layers), size, native)
+    fitted = model_input(picture, told(path), net, layers_read(net, layers), size, native)
     if not quiet and not native and (picture.width < fitted.width or picture.height < fitted.height):
         notes.print(
-            f"{path} is {picture.height} x {picture.width} pixels, enlarged to {fitted.height} x {fitted.width}",
+            f"{told(path)} is {picture.height} x {picture.width} pixels, enlarged to {fitted.height} x {fitted.width}",
             soft_wrap=True,
         )  # fmt: skip
     return to_tensor(fitted)

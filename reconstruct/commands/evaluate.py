@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import sys
 import time
@@ -110,6 +111,7 @@ def evaluate(
         from reconstruct.evaluation.batch import Job
         from reconstruct.evaluation.batch import batch_size as size_by_memory
         from reconstruct.evaluation.provenance import begin_session, describe_run
+        from reconstruct.images.files import picture_mode
         from reconstruct.images.sources import open_source, select
         from reconstruct.inversion.checks import check_limits
         from reconstruct.network.read_points import joints
@@ -119,6 +121,7 @@ def evaluate(
         check_limits(tolerance, budget)
         torch.manual_seed(seed)
         net = load_model(model, random_weights=random_weights, device=device_of(device))
+        picture_mode(net.channels, net.name)  # not once for every picture of the set
         methods = methods_of(net, method, layer, tap, silent)
         if not (silent or noise or quantise):
             for at in joints(net, methods, tap):
@@ -138,7 +141,7 @@ def evaluate(
         together = _batch_size(batch_size) or size_by_memory(net, job, 1 if engine == "local" else workers)
         job = replace(
             job,
-            pixels=together * (net.input_size if size is None else size) ** 2,
+            pixels=together * math.prod(net.input_area if size is None else (size, size)),
             # Of a small set most images are shown: their pictures are kept as they come.
             thumbnails=len(chosen) <= PICTURED * gallery,
         )

@@ -89,6 +89,7 @@ def _extract(
 ) -> list[dict[str, Any]]:
     """One picture's features of every layer, written, and a record of each."""
     from reconstruct.images.features import write_features
+    from reconstruct.images.names import file_name
     from reconstruct.inversion.disturb import disturb
 
     height, width = item.picture.shape[1:]
@@ -98,7 +99,7 @@ def _extract(
         values, level = disturb(at.features(item.picture[None].to(net.mean.device)), **disturbance)
         if disturbance["quantise"] == "float16":
             values = values.half()  # the same numbers, in half the room
-        path = output / f"{item.stem}.{net.name}.{layer}.{form}"
+        path = output / file_name(item.stem, net.name, layer, form)
         said = {"model": net.name, "layer": layer, "size": f"{height}x{width}", "noise": repr(level)}
         said |= {} if at.tap is None else {"tap": at.tap}
         write_features(values, path, said)

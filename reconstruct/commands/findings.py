@@ -51,6 +51,8 @@ def finish(what: str, told: Sequence[Told], output: Path, as_json: bool, quiet: 
 def _table(records: Sequence[dict[str, Any]], columns: Columns) -> None:
     from rich.table import Table
 
+    from reconstruct.images.names import shown
+
     named = [key for key in ("image", "model", "layer") if key in records[0]]
     table = Table(box=None, pad_edge=False)
     for key in named:
@@ -58,6 +60,6 @@ def _table(records: Sequence[dict[str, Any]], columns: Columns) -> None:
     for heading in columns:
         table.add_column(heading, justify="right", no_wrap=True)
     for record in records:
-        own = [Path(record[key]).name if key == "image" else record[key] for key in named]
+        own = [shown(Path(record[key]).name) if key == "image" else record[key] for key in named]
         table.add_row(*own, *(show(record) for show in columns.values()))
     printed.print(table)

@@ -200,6 +200,7 @@ def _from_file(
     from reconstruct.evaluation.batch import CPU_PIXELS
     from reconstruct.images.batches import most_together
     from reconstruct.images.features import read_features, recorded_noise
+    from reconstruct.images.names import file_part
     from reconstruct.inversion.checks import checked, image_size
     from reconstruct.network.read_points import joint
 
@@ -227,7 +228,8 @@ def _from_file(
     if not quiet:
         tell_what_is_left_out(at, levels)
     name, _, tensor = Path(files[0]).name.partition(".safetensors:")
-    stem = (name if tensor else Path(files[0]).stem).removesuffix(f".{net.name}.{parts[0].name}")
+    written = f".{file_part(net.name)}.{file_part(parts[0].name)}"  # by the command that extracts them
+    stem = file_part(name if tensor else Path(files[0]).stem).removesuffix(written)
     stems = [stem] if count == 1 else [f"{stem}-{number}" for number in range(1, count + 1)]
     names = [file] if count == 1 else [f"{file}[{index}]" for index in range(count)]
     together = most_together(area, CPU_PIXELS)
@@ -261,20 +263,20 @@ def _reconstruct(
     Parameters
     ----------
     names, stems : of the N images, as they are called and as their files are.
-    pictures : N x 3 x H x W, or None where nobody has them.
+    pictures : N x C x H x W, or None where nobody has them.
     received : layers, features as they have come, N of them, and how noisy they are.
     methods : by layer.
     advance : told how many images are done.
     """
     from reconstruct.evaluation.batch import measure
-    from reconstruct.images.atomic import file_part
     from reconstruct.images.features import write_features
     from reconstruct.images.files import save_image, write_png
+    from reconstruct.images.names import file_name, method_part
     from reconstruct.inversion.methods import applicable
     from reconstruct.network.read_points import joint
     from reconstruct.report.figures.panels import Panel, comparison, error_panel, quality_caption
 
-    shown = [output / f"{stem}.{net.name}.comparison.png" for stem in stems]
+    shown = [output / file_name(stem, net.name, "comparison", "png") for stem in stems]
     records: list[list[dict[str, Any]]] = [[] for _ in names]
     rows: list[dict[str, dict[str, Panel]]] = [{} for _ in names]  # by method, or what else a row shows, and layer
     for layer, features, level in received:
@@ -295,15 +297,16 @@ def _reconstruct(
                 )
                 rows[i].setdefault(method, {})[layer] = Panel(result.image[i], title, detail)
                 if method not in silent:
-                    target = output / f"{stem}.{net.name}.{layer}.{file_part(method)}.png"
+                    target = output / file_name(stem, net.name, layer, method_part(method), "png")
                     save_image(result.image[i], target)
                     written: dict[str, Any] = {"tap": at.tap, "output": str(target), "comparison": str(shown[i])}
                     if (error := result.expected_error) is not None:
                         shown_error = error_panel(error[i], f"{layer}, expected error")
                         rows[i].setdefault(f"{method} error", {})[layer] = shown_error
-                        written |= {"expected_error": float(error[i].mean())}
-                        written |= {"confidence": str(target.with_suffix(".confidence.npy"))}
-                        write_features(error[i], target.with_suffix(".confidence.npy"), {})
+                        written["expected_error"] = float(error[i].mean())
+                        values = output / file_name(stem, net.name, layer, method_part(method), "confidence", "npy")
+                        write_features(error[i], values, {})
+                        written["confidence"] = str(values)
                     records[i].append(record | written)
             if method not in silent:
                 advance(len(names))
@@ -316,6 +319,8 @@ def _reconstruct(
 def _table(records: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
+    from reconstruct.images.names import shown
+
     table = Table(box=None, pad_edge=False)
     for heading in ("image", "layer", "method"):
         table.add_column(heading, overflow="fold")
@@ -324,7 +329,7 @@ def _table(records: list[dict[str, Any]]) -> None:
     table.add_column("status")
     for record in records:
         table.add_row(
-            Path(record["image"]).name,
+            shown(Path(record["image"]).name),
             record["layer"],
             record["method"],
             number(record["psnr"], ".1f"),

@@ -5,7 +5,11 @@ Each command is a module of ``reconstruct/commands``, which imports torch inside
 
 from __future__ import annotations
 
+import io
+import os
 import sys
+import warnings
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -22,14 +26,19 @@ from reconstruct.commands.models import models
 from reconstruct.commands.spectrum import spectrum  # noqa: F401 - joins analyze
 from reconstruct.commands.train import classify, train
 from reconstruct.errors import CallError, ReconstructError
+from reconstruct.images.names import cut, shown
 from reconstruct.user_function import current_folder_importable
 from reconstruct.version import __version__
+
+LONGEST_MESSAGE = 4000
+"""Characters of an error's message."""
 
 
 class MainJobFirst(TyperGroup):
     """``reconstruct IMAGE ...`` is ``reconstruct invert IMAGE ...``: the main job needs no word."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        args = [_as_path(each) for each in args]
         if args and args[0] not in (*COMMANDS, "--help", "--version"):
             args = ["invert", *args]
         return super().parse_args(ctx, args)
@@ -50,7 +59,11 @@ app.add_typer(
 
 
 def main() -> None:
-    """Run, and turn errors that are for people into one line and an exit status."""
+    """Run, and turn errors and warnings that are for people into one line each, and errors into an exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a folder's name may be no text in the terminal's encoding
+            stream.reconfigure(errors="backslashreplace")
+    warnings.formatwarning = lambda message, *_: f"reconstruct: {message}\n"
     try:
         with current_folder_importable():  # methods and models of the user's, package.module:function
             app(prog_name="reconstruct")
@@ -60,10 +73,21 @@ def main() -> None:
         _fail(str(error), 1)
     except MemoryError:
         _fail("not enough memory; try a smaller --size", 1)
+    except RuntimeError as error:
+        if "allocate" not in str(error):  # what torch says for want of memory
+            raise
+        _fail("not enough memory; try a smaller --size", 1)
+
+
+def _as_path(argument: str) -> str:
+    """An argument as it was given; a file whose name begins with a dash, as ``*.jpg`` may give it, with its folder."""
+    looks_like_one = argument.startswith("-") and Path(argument).suffix
+    return f"./{argument}" if looks_like_one and os.path.isfile(argument) else argument  # noqa: PTH113
 
 
 def _fail(message: str, status: int) -> None:
-    print(f"reconstruct: {' '.join(message.split())}", file=sys.stderr)
+    # Of what others have written, as a file's own names, no more than can be read.
+    print(f"reconstruct: {cut(shown(' '.join(message.split())), LONGEST_MESSAGE)}", file=sys.stderr)
     sys.exit(status)
 
 

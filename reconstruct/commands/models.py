@@ -175,9 +175,12 @@ def _layer_table(described: dict[str, Any]) -> None:
     from reconstruct.network.architecture import KINDS
 
     size = described["input_size"]
+    height, width = size if isinstance(size, list) else (size, size)
     printed.print(f"{described['name']}: {described['source']}", soft_wrap=True)
     weights = Path(described["weights"]).name if described["weights"] else described.get("own_weights", "none")
-    printed.print(f"input {size} x {size}, {described['parameters']:,} parameters without biases, weights: {weights}")
+    printed.print(
+        f"input {height} x {width}, {described['parameters']:,} parameters without biases, weights: {weights}"
+    )
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in ("layer", "kernel", "activation"):
         table.add_column(heading, no_wrap=True)

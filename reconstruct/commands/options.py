@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from reconstruct.errors import CallError
+from reconstruct.images.limits import too_large
 
 if TYPE_CHECKING:
     from reconstruct.inversion.linear import Form
@@ -148,14 +149,16 @@ def check_disturbance(noise: float, quantise: str | None) -> None:
 
 
 def check_size(size: Area | int | None, native: bool) -> None:
-    """Refuse a size together with ``--native``.
+    """Refuse a size together with ``--native``, and one that no picture has.
 
     Raises
     ------
-    CallError : both are given.
+    CallError : both are given, or the size has more than ``MOST_PIXELS``.
     """
     if size is not None and native:
         raise CallError("--size resizes and --native never does: give one of them")
+    if size is not None and (reason := too_large(*((size, size) if isinstance(size, int) else size))):
+        raise CallError(f"--size is too large: {reason}")
 
 
 def check_selection(limit: int | None, sample: int | None) -> None:

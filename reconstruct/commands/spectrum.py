@@ -228,6 +228,7 @@ def _pictures(
     """Spectra of layers before and after ReLU, CReLU and AVR, a figure a picture and model."""
     nets = load_nets(model, random_weights, device, quiet or as_json)
     from reconstruct.analysis.spectrum.layer_spectra_2d import layer_spectra_2d
+    from reconstruct.images.names import file_name
     from reconstruct.network.read_points import layer_list
     from reconstruct.report.figures.layer_spectra import image_spectra_figure
 
@@ -241,7 +242,7 @@ def _pictures(
                 for item in batch:
                     picture = item.picture[None].to(net.mean.device)
                     found = [layer_spectra_2d(net, picture, name) for name in names]
-                    target = output / f"{item.stem}.{net.name}.spectrum.png"
+                    target = output / file_name(item.stem, net.name, "spectrum", "png")
                     figures.append(write(image_spectra_figure(found, f"{item.stem}, {net.name}"), target))
                     about = {"what": "layer", "image": item.name, "model": net.name}
                     told += [{**about, **each.record(), "figure": figures[-1]} for each in found]

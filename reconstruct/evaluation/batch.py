@@ -6,6 +6,7 @@ other processes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypedDict, Unpack
@@ -17,7 +18,8 @@ from PIL import Image
 from reconstruct.errors import ReconstructError
 from reconstruct.evaluation.results import SCHEMA
 from reconstruct.images.batches import in_batches
-from reconstruct.images.files import model_input, to_pixels, webp
+from reconstruct.images.files import model_input, pixels_of, to_picture, webp
+from reconstruct.images.names import shown
 from reconstruct.images.quality import quality
 from reconstruct.images.sources import Source
 from reconstruct.inversion.disturb import disturb
@@ -77,7 +79,7 @@ class Disturbance(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Item:
-    """An image of a set: H x W x 3 bytes as they go into the network, or the reason why there are none."""
+    """An image of a set: H x W x C bytes as they go into the network, or the reason why there are none."""
 
     index: int
     name: str
@@ -118,7 +120,7 @@ def read(source: Source, indices: Sequence[int], net: AnyNetwork, job: Job) -> l
         try:
             picture = source.picture(index)
             fitted = model_input(picture, name, net, layers_read(net, job.methods), job.size, job.native)
-            items.append(Item(index, name, numpy.asarray(fitted)))
+            items.append(Item(index, name, pixels_of(fitted)))
         except ReconstructError as error:
             items.append(Item(index, name, None, str(error)))
         except Exception as error:  # a decoder may raise anything over a broken file
@@ -161,8 +163,8 @@ def measure(
     ----------
     at : where the features were read; its name is the record's ``layer``.
     names : the images' names, N of them.
-    images : N x 3 x H x W in [0, 1], on the network's device; None where nobody has them, and the records' quality is
-        None.
+    images : N x C x H x W in [0, 1], on the network's device; None where nobody has them, and the records' quality is
+        None. Their SSIM is None as well where they are smaller than its window.
     features : N x C x h x w, as they are to be inverted; of several layers together, those of each.
     size : height and width of the images, where there are none.
     noise, options : as in ``inversion.invert``.
@@ -182,7 +184,7 @@ def measure(
             "layer": at.name,
             "method": method,
             "psnr": None if judged is None else judged.psnr[i],
-            "ssim": None if judged is None else judged.ssim[i],
+            "ssim": None if judged is None or math.isnan(judged.ssim[i]) else judged.ssim[i],
             "relative_error": None if judged is None else judged.relative_error[i],
             "feature_residual": result.feature_residual[i],
             "status": result.status[i],
@@ -201,13 +203,16 @@ def measure(
 
 def batch_size(net: AnyNetwork, job: Job, workers: int = 1) -> int:
     """How many images of the job's size are inverted together, by the memory that the device has for each worker."""
-    side = net.input_size if job.size is None else job.size
+    area = net.input_area if job.size is None else (job.size, job.size)
+    pixels = math.prod(area)
     device = net.mean.device
     deepest = max(layers_read(net, job.methods), key=net.index)
-    areas = net.shapes((side, side), deepest)
-    values = 3 * side**2 + sum(net.layer(name).channels * height * width for name, (height, width) in areas.items())
+    areas = net.shapes(area, deepest)
+    values = net.channels * pixels + sum(
+        net.layer(name).channels * height * width for name, (height, width) in areas.items()
+    )
     room = SHARE * arrays.memory(device) / workers / (4 * COPIES * values)
-    most = (CPU_PIXELS if device.type == "cpu" else GPU_PIXELS) / side**2
+    most = (CPU_PIXELS if device.type == "cpu" else GPU_PIXELS) / pixels
     return max(1, int(min(room, most)))
 
 
@@ -241,7 +246,7 @@ def _failed(
     net: AnyNetwork, item: Item, error: str | None, layer: str | None = None, method: str | None = None
 ) -> dict[str, Any]:
     row: dict[str, Any] = dict.fromkeys(SCHEMA.names)
-    reason = " ".join((error or "").split())
+    reason = shown(" ".join((error or "").split()))
     return row | {
         "index": item.index, "image": item.name, "model": net.name, "layer": layer, "method": method, "error": reason,
     }  # fmt: skip
@@ -259,13 +264,13 @@ def _size(item: Item) -> Size:
 
 
 def _tensor(items: Sequence[Item]) -> torch.Tensor:
-    """N x 3 x H x W, float32 in [0, 1]."""
+    """N x C x H x W, float32 in [0, 1]."""
     stacked = numpy.stack([item.pixels for item in items if item.pixels is not None])
     return torch.from_numpy(stacked.transpose(0, 3, 1, 2).astype(numpy.float32) / 255)
 
 
 def _small(image: torch.Tensor) -> bytes:
-    """A small picture of 3 x H x W in [0, 1], as a WebP file."""
-    picture = Image.fromarray(to_pixels(image))
+    """A small picture of C x H x W in [0, 1], as a WebP file."""
+    picture = to_picture(image)
     picture.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.BICUBIC)
     return webp(picture)

@@ -18,6 +18,7 @@ import torch
 
 from reconstruct.evaluation.batch import Job
 from reconstruct.images.sources import Source, digest
+from reconstruct.network.architecture import side_or_area
 from reconstruct.network.protocol import AnyNetwork
 from reconstruct.operators import arrays
 from reconstruct.user_function import function_named
@@ -67,7 +68,7 @@ def describe_run(
             "tap": job.tap,
             "methods": {layer: list(methods) for layer, methods in job.methods.items()},
             **_own_methods(job),
-            "size": None if job.native else job.size or net.input_size,
+            "size": None if job.native else job.size or side_or_area(net.input_area),
             "options": {**job.options, **job.disturbance},
         },
         "selection": selection,

@@ -22,7 +22,8 @@ import pyarrow.parquet
 from filelock import FileLock, Timeout
 
 from reconstruct.errors import CallError
-from reconstruct.images.atomic import file_part, write_atomically
+from reconstruct.images.atomic import write_atomically
+from reconstruct.images.names import file_name, method_part
 
 SCHEMA = pyarrow.schema(
     [
@@ -279,7 +280,11 @@ def _rate(rows: pyarrow.Table) -> float | None:
 
 
 def distribution(values: numpy.ndarray) -> dict[str, float | None]:
-    """Mean and sample standard deviation of the finite values; median, 5th and 95th percentile of all."""
+    """Mean and sample standard deviation of the finite values; median, 5th and 95th percentile of all.
+
+    NaN is no value: the SSIM of an image that is too small for it.
+    """
+    values = values[~numpy.isnan(values)]
     finite = values[numpy.isfinite(values)]
     found = {
         "mean": float(finite.mean()) if len(finite) else None,
@@ -316,5 +321,5 @@ def gallery(rows: pyarrow.Table, count: int) -> dict[str, list[int]]:
 
 def thumbnail(folder: Path, index: int, layer: str | None = None, method: str | None = None) -> Path:
     """Where the small picture of an image lies, or of its reconstruction."""
-    name = f"{index}" if layer is None else f"{index}.{layer}.{file_part(str(method))}"
-    return folder / "thumbnails" / f"{name}.webp"
+    parts = () if layer is None else (layer, method_part(str(method)))
+    return folder / "thumbnails" / file_name(str(index), *parts, "webp")

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and what stands in their names."""
+"""Files written whole or not at all."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 def write_atomically(path: Path, content: bytes) -> None:
     """Write to a temporary file beside ``path``, then rename: a full disk or a kill leaves nothing half-written."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    # Of a name that is as long as names may be, the beginning.
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:50]}.")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
@@ -21,11 +22,6 @@ def write_atomically(path: Path, content: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-
-
-def file_part(method: str) -> str:
-    """A method's name in names of files: that of the user's own, ``module:function``, without the colon."""
-    return method.replace(":", ".")
 
 
 def _umask() -> int:

@@ -10,7 +10,7 @@ import torch
 from reconstruct.errors import CallError
 
 SSIM_WINDOW = 11
-"""Side of the Gaussian window of SSIM (sigma 1.5, cut at 3.5 sigma): no image may be smaller."""
+"""Side of the Gaussian window of SSIM (sigma 1.5, cut at 3.5 sigma): a smaller image has none."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ class Quality:
     Attributes
     ----------
     psnr : dB for a data range of 1, over all pixels and channels; infinite where the two are equal.
-    ssim : Wang et al. 2004: Gaussian window of sigma 1.5, population covariance, data range 1, mean over RGB.
+    ssim : Wang et al. 2004: Gaussian window of sigma 1.5, population covariance, data range 1, mean over channels. NaN
+        where images are smaller than the window, 11 x 11: there is none then.
     relative_error : |x - x'| / |x|.
 
     Examples
@@ -41,7 +42,7 @@ def quality(images: torch.Tensor, reconstructions: torch.Tensor) -> Quality:
     Raises
     ------
     CallError : shapes differ, images leave [0, 1] (normalised ones give meaningless figures), values are not
-        finite, or images are smaller than SSIM's window, 11 x 11.
+        finite.
 
     Examples
     --------
@@ -53,8 +54,6 @@ def quality(images: torch.Tensor, reconstructions: torch.Tensor) -> Quality:
     """
     if images.shape != reconstructions.shape or images.ndim != 4:
         raise CallError(f"two N x C x H x W batches of one shape, not {_shape(images)} and {_shape(reconstructions)}")
-    if min(images.shape[2:]) < SSIM_WINDOW:
-        raise CallError(f"SSIM needs images of at least {SSIM_WINDOW} x {SSIM_WINDOW} pixels, not {_shape(images)}")
     originals = images.detach().cpu().double()
     if not originals.isfinite().all() or not reconstructions.isfinite().all():
         raise CallError("an image or a reconstruction holds a value that is not finite")
@@ -85,10 +84,15 @@ def _one(original: torch.Tensor, reconstruction: torch.Tensor) -> tuple[float, f
     error = float(numpy.linalg.norm(truth - estimate))
     with numpy.errstate(divide="ignore"):  # equal images: infinite PSNR
         psnr = float(peak_signal_noise_ratio(truth, estimate, data_range=1))
-    ssim = structural_similarity(
-        truth, estimate, data_range=1, channel_axis=0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
-    )
-    return psnr, float(ssim), error / scale if scale else float("inf") if error else 0.0
+    ssim = math.nan
+    if min(truth.shape[1:]) >= SSIM_WINDOW:
+        ssim = float(
+            structural_similarity(
+                truth, estimate, data_range=1, channel_axis=0, gaussian_weights=True, sigma=1.5,
+                use_sample_covariance=False,
+            )
+        )  # fmt: skip
+    return psnr, ssim, error / scale if scale else float("inf") if error else 0.0
 
 
 def _shape(tensor: torch.Tensor) -> str:

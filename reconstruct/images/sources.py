@@ -24,6 +24,7 @@ from PIL import Image
 from reconstruct.errors import CallError, ImageError
 from reconstruct.images.cifar import load_cifar
 from reconstruct.images.files import SUFFIXES, decode, decode_file
+from reconstruct.images.names import shown
 
 LABELLED = re.compile(rf"(.*(?:{'|'.join(map(re.escape, SUFFIXES))}))\s+\d+", re.IGNORECASE)
 """A line of a list that ends in a class number, as ImageNet's do."""
@@ -282,7 +283,7 @@ def _archives(path: str, archives: dict[str, str], filesystem: Any = None) -> Ar
 
 def _printable(name: str) -> str:
     """Names of files are bytes; those that are no text cannot be written into rows or pages."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return shown(name)
 
 
 def _is_picture(name: str) -> bool:

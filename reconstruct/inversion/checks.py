@@ -44,11 +44,8 @@ def image_size(net: AnyNetwork, features: torch.Tensor, layer: Layer, size: Size
     ------
     FeatureError : they do not.
     """
-    asked: Size
-    if size is None:
-        asked = (net.input_size, net.input_size)
-    else:
-        asked = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+    wanted = net.input_area if size is None else size
+    asked: Size = (wanted, wanted) if isinstance(wanted, int) else (int(wanted[0]), int(wanted[1]))
     grid = net.shapes(asked, layer.name)[layer.name]
     if grid == tuple(features.shape[2:]):
         return asked

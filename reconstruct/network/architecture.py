@@ -111,6 +111,8 @@ class Architecture:
     splits: dict[str, Split] = field(default_factory=dict)
     """Split points by name (``read_points.point``). One that bears a layer's name is of that layer, so that sizes,
     which no tap changes, can be asked for by either kind of name."""
+    area: Size | None = None
+    """Height and width of the images that it was made for, where they are no square; ``input_size`` is the shorter."""
 
     def __post_init__(self) -> None:
         channels, layers = len(self.mean), []
@@ -210,6 +212,12 @@ class Architecture:
         for each, available in zip(reversed(chain), reversed(inputs), strict=True):
             seen = min(available, (seen - 1) * each.stride - each.padding + each.extent)
         return seen
+
+
+def side_or_area(size: Size) -> int | list[int]:
+    """The side of a square, or height and width of what is none, as JSON holds them."""
+    height, width = size
+    return height if height == width else [height, width]
 
 
 def unknown_layer(network: str, layer: str, names: list[str], splits: Sequence[str] = ()) -> CallError:

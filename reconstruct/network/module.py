@@ -44,11 +44,11 @@ class ModuleNetwork(nn.Module):
     std: torch.Tensor
 
     def __init__(
-        self, module: nn.Module, mean: Sequence[float], std: Sequence[float], input_size: int, name: str
+        self, module: nn.Module, mean: Sequence[float], std: Sequence[float], input_area: Size, name: str
     ) -> None:
         super().__init__()
         self.module = copy.deepcopy(module).float().eval().requires_grad_(False)
-        self.name, self.input_size = name, input_size
+        self.name, self.input_area, self.input_size = name, input_area, min(input_area)
         self.normalisation = (tuple(mean), tuple(std))
         statistics = torch.tensor(self.normalisation, dtype=torch.float32).view(2, 1, -1, 1, 1)
         self.register_buffer("mean", statistics[0], persistent=False)
@@ -58,7 +58,7 @@ class ModuleNetwork(nn.Module):
         self.splits: dict[str, Split] = {}
         self._tapped: str | None = None
         # Which calls there are is what the network is, as its layers are; at other sizes they are found out anew.
-        self._own = self._run_on((input_size, input_size))
+        self._own = self._run_on(input_area)
         self.layers = tuple(call.layer for call in self._own.values())
 
     @property
@@ -216,7 +216,9 @@ class ModuleNetwork(nn.Module):
         graph = kept(self, "graph", lambda: trace(self.module))
         if graph is None:
             return None
-        call, like = self.call(layer), Architecture(self.name, (), self.input_size, *self.normalisation)
+        call = self.call(layer)
+        area = None if len(set(self.input_area)) == 1 else self.input_area
+        like = Architecture(self.name, (), self.input_size, *self.normalisation, area=area)
         found = chain_in(self.module, graph, Place(layer, call.part, call.number), like)
         if found is None:
             return None
@@ -229,8 +231,7 @@ class ModuleNetwork(nn.Module):
     @torch.no_grad()
     def _agrees(self, chain: Network, layer: str) -> bool:
         """Whether a chain gives the module's features of a random image."""
-        side = self.input_size
-        image = torch.rand(1, self.channels, side, side, generator=torch.Generator().manual_seed(0))
+        image = torch.rand(1, self.channels, *self.input_area, generator=torch.Generator().manual_seed(0))
         image = image.to(self.mean.device)
         wanted = self.features(image, layer)
         try:
@@ -253,9 +254,8 @@ class ModuleNetwork(nn.Module):
         return found
 
     def _measured_field(self, layer: str) -> int:
-        side = self.input_size
         generator = torch.Generator().manual_seed(0)
-        noise = torch.rand(FIELD_IMAGES, self.channels, side, side, generator=generator)
+        noise = torch.rand(FIELD_IMAGES, self.channels, *self.input_area, generator=generator)
         with torch.enable_grad():
             images = noise.to(self.mean).requires_grad_(True)
             responses = self.responses(images, layer)
@@ -275,7 +275,7 @@ def from_torch(
     module: nn.Module,
     normalise: tuple[Sequence[float], Sequence[float]] = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
     *,
-    input_size: int = 224,
+    input_size: int | Size = 224,
     name: str | None = None,
 ) -> ModuleNetwork:
     """A torch module as a network: ``invert`` and the rest take it like one of the zoo.
@@ -285,7 +285,7 @@ def from_torch(
     module : takes N x C x H x W images that are normalised, float32. It is copied, and the copy set to evaluation
         mode.
     normalise : mean and standard deviation of each channel, of images in [0, 1]; default none, images as they are.
-    input_size : side of the square images that it was made for.
+    input_size : side of the square images that it was made for, or height and width of others.
     name : for files and messages; default the module's class.
 
     Raises
@@ -305,7 +305,10 @@ def from_torch(
     mean, std = (tuple(float(value) for value in values) for values in normalise)
     if len(mean) != len(std) or not mean or min(std) <= 0 or not all(map(math.isfinite, (*mean, *std))):
         raise CallError("normalise is (mean, std), as many numbers each as an image has channels, std above 0")
-    return ModuleNetwork(module, mean, std, input_size, name or type(module).__name__)
+    area = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
+    if len(area) != 2 or not all(isinstance(side, int) and side > 0 for side in area):
+        raise CallError(f"input_size is a side in pixels, or height and width as (64, 32), not {input_size}")
+    return ModuleNetwork(module, mean, std, (area[0], area[1]), name or type(module).__name__)
 
 
 def _side_of(energy: torch.Tensor, share: float) -> int:

@@ -67,6 +67,11 @@ class Network(nn.Module):
         return self.architecture.input_size
 
     @property
+    def input_area(self) -> Size:
+        """Height and width of the images that it was made for."""
+        return self.architecture.area or (self.input_size, self.input_size)
+
+    @property
     def source(self) -> str:
         """Where the architecture comes from."""
         return self.architecture.source

@@ -20,7 +20,8 @@ class AnyNetwork(Protocol):
     Attributes
     ----------
     name : for files and messages.
-    input_size : side, in pixels, of the square images that it was made for.
+    input_size : side, in pixels, of the square images that it was made for; of others the shorter side.
+    input_area : height and width of the images that it was made for.
     mean, std : 1 x C x 1 x 1, by which it normalises images itself; on its device and in its precision.
     layers : those that can be asked for, lowest first.
     splits : split points by their authors' names (``read_points``).
@@ -49,6 +50,9 @@ class AnyNetwork(Protocol):
 
     @property
     def input_size(self) -> int: ...
+
+    @property
+    def input_area(self) -> Size: ...
 
     @property
     def splits(self) -> Mapping[str, Split]: ...

@@ -122,7 +122,7 @@ def with_pool(net: Network, layer: str, kernel: int, stride: int) -> Network:
         raise CallError(f"{layer} is a pooling itself: name the convolution whose features are to be pooled")
     if min(kernel, stride) < 1:
         raise CallError(f"a pooling's kernel and stride are at least 1, not {kernel} and {stride}")
-    height, width = net.shapes((net.input_size, net.input_size))[layer]
+    height, width = net.shapes(net.input_area)[layer]
     if kernel > min(height, width):
         raise CallError(f"windows of {kernel} do not fit the {height} x {width} positions of {layer}")
     pool = Layer(f"{layer}_pool", kernel=kernel, stride=stride, kind="max_pool")

@@ -67,7 +67,7 @@ def _without_torus(net: AnyNetwork, layer: str, seed: int) -> torch.Tensor:
     Sums over the pairs of positions that there are, divided by all positions: positive semi-definite, as a sum of
     products, and a taper already.
     """
-    size = (net.input_size, net.input_size)
+    size = net.input_area
     operator, prior = Differentiation(net, layer, size), Prior(size, net.channels, device=net.mean.device)
     generator = torch.Generator().manual_seed(seed)
     reach = REACH["response_covariance"]
@@ -153,7 +153,7 @@ def smoothing(net: AnyNetwork, layer: str, *, seed: int = 0) -> tuple[Smoothing,
     if stack is None:
 
         def make() -> Smoothing:
-            size = (net.input_size, net.input_size)
+            size = net.input_area
             operator, prior = Differentiation(net, layer, size), Prior(size, net.channels, device=net.mean.device)
             return _smoothing(
                 operator, prior, seed, lambda values: taper(lag_products(values, reach)) / values[:, 0].numel()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from reconstruct.network.architecture import side_or_area
 from reconstruct.network.protocol import AnyNetwork
 from reconstruct.operators.convolution import Convolution, frame
 from reconstruct.zoo.load import is_module, load_module, load_network
@@ -91,7 +92,7 @@ def describe(name: str, *, random_weights: int | None = None) -> dict[str, Any]:
 
 def _describe_module(net: AnyNetwork) -> dict[str, Any]:
     """What ``describe`` gives of a torch module: frame bounds only where a layer is a chain of one convolution."""
-    size = (net.input_size, net.input_size)
+    size = net.input_area
     layers = []
     for name, (height, width) in net.shapes(size).items():
         layer, chain = net.layer(name), net.as_chain(name)
@@ -125,7 +126,7 @@ def _describe_module(net: AnyNetwork) -> dict[str, Any]:
         "name": net.name,
         "base": None,
         "source": net.source,
-        "input_size": net.input_size,
+        "input_size": side_or_area(net.input_area),
         "weights": None,
         "own_weights": "the module's own",
         "splits": {},

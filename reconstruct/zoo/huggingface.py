@@ -65,8 +65,9 @@ def save_pretrained(
 
     Raises
     ------
-    CallError : ``net`` is no ``Network``; the dtype is another; a weight is not finite, or too large for float16; there
-        are not as many names as outputs; or the folder holds another project's ``README.md`` or config.
+    CallError : ``net`` is no ``Network``, or for images that are no squares; the dtype is another; a weight is not
+        finite, or too large for float16; there are not as many names as outputs; or the folder holds another project's
+        ``README.md`` or config.
 
     Examples
     --------
@@ -82,6 +83,9 @@ def save_pretrained(
         raise CallError(f"save_pretrained takes a Network, as load_model gives it, not {type(net).__name__}")
     if net.longest_chain() is not net:
         raise CallError(f"{net.name} is a torch module, whose code no file holds: save its longest_chain()")
+    if net.input_area != (net.input_size, net.input_size):
+        height, width = net.input_area
+        raise CallError(f"{net.name} is for images of {height} x {width}, and a specification says one side of squares")
     if dtype not in ("float32", "float16"):
         raise CallError(f"weights are saved as float32 or float16, not {dtype!r}")
     if not is_model_name(net.name):

@@ -1,5 +1,7 @@
 """Torch modules of the shapes that users bring."""
 
+from collections import OrderedDict
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -87,6 +89,42 @@ def chain(seed: int = 0) -> nn.Module:
 def resnet() -> ModuleNetwork:
     """What ``--model tests.builders.modules:resnet`` runs."""
     return from_torch(drawn(ResNet()), IMAGENET, input_size=32, name="resnet")
+
+
+def padded(channels: int, size: int | tuple[int, int] = 32, name: str = "0") -> ModuleNetwork:
+    """One convolution that keeps the grid, and ReLU, on images of so many channels."""
+    convolution = nn.Conv2d(channels, 3 * channels, 3, padding=1)
+    module = drawn(nn.Sequential(OrderedDict([(name, convolution), ("relu", nn.ReLU())])))
+    return from_torch(module, ((0.5,) * channels, (0.25,) * channels), input_size=size, name=f"padded{channels}")
+
+
+def grey() -> ModuleNetwork:
+    """What ``--model tests.builders.modules:grey`` runs."""
+    return padded(1)
+
+
+def six() -> ModuleNetwork:
+    return padded(6)
+
+
+def slash() -> ModuleNetwork:
+    """With a layer as Caffe names them."""
+    return padded(3, name="conv1/7x7_s2")
+
+
+class Tall(nn.Module):
+    """A convolution and a fully connected head: made for images of 32 x 16 alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.classes = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8 * 32 * 16, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.classes(self.conv(x).flatten(1))
+
+
+def tall() -> ModuleNetwork:
+    return from_torch(drawn(Tall()), IMAGENET, input_size=(32, 16), name="tall")
 
 
 def plain() -> nn.Module:

@@ -9,7 +9,7 @@ from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 from PIL import Image
 
 from reconstruct.analysis.crelu.complexity import Estimate, LayerComplexity
-from reconstruct.report.figures.style import BLUE, DPI, GREEN, ORANGE, drawn
+from reconstruct.report.figures.style import BLUE, DPI, GREEN, ORANGE, drawn, label
 
 
 def complexity_figure(
@@ -33,14 +33,14 @@ def complexity_figure(
             (parameters, [each.parameters for each in layers], "parameters"),
             (neurons, [each.neurons for each in layers], "neurons"),
         ):
-            axes.bar(at, values, width, color=f"C{number}", label=f"{model}: {sum(values):,} {what}")
+            axes.bar(at, values, width, color=f"C{number}", label=f"{label(model)}: {sum(values):,} {what}")
             axes.set_yscale("log")
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.yaxis.set_major_formatter(EngFormatter(sep=""))
             axes.yaxis.set_minor_locator(NullLocator())
             axes.set_ylabel(f"{what} of the layer", fontsize=8)
             axes.tick_params(axis="y", labelsize=7)
-            axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
+            axes.set_xticks(range(len(names)), map(label, names), rotation=90, fontsize=7)
             # Above the bars, which are tall on a scale of logarithms.
             axes.legend(fontsize=7, loc="lower left", bbox_to_anchor=(0, 1.0), frameon=False)
     for activation, colour in (("relu", ORANGE), ("crelu", BLUE), ("avr", GREEN)):

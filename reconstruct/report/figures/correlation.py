@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from reconstruct.analysis.crelu.correlation import Correlation
-from reconstruct.report.figures.style import BLUE, DPI, ORANGE, drawn
+from reconstruct.report.figures.style import BLUE, DPI, ORANGE, drawn, label
 
 
 def correlation_figure(found: Mapping[str, Sequence[Correlation]]) -> Image.Image:
@@ -33,10 +33,10 @@ def correlation_figure(found: Mapping[str, Sequence[Correlation]]) -> Image.Imag
             low = numpy.minimum(means, spread)
             axes.bar(at + shift, means, 0.38, color=colour, yerr=(low, spread), ecolor="#444444", capsize=2, label=name)
         for x, each in zip(at, layers, strict=True):
-            label = "chance" if x == 0 else None
-            axes.plot((x - 0.42, x + 0.42), (each.chance, each.chance), color="black", linewidth=1, label=label)
-        axes.set_xticks(at, [f"{each.layer}\n{each.activation}" for each in layers], fontsize=7)
-        axes.set_ylabel(f"{model}\n|cosine| of outgoing weights", fontsize=8)
+            once = "chance" if x == 0 else None
+            axes.plot((x - 0.42, x + 0.42), (each.chance, each.chance), color="black", linewidth=1, label=once)
+        axes.set_xticks(at, [f"{label(each.layer)}\n{each.activation}" for each in layers], fontsize=7)
+        axes.set_ylabel(f"{label(model)}\n|cosine| of outgoing weights", fontsize=8)
         axes.tick_params(axis="y", labelsize=7)
         axes.set_ylim(bottom=0)
         axes.legend(fontsize=7, ncols=3)

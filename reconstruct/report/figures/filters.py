@@ -12,7 +12,7 @@ from PIL import Image
 
 from reconstruct.analysis.crelu.pairing import Pairs
 from reconstruct.images.files import to_pixels
-from reconstruct.report.figures.style import BLUE, DPI, ORANGE, drawn
+from reconstruct.report.figures.style import BLUE, DPI, ORANGE, drawn, label
 
 SIDE_PIXELS, GAP_PIXELS, CAPTION_PIXELS = 55, 5, 20
 MOSAIC_PIXELS, MOSAIC_CHANNELS = 110, 16
@@ -98,7 +98,8 @@ def pair_grid(pairs: Pairs, model: str) -> Image.Image:
     figure = Figure(figsize=(full_width / DPI, full_height / DPI), dpi=DPI, facecolor="white")
     some = f"{len(shown)} of {len(order)} pairs" if len(shown) < len(order) else f"{len(order)} pairs"
     kernel = " x ".join(map(str, (*pairs.filters.shape[2:], pairs.filters.shape[1])))
-    title = f"{model}, {pairs.layer}: {len(pairs.filters)} filters of {kernel}; {some}, the most nearly opposite first"
+    title = f"{label(f'{model}, {pairs.layer}')}: {len(pairs.filters)} filters of {kernel}"
+    title += f"; {some}, the most nearly opposite first"
     if pairs.filters.shape[1] > MOSAIC_CHANNELS:
         share = sum(share for _, share in cells) / len(cells)
         title += f"\nshown: the {MOSAIC_CHANNELS} strongest channels of each pair, {share:.0%} of their energy"
@@ -138,10 +139,10 @@ def cosine_histograms(rows: Mapping[str, Sequence[tuple[str, torch.Tensor, torch
                 weights = [100 / len(values)] * len(values)
                 axes.hist(values.tolist(), bins=bins, weights=weights, color=colour, alpha=0.6, label=what)
                 axes.axvline(float(values.mean()), color=colour, linewidth=1)
-            axes.set_title(f"{name}\n{float(cosines.mean()):.2f} ± {float(cosines.std()):.2f}", fontsize=8)
+            axes.set_title(f"{label(name)}\n{float(cosines.mean()):.2f} ± {float(cosines.std()):.2f}", fontsize=8)
             axes.set_xticks([-1, -0.5, 0])
             axes.tick_params(labelsize=7)
-        axes_row[0].set_ylabel(f"{model}\n% of filters", fontsize=7.5)
+        axes_row[0].set_ylabel(f"{label(model)}\n% of filters", fontsize=7.5)
     grid[0][0].legend(fontsize=7, loc="upper left")
     figure.supxlabel("cosine with the pairing filter; above, its mean ± standard deviation", fontsize=8)
     return drawn(figure)

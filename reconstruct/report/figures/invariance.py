@@ -13,7 +13,7 @@ from PIL import Image
 
 from reconstruct.analysis.crelu.invariance.scores import LayerInvariance
 from reconstruct.errors import CallError
-from reconstruct.report.figures.style import BLUE, GREEN, ORANGE, VIOLET, drawn
+from reconstruct.report.figures.style import BLUE, GREEN, ORANGE, VIOLET, drawn, label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,7 +57,9 @@ def invariance_figure(
         _draw_scores(axes, found, names, kind)
     panels[0].set_ylabel("score L / G (1: firing at random)", fontsize=9)
     panels[0].set_ylim(bottom=0)  # of all panels, and only once all of them are drawn
-    models = [Line2D([], [], color=COLOURS[n], marker="o", markersize=4, label=name) for n, name in enumerate(found)]
+    models = [
+        Line2D([], [], color=COLOURS[n], marker="o", markersize=4, label=label(name)) for n, name in enumerate(found)
+    ]
     halves = "the best units of half of the images, on the other half"
     chosen = [
         Line2D([], [], color="#777777", label="the best units"),
@@ -73,9 +75,9 @@ def invariance_figure(
         panels[0].set_ylabel("L, share of firing units that fire on", fontsize=9)
         panels[0].set_ylim(0, 1.04)
         # Thick and without markers, lest they look like the lines of one layer.
-        models = [Line2D([], [], color=COLOURS[n], linewidth=4, label=name) for n, name in enumerate(found)]
+        models = [Line2D([], [], color=COLOURS[n], linewidth=4, label=label(name)) for n, name in enumerate(found)]
         styles = [
-            Line2D([], [], color="#777777", linestyle=line, marker=marker, markersize=4, label=layer)
+            Line2D([], [], color="#777777", linestyle=line, marker=marker, markersize=4, label=label(layer))
             for (line, marker), layer in zip(STYLES, shown, strict=False)
         ]
         below[0].legend(
@@ -118,7 +120,7 @@ def _draw_scores(
         axes.plot(places, [score.best for score in scores], "o-", color=colour, markersize=4, linewidth=1.6)
         axes.plot(places, [score.held_out for score in scores], "--", color=colour, linewidth=1)
     axes.set_title(kind or "mean of the kinds", fontsize=9, weight="normal" if kind else "bold")
-    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
+    axes.set_xticks(range(len(names)), map(label, names), rotation=90, fontsize=8)
     axes.set_xlim(-0.5, len(names) - 0.5)
     axes.tick_params(axis="y", labelsize=8)
     axes.grid(alpha=0.3)

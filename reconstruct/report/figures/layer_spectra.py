@@ -17,6 +17,7 @@ from reconstruct.report.figures.style import (
     VIOLET,
     drawn,
     empty_figure,
+    label,
 )
 
 
@@ -91,7 +92,7 @@ def spectra_figure(layers: Sequence[LayerSpectra], unit: str = "Hz") -> Image.Im
         low = min(float(values[values > 1e-4 * top].min()) if top else 0.1 for *_, values, _ in curves)
         axes.set(ylim=(0.5 * low, 2 * (top or 1)))
         axes.set_xlabel(f"frequency, {unit}", fontsize=9)
-        axes.set_title(f"{layer.name or 'the module'} (rate {layer.rate:g})", fontsize=9)
+        axes.set_title(f"{label(layer.name) or 'the module'} (rate {layer.rate:g})", fontsize=9)
         axes.grid(alpha=0.3)
         axes.tick_params(labelsize=8)
         handles = axes.get_legend_handles_labels()[0]
@@ -121,7 +122,7 @@ def image_spectra_figure(layers: Sequence[ImageSpectra], model: str = "") -> Ima
                 markersize=3, **style,
             )  # fmt: skip
         curves.set(xlim=(0, 0.51), ylabel="power / z's whole power")
-        curves.set_title(f"{layer.layer}: mean power of a frequency, without the DC", fontsize=9)
+        curves.set_title(f"{label(layer.layer)}: mean power of a frequency, without the DC", fontsize=9)
         shares = [100 * layer.dc_share(name) for name in SIGNALS]
         places = range(len(SIGNALS))
         bars.barh(places, shares, color=[colours[name] for name in SIGNALS], height=0.7)
@@ -130,7 +131,7 @@ def image_spectra_figure(layers: Sequence[ImageSpectra], model: str = "") -> Ima
         bars.set_yticks(places, ["z", "ReLU", "negative", "sum", "difference"])
         bars.invert_yaxis()
         bars.set(xlim=(0, 112))
-        bars.set_title(f"{layer.layer}: DC share of each one's own power", fontsize=9)
+        bars.set_title(f"{label(layer.layer)}: DC share of each one's own power", fontsize=9)
         for axes in (curves, bars):
             axes.grid(alpha=0.3)
             axes.tick_params(labelsize=8)
@@ -145,7 +146,7 @@ def image_spectra_figure(layers: Sequence[ImageSpectra], model: str = "") -> Ima
         ncols=3,
         fontsize=9,
         frameon=False,
-        title=model or None,
+        title=label(model) or None,
         handlelength=3.2,
     )
     return drawn(figure)

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from reconstruct.images.files import to_pixels
-from reconstruct.report.figures.style import DPI, drawn
+from reconstruct.images.names import cut
+from reconstruct.report.figures.style import DPI, drawn, label
 
 CAPTION_PIXELS = 40
 GAP_PIXELS = 10
@@ -30,7 +31,7 @@ class Panel:
 
     Attributes
     ----------
-    image : 3 x H x W in [0, 1].
+    image : C x H x W in [0, 1], drawn as ``images.files.to_picture`` shows it.
     title, detail : the two lines below it: what it is, and how good.
     """
 
@@ -39,9 +40,9 @@ class Panel:
     detail: str = ""
 
 
-def quality_caption(psnr: float, ssim: float) -> str:
-    """How good a reconstruction is, as it stands below the picture: PSNR in dB, and SSIM."""
-    return f"{psnr:.1f} dB, SSIM {ssim:.3f}"
+def quality_caption(psnr: float, ssim: float | None) -> str:
+    """How good a reconstruction is, as it stands below the picture: PSNR in dB, and SSIM where there is one."""
+    return f"{psnr:.1f} dB" if ssim is None or math.isnan(ssim) else f"{psnr:.1f} dB, SSIM {ssim:.3f}"
 
 
 def error_panel(error: torch.Tensor, title: str) -> Panel:
@@ -68,29 +69,31 @@ def panels(rows: Sequence[Sequence[Panel | None]]) -> Image.Image:
 
     Every picture is drawn pixel for pixel, or magnified by a whole factor where it is small.
     """
-    height, width = next(panel.image.shape[1:] for row in rows for panel in row if panel is not None)
-    scale = max(1, -(-NARROWEST_PIXELS // width))
+    drawings = [[None if panel is None else to_pixels(panel.image) for panel in row] for row in rows]
+    height, width, _ = next(pixels.shape for row in drawings for pixels in row if pixels is not None)
+    # Channels side by side are each as large as a picture would be.
+    alone = next(panel.image.shape[2] for row in rows for panel in row if panel is not None)
+    scale = max(1, -(-NARROWEST_PIXELS // alone))
     cell_width, cell_height = width * scale + GAP_PIXELS, height * scale + CAPTION_PIXELS + GAP_PIXELS
     columns = max(len(row) for row in rows)
     full_width, full_height = columns * cell_width + GAP_PIXELS, len(rows) * cell_height + GAP_PIXELS
     figure = Figure(figsize=(full_width / DPI, full_height / DPI), dpi=DPI, facecolor="white")
-    for down, row in enumerate(rows):
-        for right, panel in enumerate(row):
-            if panel is None:
+    for down, (row, own) in enumerate(zip(rows, drawings, strict=True)):
+        for right, (panel, drawing) in enumerate(zip(row, own, strict=True)):
+            if panel is None or drawing is None:
                 continue
             left, top = right * cell_width + GAP_PIXELS, down * cell_height + GAP_PIXELS
-            pixels = to_pixels(panel.image).repeat(scale, axis=0).repeat(scale, axis=1)
+            pixels = drawing.repeat(scale, axis=0).repeat(scale, axis=1)
             figure.figimage(pixels, left, full_height - top - height * scale, origin="upper")
             centre = (left + width * scale / 2) / full_width
             caption_top = 1 - (top + height * scale + 4) / full_height
             caption_low = caption_top - 18 / full_height
-            figure.text(centre, caption_top, panel.title, ha="center", va="top", fontsize=9, weight="bold")
-            detail = _fitting(panel.detail, width * scale)
+            title, detail = (_fitting(text, width * scale) for text in (panel.title, panel.detail))
+            figure.text(centre, caption_top, title, ha="center", va="top", fontsize=9, weight="bold")
             figure.text(centre, caption_low, detail, ha="center", va="top", fontsize=8.5, color="#333333")
     return drawn(figure)
 
 
 def _fitting(text: str, pixels: int) -> str:
     """A caption as it fits below a picture: the middle of a longer one is left out."""
-    most = max(8, pixels // 6)
-    return text if len(text) <= most else f"{text[: most // 2 - 1]}...{text[2 - most + most // 2 :]}"
+    return label(cut(text, max(8, pixels // 6)))

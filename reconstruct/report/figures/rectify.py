@@ -13,7 +13,7 @@ from PIL import Image
 from reconstruct.analysis.crelu.rectify import Rectified
 from reconstruct.images.files import to_pixels
 from reconstruct.report.figures.filters import DIVERGING, filter_picture, strongest_channels
-from reconstruct.report.figures.style import DPI, drawn
+from reconstruct.report.figures.style import DPI, drawn, label
 
 GREY = "#888888"
 
@@ -23,7 +23,7 @@ def rectify_figure(image: torch.Tensor, found: Sequence[Rectified], title: str) 
 
     Parameters
     ----------
-    image : 3 x H x W in [0, 1].
+    image : C x H x W in [0, 1].
     found : of one layer. A row's responses share one scale, 0 being white.
     """
     columns = ("filter", "response z", "ReLU: [z]+", "CReLU: [z]+", "and [-z]+", "AVR: |z|")
@@ -58,5 +58,5 @@ def rectify_figure(image: torch.Tensor, found: Sequence[Rectified], title: str) 
         figure.colorbar(shown[-1], ax=axes_row[6], shrink=0.8).ax.tick_params(labelsize=6.5)
     for axes, name in zip(grid[0], ("input", *columns, "histogram of z"), strict=True):
         axes.set_title(name, fontsize=8.5)
-    figure.suptitle(title, fontsize=9, weight="bold")
+    figure.suptitle(label(title), fontsize=9, weight="bold")
     return drawn(figure)

@@ -6,13 +6,26 @@ import io
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from PIL import Image
+
+from reconstruct.images.names import escaped, shown
 
 DPI = 100
 BLUE, ORANGE, GREEN, VIOLET = "#3d6cb9", "#c2542d", "#4b9b5f", "#7a5aa6"
 """Colours of lines and bars, in all figures."""
 GREY = "#777777"
 """A quieter colour, of what the others are compared with."""
+
+
+def label(name: str) -> str:
+    """A name of a picture, layer or model as text of a figure: printable, and no formula where it has dollar signs.
+
+    What the font has no sign for is written by its bytes as well: a box would tell nothing.
+    """
+    font = get_font(findfont(FontProperties()))
+    known = (each if font.get_char_index(ord(each)) else escaped(each) for each in shown(name))
+    return "".join(known).replace("$", r"\$")
 
 
 def drawn(figure: Figure) -> Image.Image:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib.figure import Figure
 from PIL import Image
 
-from reconstruct.report.figures.style import drawn
+from reconstruct.report.figures.style import drawn, label
 
 
 def training_curves(logs: Mapping[str, Sequence[Mapping[str, str]]], agreement: bool) -> Image.Image:
@@ -26,7 +26,7 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, str]]], agreement: 
         losses.plot([int(row["step"]) for row in rows], [float(row["loss"]) for row in rows], color=colour, alpha=0.45)
         steps = [int(row["step"]) for row in held]
         losses.plot(
-            steps, [float(row["validation_loss"]) for row in held], "o-", color=colour, markersize=3, label=name
+            steps, [float(row["validation_loss"]) for row in held], "o-", color=colour, markersize=3, label=label(name)
         )
         found = [float(row["validation_error"]) for row in held]
         errors.plot(

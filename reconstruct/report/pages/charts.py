@@ -85,7 +85,7 @@ def distributions(rows: Sequence[Spread], axis: str, digits: int, description: s
     for row, place in zip(rows, places, strict=True):
         values = row.values[numpy.isfinite(row.values)]
         if not len(values):
-            _note(axes, place, "none" if not len(row.values) else "all exact")
+            _note(axes, place, "all exact" if numpy.isinf(row.values).any() else "none")
             continue
         colour = colour_of(row.colour)
         low, median, high = numpy.quantile(values, (0.05, 0.5, 0.95)).tolist()

@@ -32,7 +32,7 @@ class Pair:
     original: Picture
     rebuilt: Picture
     psnr: float
-    ssim: float
+    ssim: float | None
 
 
 @dataclass
@@ -147,10 +147,10 @@ def sentences(summary: Mapping[str, Any], call: Mapping[str, Any]) -> list[str]:
 
 
 def _rated(result: Mapping[str, Any]) -> str:
-    return (
-        f"{result['layer']} by {result['method']} with a PSNR of {fixed(result['psnr']['mean'], 1)} dB"
-        f" and an SSIM of {fixed(result['ssim']['mean'], 3)}"
-    )
+    said = f"{result['layer']} by {result['method']} with a PSNR of {fixed(result['psnr']['mean'], 1)} dB"
+    ssim = result["ssim"]["mean"]
+    # Images smaller than its window have none.
+    return said if ssim is None else f"{said} and an SSIM of {fixed(ssim, 3)}"
 
 
 def distribution_charts(rows: Mapping[Key, pyarrow.Table], colours: Mapping[str, int]) -> list[dict[str, Any]]:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
+from reconstruct.images.names import shown
+
 LONGEST_NAME, LONGEST_TEXT = 90, 4_000
 NOTHING = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
@@ -59,7 +61,8 @@ def mean_and_deviation(found: Mapping[str, float | None], digits: int) -> str:
 
 
 def short(text: str, most: int = LONGEST_NAME) -> str:
-    """The text, without its middle where it is longer than so many characters."""
+    """The text in one printable line, without its middle where it is longer than so many characters."""
+    text = shown(text)
     return text if len(text) <= most else f"{text[: most // 2]}…{text[1 - most + most // 2 :]}"
 
 
