@@ -15,7 +15,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from reconstruct.errors import CallError, ImageError
 from reconstruct.images.atomic import write_atomically
+from reconstruct.images.prepare import prepare
 from reconstruct.network.architecture import Size
+from reconstruct.network.preprocessing import Preprocessing
 from reconstruct.network.protocol import AnyNetwork
 
 # Decoders for pictures only: Pillow would also hand an EPS file to Ghostscript.
@@ -24,7 +26,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", "
 """Endings of the names of picture files, where a folder is searched for them."""
 
 
-def load_image(path: str | Path, size: Size | int | None = None) -> torch.Tensor:
+def load_image(path: str | Path, size: Size | int | Preprocessing | None = None) -> torch.Tensor:
     """Read a picture as 3 x H x W, float32, sRGB in [0, 1].
 
     The camera's rotation (EXIF) is applied; grey, palette, CMYK and 16-bit pictures become 8-bit RGB, transparency is
@@ -34,7 +36,7 @@ def load_image(path: str | Path, size: Size | int | None = None) -> torch.Tensor
     ----------
     path : JPEG, PNG, WebP, TIFF, BMP, GIF or PPM.
     size : height and width, or one number for a square: the largest centred part of that shape is resized to it
-        by antialiased bicubic. None: as large as it is.
+        by antialiased bicubic. Or a network's ``preprocessing``, as its publisher does it. None: as large as it is.
 
     Raises
     ------
@@ -119,8 +121,10 @@ def _rgb(image: Image.Image, name: str) -> Image.Image:
     return image.convert("RGB")
 
 
-def fit(image: Image.Image, size: Size | int) -> Image.Image:
-    """The largest centred part of a shape, resized to it by antialiased bicubic."""
+def fit(image: Image.Image, size: Size | int | Preprocessing) -> Image.Image:
+    """The largest centred part of a shape, resized to it by antialiased bicubic; or as a publisher does it."""
+    if isinstance(size, Preprocessing):
+        return prepare(image, size)
     height, width = (size, size) if isinstance(size, int) else size
     # Whole pixels: a crop at half a pixel would blur a picture that needs no resizing.
     tall = min(image.height, max(1, round(image.width * height / width)))
@@ -144,7 +148,8 @@ def model_input(
     ----------
     name : what messages call the picture.
     layers : the layers that are read; the deepest decides how small a picture may be.
-    size : side of the centred square, or height and width of the centred part; default the model's own.
+    size : side of the centred square, or height and width of the centred part; default the model's own, prepared as
+        its publisher does it where that is known.
     native : never resized, trimmed on the right and below to what the strides cover.
 
     Raises
@@ -160,7 +165,7 @@ def model_input(
     if native:
         height, width = net.covered_size(area, deepest)
         return picture.crop((0, 0, width, height))
-    return fit(picture, net.input_size if size is None else size)
+    return fit(picture, (net.preprocessing or net.input_size) if size is None else size)
 
 
 def to_tensor(image: Image.Image) -> torch.Tensor:

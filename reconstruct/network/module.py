@@ -22,6 +22,7 @@ from reconstruct.network.architecture import Architecture, Layer, Size, Split, u
 from reconstruct.network.calls import Call, calls_of, taken
 from reconstruct.network.kept import kept
 from reconstruct.network.network import Network, check_images
+from reconstruct.network.preprocessing import Preprocessing, tell_difference
 from reconstruct.network.surgery import in_float32
 from reconstruct.network.tracing import Place, chain_in, trace
 
@@ -42,6 +43,7 @@ class ModuleNetwork(nn.Module):
 
     mean: torch.Tensor
     std: torch.Tensor
+    preprocessing: Preprocessing | None = None
 
     def __init__(
         self, module: nn.Module, mean: Sequence[float], std: Sequence[float], input_size: int, name: str
@@ -305,6 +307,7 @@ def from_torch(
     mean, std = (tuple(float(value) for value in values) for values in normalise)
     if len(mean) != len(std) or not mean or min(std) <= 0 or not all(map(math.isfinite, (*mean, *std))):
         raise CallError("normalise is (mean, std), as many numbers each as an image has channels, std above 0")
+    tell_difference(module, mean, std, input_size)
     return ModuleNetwork(module, mean, std, input_size, name or type(module).__name__)
 
 

@@ -14,6 +14,7 @@ from torch import nn
 from reconstruct.errors import CallError
 from reconstruct.network.activations import activate
 from reconstruct.network.architecture import KINDS, Architecture, Layer, Size, Split
+from reconstruct.network.preprocessing import Preprocessing
 
 
 class Network(nn.Module):
@@ -39,6 +40,7 @@ class Network(nn.Module):
 
     mean: torch.Tensor
     std: torch.Tensor
+    preprocessing: Preprocessing | None = None
 
     def __init__(self, architecture: Architecture, depth: int | None = None) -> None:
         super().__init__()

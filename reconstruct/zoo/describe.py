@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from reconstruct.errors import CallError
 from reconstruct.network.protocol import AnyNetwork
 from reconstruct.operators.convolution import Convolution, frame
 from reconstruct.zoo.load import is_module, load_module, load_network
@@ -85,6 +86,9 @@ def describe(name: str, *, random_weights: int | None = None) -> dict[str, Any]:
         "parameters": architecture.parameters(),
         "layers": layers,
         "splits": {name: {"layer": split.layer, "tap": split.tap} for name, split in architecture.splits.items()},
+        "mean": list(architecture.mean),
+        "std": list(architecture.std),
+        "prepared": None,
     }
 
 
@@ -108,7 +112,7 @@ def _describe_module(net: AnyNetwork) -> dict[str, Any]:
                 "padding": None if last is None else last.padding,
                 "activation": layer.activation,
                 "output_shape": [layer.channels, height, width],
-                "receptive_field": net.receptive_field(name),
+                "receptive_field": _field(net, name),
                 "parameters": net.weight_count(name),
                 "unknowns": None,
                 "equations": layer.filters * height * width,
@@ -125,7 +129,18 @@ def _describe_module(net: AnyNetwork) -> dict[str, Any]:
         "input_size": net.input_size,
         "weights": None,
         "own_weights": "the module's own",
+        "mean": list(net.normalisation[0]),
+        "std": list(net.normalisation[1]),
+        "prepared": None if net.preprocessing is None else net.preprocessing.record(),
         "splits": {},
         "parameters": net.weight_count(),
         "layers": layers,
     }
+
+
+def _field(net: AnyNetwork, layer: str) -> int | None:
+    """The receptive field, None where it cannot be measured: what a layer gives may not depend on the image."""
+    try:
+        return net.receptive_field(layer)
+    except (CallError, RuntimeError):  # torch's own, of what has no gradient
+        return None
