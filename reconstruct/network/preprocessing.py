@@ -23,8 +23,8 @@ class Preprocessing:
     stated_by : who says so, as messages call it.
     mean, std : of each channel, of images in [0, 1].
     size : side of the square that is cut out of the middle, in pixels.
-    resize : side to which a picture is resized before, at least ``size``: its shorter one, the longer in proportion;
-        of a squashed picture both.
+    resize : side to which a picture is resized before: its shorter one, the longer in proportion; of a squashed picture
+        both.
     interpolation : one of ``INTERPOLATIONS``.
     squashed : whether every picture becomes a square, whatever its shape.
     """
@@ -83,10 +83,10 @@ def timm_preprocessing(config: Mapping[str, Any], stated_by: str) -> Preprocessi
     # One number stands for every channel, as in timm.
     mean, std = (values * channels if len(values) == 1 else values for values in (mean, std))
     mode, interpolation = config.get("crop_mode") or "center", config.get("interpolation") or "bicubic"
-    if not 0 < height == width or cut > 1 or mode not in ("center", "squash") or interpolation not in INTERPOLATIONS:
+    if not 0 < height == width or resize < 1 or mode not in ("center", "squash") or interpolation not in INTERPOLATIONS:
         raise ModelError(
-            f"{stated_by} asks for {height} x {width} pixels, crop_pct {cut:g}, crop_mode {mode} and {interpolation} "
-            "interpolation, and pictures are made squares here, center or squash, by Pillow's interpolations"
+            f"{stated_by} asks for {height} x {width} pixels, crop_mode {mode} and {interpolation} interpolation, and "
+            "pictures are made squares here, center or squash, by Pillow's interpolations"
         )
     return Preprocessing(stated_by, mean, std, height, resize, interpolation, mode == "squash")
 

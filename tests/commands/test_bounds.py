@@ -99,3 +99,18 @@ def test_wrong_calls_get_one_clear_line(
     monkeypatch.chdir(tmp_path)
     assert message in refused(call, "bounds", SAMPLE, *arguments)
     assert not list(tmp_path.iterdir())
+
+
+def test_layers_of_a_module_go_by_its_own_names(call: Call, tmp_path: Path) -> None:
+    """The chain has one layer where the module has a convolution, a norm and an activation."""
+    options = ("--model", "tests.builders.modules:published", "--budget", "5", "--json", "--output", tmp_path)
+    status, said, err = call("bounds", SAMPLE, *options, "--layer", "0,2", "--pool", "2/2")
+    assert status == 0, err
+    assert [record["layer"] for record in json.loads(said)] == ["0_pool"]
+    status, said, err = call("bounds", SAMPLE, *options, "--layer", "all")
+    assert status == 0, err
+    assert [record["layer"] for record in json.loads(said)] == ["3"]
+    assert "publisher" not in err
+    assert "outside the chain" in refused(
+        call, "bounds", SAMPLE, "--model", "tests.builders.modules:resnet", "--layer", "layer1.0"
+    )

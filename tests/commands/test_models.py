@@ -2,6 +2,10 @@
 
 import json
 
+import pytest
+
+from reconstruct import CallError
+from reconstruct.network.module import ModuleNetwork
 from tests.builders.command_line import refused
 from tests.conftest import Call
 
@@ -25,3 +29,28 @@ def test_models(call: Call) -> None:
     assert "max-pooling" in alexnet
     assert printed(call, "show", "alexnet") == alexnet
     assert "import" in printed(call, "--help")
+
+
+def test_modules_are_shown_like_models(call: Call) -> None:
+    """With how their pictures are made, where the publisher states it."""
+    said = printed(call, "tests.builders.modules:published")
+    assert "pictures: the shorter side resized to 40 by bilinear interpolation, the middle 32 x 32 cut out" in said
+    assert "normalised by mean 0.485, 0.456, 0.406 and standard deviation 0.229, 0.224, 0.225" in said
+    described = json.loads(printed(call, "tests.builders.modules:published", "--json"))
+    assert (described["mean"], described["prepared"]["resize"]) == ([0.485, 0.456, 0.406], 40)
+    assert [layer["name"] for layer in described["layers"]] == [str(number) for number in range(10)]
+    plain = json.loads(printed(call, "tests.builders.modules:resnet", "--json"))
+    assert (plain["prepared"], plain["std"]) == (None, [0.229, 0.224, 0.225])
+
+
+def test_a_layer_whose_field_cannot_be_measured_is_shown(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without(_: ModuleNetwork, layer: str) -> int:
+        if layer == "layer1.0":
+            raise CallError("no gradient reaches it")
+        return 7
+
+    monkeypatch.setattr(ModuleNetwork, "receptive_field", without)
+    described = json.loads(printed(call, "tests.builders.modules:resnet", "--json"))
+    fields = {layer["name"]: layer["receptive_field"] for layer in described["layers"]}
+    assert (fields["layer1.0"], fields["stem"]) == (None, 7)
+    assert "layer1.0 " in printed(call, "tests.builders.modules:resnet")
