@@ -1,12 +1,13 @@
 """``reconstruct models``."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from reconstruct import CallError
 from reconstruct.network.module import ModuleNetwork
-from tests.builders.command_line import refused
+from tests.builders.command_line import SAMPLE, refused
 from tests.conftest import Call
 
 
@@ -54,3 +55,16 @@ def test_a_layer_whose_field_cannot_be_measured_is_shown(call: Call, monkeypatch
     fields = {layer["name"]: layer["receptive_field"] for layer in described["layers"]}
     assert (fields["layer1.0"], fields["stem"]) == (None, 7)
     assert "layer1.0 " in printed(call, "tests.builders.modules:resnet")
+
+
+def test_another_size_than_the_publishers_is_told(call: Call, tmp_path: Path) -> None:
+    for options, told in (
+        ((), None),
+        (("--size", "24"), "--size 24 does without that"),
+        (("--native",), "--native does without that"),
+    ):
+        model = ("--model", "tests.builders.modules:published", "--layer", "1", "--output", tmp_path)
+        status, _, err = call("features", SAMPLE, *model, *options)
+        assert status == 0, err
+        assert (told is None) == ("the publisher's weights have" not in err)
+        assert told is None or told in err
