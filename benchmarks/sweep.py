@@ -66,7 +66,7 @@ DETECTION = (
 SIZES = (32, 64, 96, 128, 224, 240, 256, 320)
 """Sides that are tried, smallest first: what a network is made for is rarely needed to read its layers."""
 READ = 5
-BUDGET = 5
+BUDGET = 30
 TOLERANCE = 1e-5
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 BEGIN, END = "<!-- sweep -->", "<!-- end of sweep -->"
@@ -195,6 +195,8 @@ def inverted(net: ModuleNetwork, features: torch.Tensor, layer: str) -> dict[str
         result = reconstruct.invert(net, features, layer, method="map", budget=BUDGET)
     except ReconstructError as error:
         return {"map_refused": str(error)}
+    except Exception as error:  # a finding, and no reason to leave out the other layers
+        return {"map_error": _last_line(error)}
     return {
         "map": result.status[0],
         "residual": float(result.feature_residual[0]),
@@ -208,9 +210,14 @@ def _in_a_process(name: str, seconds: int, answer: Connection) -> None:
     try:
         for row in judged(name):
             answer.send(row)
-    except Exception:
-        answer.send({"error": traceback.format_exc(limit=-3)})
+    except Exception as error:
+        answer.send({"error": _last_line(error)})
+        traceback.print_exc(limit=-3)
     answer.send({"finished": True})
+
+
+def _last_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".strip().splitlines()[0][:200]
 
 
 def swept(names: Sequence[str], seconds: int) -> Iterator[dict[str, Any]]:
@@ -238,7 +245,7 @@ def swept(names: Sequence[str], seconds: int) -> Iterator[dict[str, Any]]:
 def outcome(row: Mapping[str, Any]) -> str:
     """equal, differs, refused, stopped (before anything was compared) or error."""
     compared = [each["difference"] for each in row["layers"] if "difference" in each]
-    if "error" in row:
+    if "error" in row or any("map_error" in each for each in row["layers"]):
         return "error"
     if compared:
         return "equal" if max(compared) <= TOLERANCE else "differs"
@@ -258,7 +265,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
             continue
         compared = [each for each in row["layers"] if "difference" in each]
         worst = max((each["difference"] for each in compared), default=float("inf"))
-        ways = [_map_cell(each) for each in row["layers"] if "map" in each or "map_refused" in each]
+        ways = [_map_cell(each) for each in row["layers"] if any(key.startswith("map") for key in each)]
         ways += [row["stopped"]] if "stopped" in row else []
         lines.append(
             f"| `{row['network']}` | {row['size']} | {row['all_layers']} | {len(compared)} of {len(row['layers'])} "
@@ -268,9 +275,9 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _map_cell(found: Mapping[str, Any]) -> str:
-    if "map_refused" in found:
-        return f"`{found['layer']}`: {_cell(found['map_refused'])}"
-    return f"`{found['layer']}` to {found['residual']:.1g}"
+    if "map" not in found:
+        return f"`{found['layer']}`: {_cell(found.get('map_refused') or found['map_error'])}"
+    return f"`{found['layer']}` to {found['residual']:.2g}"
 
 
 def _cell(text: str) -> str:
@@ -288,6 +295,7 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
         "layers_compared": sum("difference" in each for each in layers),
         "inverted": sum("map" in each for each in layers),
         "map_refused": sum("map_refused" in each for each in layers),
+        "map_errors": sum("map_error" in each for each in layers),
     }
 
 
@@ -296,6 +304,7 @@ def written(rows: Sequence[Mapping[str, Any]], folder: Path, page: Path) -> None
     record = {
         "versions": {each: version(each) for each in ("torch", "torchvision", "timm")},
         "summary": summary(rows),
+        "budget": BUDGET,
         "networks": rows,
     }
     folder.mkdir(parents=True, exist_ok=True)

@@ -112,7 +112,7 @@ def tell_other_size(net: AnyNetwork, size: Area | int | None, native: bool) -> N
     if how is None or (size is None and not native):
         return
     asked = "--native" if native else f"--size {size if isinstance(size, int) else 'x'.join(map(str, size or ()))}"
-    notes.print(f"{how.stated_by} have {how}; {asked} does without that", soft_wrap=True)
+    notes.print(f"{how.stated_by}: {how}; {asked} does without that", soft_wrap=True)
 
 
 def batches(

@@ -169,7 +169,7 @@ def _read_already(weights: Any, state: dict[str, torch.Tensor]) -> Iterator[None
 def _preprocessing(weights: Any, name: str) -> Preprocessing:
     """What the weights' ``transforms()`` does."""
     how = weights.transforms()
-    stated_by = f"torchvision's {name}, weights {weights.name},"
+    stated_by = f"torchvision's {name} (weights {weights.name})"
     resize = _side(how.resize_size)
     # Segmentation resizes without a crop, and its pictures stay as long as they are: here their middle is taken.
     size = _side(getattr(how, "crop_size", how.resize_size))

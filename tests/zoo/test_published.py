@@ -37,7 +37,7 @@ def test_torchvisions_weights_bring_their_preprocessing(checkpoints: Path) -> No
     assert net.normalisation == (MEAN, STD)
     assert (net.input_size, net.name, net.source) == (32, "tiny", "torchvision's tiny, V2")
     assert net.preprocessing == Preprocessing(
-        "torchvision's tiny, weights V2,", MEAN, STD, size=32, resize=36, interpolation="bilinear"
+        "torchvision's tiny (weights V2)", MEAN, STD, size=32, resize=36, interpolation="bilinear"
     )
 
 
