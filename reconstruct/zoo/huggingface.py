@@ -121,7 +121,7 @@ def export_model(name: str, folder: str | Path, *, dtype: Precision | None = Non
     """
     if is_module(name):
         raise CallError(
-            f"{name} is a torch module, whose code no file holds: models of the zoo and imported ones are exported"
+            f"{name} is a torch module, whose code no file holds: export models of the zoo, and imported ones"
         )
     net = load_network(name)
     assert net.architecture.weights is not None

@@ -105,8 +105,6 @@ def test_names_on_a_hub_and_the_command_line(here: Path, call: Call) -> None:
     assert "torchvision:NAME" in refused(call, "models", "resnet18")
 
 
-def test_modules_are_not_exported_and_other_networks_not_imported(here: Path, call: Call) -> None:
+def test_modules_are_not_exported(here: Path, call: Call) -> None:
     said = refused(call, "models", "export", "torchvision:resnet18:random", "--output", "out")
     assert "torchvision:resnet18:random is a torch module, whose code no file holds" in said
-    said = refused(call, "models", "import", "net.pth", "--as", "resnet18")
-    assert "not as 'resnet18'; torchvision:NAME:net.pth and timm:NAME:net.pth take those" in said
