@@ -266,7 +266,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
         compared = [each for each in row["layers"] if "difference" in each]
         worst = max((each["difference"] for each in compared), default=float("inf"))
         ways = [_map_cell(each) for each in row["layers"] if any(key.startswith("map") for key in each)]
-        ways += [row["stopped"]] if "stopped" in row else []
+        ways += [_cell(row[each]) for each in ("stopped", "error") if each in row]
         lines.append(
             f"| `{row['network']}` | {row['size']} | {row['all_layers']} | {len(compared)} of {len(row['layers'])} "
             f"| {worst:.0e} | {'; '.join(ways)} |"
