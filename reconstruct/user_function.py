@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from reconstruct.errors import CallError
@@ -62,8 +63,19 @@ def function_named(name: str, what: str) -> Callable[..., Any]:
         raise CallError(f"{what} {name}: {module} cannot be imported: {error}") from error
     found: Any = getattr(home, function, None)
     if found is None:
-        raise CallError(f"{what} {name}: {module} has no function {function}")
+        raise CallError(f"{what} {name}: {_hidden(home, module) or f'{module} has no function {function}'}")
     if not callable(found):
         raise CallError(f"{what} {name}: {function} is {type(found).__name__}, not a function")
     called: Callable[..., Any] = found
     return called
+
+
+def _hidden(home: ModuleType, module: str) -> str | None:
+    """That a file in the current folder is hidden by an installed module of its name, in words; None if it is not."""
+    beside = Path.cwd().joinpath(*module.split("."))
+    file = getattr(home, "__file__", None)
+    for own in (beside.with_suffix(".py"), beside / "__init__.py"):
+        if own.is_file() and (file is None or not Path(file).exists() or not own.samefile(file)):
+            shown = own.relative_to(Path.cwd())
+            return f"{module} is Python's own or an installed module, which comes before {shown} here: rename {shown}"
+    return None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reconstruct.commands.common import batches, device_of, load_chain
+from reconstruct.commands.common import batches, device_of, load_chain, tell_other_size
 from reconstruct.commands.findings import Columns, finish, write
 from reconstruct.commands.options import (
     AsJson,
@@ -62,7 +62,7 @@ def pairs(
 
     Writes MODEL.LAYER.pairs.png of each layer, pairs.png with histograms of all, and pairs.json.
     """
-    nets = load_nets(model, random_weights, "cpu", quiet or as_json)
+    nets = load_nets(model, layer, random_weights, "cpu", quiet or as_json)
     from reconstruct.analysis.crelu.pairing import layer_pairs
     from reconstruct.images.names import file_name
     from reconstruct.network.read_points import layer_list
@@ -105,7 +105,7 @@ def correlation(
 
     Absolute cosines of outgoing weights, of pairs and of others; writes correlation.png and correlation.json.
     """
-    nets = load_nets(model, random_weights, "cpu", quiet or as_json)
+    nets = load_nets(model, layer, random_weights, "cpu", quiet or as_json)
     from reconstruct.analysis.crelu.correlation import lacking, outgoing_correlation
     from reconstruct.report.figures.correlation import correlation_figure
 
@@ -151,7 +151,10 @@ def invariance(
     Goodfellow's invariance scores of each layer, models beside each other. Writes invariance.png and invariance.json.
     """
     check_selection(limit, sample)
-    nets = load_nets(model, random_weights, device, quiet or as_json)
+    nets = load_nets(model, layer, random_weights, device, quiet or as_json)
+    if not quiet:
+        for net in nets:
+            tell_other_size(net, size, False)
     from reconstruct.analysis.crelu.invariance.measure import invariance as scored
     from reconstruct.images.sources import open_source, select
     from reconstruct.network.read_points import layer_list
@@ -164,8 +167,7 @@ def invariance(
     found = {}
     with progress(2 * len(indices) * len(nets), quiet or as_json, "scoring") as advance:
         for net, names in chosen:
-            side = net.input_size if size is None else size
-            readable = partial(_squares, source, indices, net, names, side, failures)
+            readable = partial(_squares, source, indices, net, names, size, failures)
             found[net.name] = scored(net, readable, names, rate=rate, best=best, advance=advance)
     used = len(indices) - len(failures)
     records = [{"model": name, "images": used, **each.record()} for name, layers in found.items() for each in layers]
@@ -205,7 +207,7 @@ def complexity(
 
         found = {}
         for name in _names(model):
-            architecture, net = _architecture(name, random_weights)
+            architecture, net = _architecture(name, random_weights, layer)
             layers = layer_complexity(architecture, net)
             if layer != "all":
                 wanted = _named(architecture, net, layer)
@@ -260,7 +262,10 @@ def rectify(
     Writes, for each image and layer, IMAGE.MODEL.LAYER.rectify.png; and rectify.json.
     """
     numbers = [] if filters is None else numbers_of(filters, int, "--filter", "0,17")
-    nets = load_nets(model, random_weights, device, quiet or as_json)
+    nets = load_nets(model, layer, random_weights, device, quiet or as_json)
+    if not quiet:
+        for net in nets:
+            tell_other_size(net, size, False)
     from reconstruct.analysis.crelu.rectify import rectify as rectified
     from reconstruct.images.names import file_name
     from reconstruct.network.read_points import layer_list
@@ -306,8 +311,8 @@ def _names(model: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def load_nets(model: str, random_weights: int | None, device: str, silent: bool) -> list[Network]:
-    """The networks that ``--model`` lists.
+def load_nets(model: str, layer: str, random_weights: int | None, device: str, silent: bool) -> list[Network]:
+    """The networks that ``--model`` lists, whose layers are known by the names that ``--layer`` has.
 
     Raises
     ------
@@ -315,19 +320,19 @@ def load_nets(model: str, random_weights: int | None, device: str, silent: bool)
     """
     with busy("loading", silent):
         where = device_of(device, needs_cupy=False)
-        nets = [load_chain(name, random_weights, where) for name in _names(model)]
+        nets = [load_chain(name, random_weights, where, layer) for name in _names(model)]
     if len({net.name for net in nets}) < len(nets):
         raise CallError("two of the models have one name: their files would overwrite each other")
     return nets
 
 
-def _architecture(name: str, random_weights: int | None) -> tuple[Architecture, Network | None]:
+def _architecture(name: str, random_weights: int | None, layer: str) -> tuple[Architecture, Network | None]:
     """A model's architecture, and its network where there are weights, from a file or random."""
     from reconstruct.zoo.load import is_module, load_network
     from reconstruct.zoo.specification import read_architecture
 
     if is_module(name):
-        chain = load_chain(name, random_weights, "cpu")
+        chain = load_chain(name, random_weights, "cpu", layer)
         return chain.architecture, chain
     architecture = read_architecture(name)
     if architecture.weights is None and random_weights is None:
@@ -368,7 +373,7 @@ def _applicable(
 
 
 def _squares(
-    source: Source, indices: Sequence[int], net: Network, layers: Sequence[str], side: int, failures: set[str]
+    source: Source, indices: Sequence[int], net: Network, layers: Sequence[str], size: int | None, failures: set[str]
 ) -> Iterator[torch.Tensor]:
     """Batches of the images of a set as they go into a network; those that cannot be used are left out, and told."""
     import torch
@@ -376,21 +381,21 @@ def _squares(
     from reconstruct.evaluation.batch import CPU_PIXELS
     from reconstruct.images.batches import in_batches
 
-    squares = _usable_squares(source, indices, net, layers, side, failures)
-    return map(torch.stack, in_batches(squares, lambda _: (side, side), CPU_PIXELS))
+    squares = _usable_squares(source, indices, net, layers, size, failures)
+    return map(torch.stack, in_batches(squares, lambda square: (square.shape[1], square.shape[2]), CPU_PIXELS))
 
 
 def _usable_squares(
-    source: Source, indices: Sequence[int], net: Network, layers: Sequence[str], side: int, failures: set[str]
+    source: Source, indices: Sequence[int], net: Network, layers: Sequence[str], size: int | None, failures: set[str]
 ) -> Iterator[torch.Tensor]:
-    """The images that can be used, 3 x side x side, one by one; the error of any other is added to ``failures``."""
+    """The images that can be used, 3 x H x W, one by one; the error of any other is added to ``failures``."""
     from reconstruct.images.files import model_input, quiet_pillow, to_tensor
 
     for index in indices:
         try:
             with quiet_pillow():
                 picture = source.picture(index)
-            fitted = model_input(picture, source.names[index], net, layers, side, False)
+            fitted = model_input(picture, source.names[index], net, layers, size, False)
         except ImageError as error:
             failures.add(str(error))
             continue

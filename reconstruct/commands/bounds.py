@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reconstruct.commands.common import Item, batches, device_of, load_chain
+from reconstruct.commands.common import Item, batches, device_of, load_chain, tell_other_size
 from reconstruct.commands.options import AsJson, Device, Model, Native, Output, Quiet, RandomWeights, Size, check_size
 from reconstruct.commands.terminal import busy, print_json, printed, progress
 from reconstruct.errors import CallError
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def bounds(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures to pool the features of.")],
     model: Model,
-    layer: Annotated[str, typer.Option(help="A max-pooling; with --pool a convolution.")],
+    layer: Annotated[str, typer.Option(help="A max-pooling, several with commas, or 'all'; with --pool convolutions.")],
     pool: Annotated[
         str | None, typer.Option(metavar="K/S", help="Bound the convolution as if pooled: kernel and stride.")
     ] = None,
@@ -41,24 +41,20 @@ def bounds(
     check_size(size, native)
     with busy("loading", quiet or as_json):
         from reconstruct.inversion.checks import check_limits
-        from reconstruct.network.surgery import pooled_layer, with_pool
 
         check_limits(None, budget)
-        net = load_chain(model, random_weights, device_of(device, needs_cupy=False))
-        # Bounds are of what a layer gives, whatever a split point reads of it.
-        layer = net.architecture.layers[net.architecture.index(layer)].name
-        if pool is not None:
-            kernel, stride = _pooling(pool)
-            net = with_pool(net, layer, kernel, stride)
-            layer = net.layer_names[-1]
-        pooled_layer(net, layer)
+        net = load_chain(model, random_weights, device_of(device, needs_cupy=False), layer)
+        chosen = _pooled(net, layer, pool)
+    if not quiet:
+        tell_other_size(net, size, native)
     records: list[dict[str, Any]] = []
     failures: set[str] = set()
-    with progress(len(images), quiet or as_json, "bounding") as advance:
-        for batch in batches(images, net, [layer], size, native, quiet, failures):
-            for item in batch:
-                records.append(_bounded(net, layer, item, budget, seed, output))
-                advance(1)
+    with progress(len(images) * len(chosen), quiet or as_json, "bounding") as advance:
+        for own, name in chosen:
+            for batch in batches(images, own, [name], size, native, quiet, failures):
+                for item in batch:
+                    records.append(_bounded(own, name, item, budget, seed, output))
+                    advance(1)
     if as_json:
         print_json(records)
     elif not quiet and records:
@@ -66,6 +62,29 @@ def bounds(
         printed.print(f"figure: {', '.join(record['figure'] for record in records)}", soft_wrap=True)
     if failures:
         raise typer.Exit(1)
+
+
+def _pooled(net: Network, layer: str, pool: str | None) -> list[tuple[Network, str]]:
+    """The max-poolings that ``--layer`` names, each with its network; with ``--pool`` on top of the layers it names.
+
+    Bounds are of what a layer gives, whatever a split point reads of it.
+
+    Raises
+    ------
+    CallError : a layer is no max-pooling of a convolution's features, or with ``--pool`` no convolution.
+    """
+    from reconstruct.network.read_points import layer_list
+    from reconstruct.network.surgery import pooled_layer, with_pool
+
+    if pool is not None:
+        kernel, stride = _pooling(pool)
+        made = [with_pool(net, name, kernel, stride) for name in layer_list(net, layer)]
+        return [(own, own.layer_names[-1]) for own in made]
+    poolings = [each.name for each in net.layers if each.kind == "max_pool"]
+    names = poolings if layer == "all" and poolings else layer_list(net, layer)
+    for name in names:
+        pooled_layer(net, name)
+    return [(net, name) for name in names]
 
 
 def _pooling(value: str) -> tuple[int, int]:

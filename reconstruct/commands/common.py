@@ -95,11 +95,24 @@ def device_of(wanted: str, needs_cupy: bool = True) -> str:
     return "cuda"
 
 
-def load_chain(name: str, random_weights: int | None, device: str) -> Network:
-    """A model as a chain of convolutions; of a torch module the longest that it begins with."""
+def load_chain(name: str, random_weights: int | None, device: str, layer: str) -> Network:
+    """A model as a chain of convolutions; of a torch module the longest that it begins with.
+
+    ``layer`` : as ``--layer`` has it; the chain then knows these layers by the module's names.
+    """
+    from reconstruct.network.read_points import named_chain
     from reconstruct.zoo.load import load_model
 
-    return load_model(name, random_weights=random_weights, device=device).longest_chain()
+    return named_chain(load_model(name, random_weights=random_weights, device=device), layer)
+
+
+def tell_other_size(net: AnyNetwork, size: Area | int | None, native: bool) -> None:
+    """Say that a call has pictures another size than the publisher of the weights makes them, if it has."""
+    how = net.preprocessing
+    if how is None or (size is None and not native):
+        return
+    asked = "--native" if native else f"--size {size if isinstance(size, int) else 'x'.join(map(str, size or ()))}"
+    notes.print(f"{how.stated_by}: {how}; {asked} does without that", soft_wrap=True)
 
 
 def batches(

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from reconstruct.commands.common import device_of, methods_of, tell_what_is_left_out
+from reconstruct.commands.common import device_of, methods_of, tell_other_size, tell_what_is_left_out
 from reconstruct.commands.options import (
     Budget,
     Damping,
@@ -123,6 +123,8 @@ def evaluate(
         net = load_model(model, random_weights=random_weights, device=device_of(device))
         picture_mode(net.channels, net.name)  # not once for every picture of the set
         methods = methods_of(net, method, layer, tap, silent)
+        if not silent:
+            tell_other_size(net, size, native)
         if not (silent or noise or quantise):
             for at in joints(net, methods, tap):
                 tell_what_is_left_out(at, [0.0] * len(at.parts))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reconstruct.commands.common import Item, batches, device_of
+from reconstruct.commands.common import Item, batches, device_of, tell_other_size
 from reconstruct.commands.options import (
     AsJson,
     Device,
@@ -66,6 +66,8 @@ def features(
         from reconstruct.zoo.load import load_model
 
         net = load_model(model, random_weights=random_weights, device=device_of(device, needs_cupy=False))
+        if not quiet:
+            tell_other_size(net, area, native)
         chosen = points(net, layers_read(net, name_list(net, layer)), tap)
     records: list[dict[str, Any]] = []
     failures: set[str] = set()

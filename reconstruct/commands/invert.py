@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reconstruct.commands.common import batches, device_of, methods_of, tell_what_is_left_out
+from reconstruct.commands.common import batches, device_of, methods_of, tell_other_size, tell_what_is_left_out
 from reconstruct.commands.options import (
     AsJson,
     Budget,
@@ -103,6 +103,8 @@ def invert(
         methods = methods_of(net, method, layer, tap, quiet)
         if confidence:
             _check_confidence(methods)
+        if features is None and not quiet:
+            tell_other_size(net, area, native)
         if features is None and not (quiet or noise or quantise):
             for at in joints(net, methods, tap):
                 tell_what_is_left_out(at, [0.0] * len(at.parts))

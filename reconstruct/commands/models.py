@@ -181,6 +181,10 @@ def _layer_table(described: dict[str, Any]) -> None:
     printed.print(
         f"input {height} x {width}, {described['parameters']:,} parameters without biases, weights: {weights}"
     )
+    if described["prepared"]:
+        printed.print(f"pictures: {described['prepared']['how']}", soft_wrap=True)
+    centre, spread = (", ".join(f"{value:.4g}" for value in described[each]) for each in ("mean", "std"))
+    printed.print(f"normalised by mean {centre} and standard deviation {spread}", soft_wrap=True)
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in ("layer", "kernel", "activation"):
         table.add_column(heading, no_wrap=True)
@@ -193,7 +197,7 @@ def _layer_table(described: dict[str, Any]) -> None:
             "" if layer["kernel"] is None else f"{layer['kernel']}x{layer['kernel']}/{layer['stride']}",
             layer["activation"] or KINDS[layer["kind"]],
             "x".join(map(str, layer["output_shape"])),
-            f"{layer['receptive_field']}",
+            "" if layer["receptive_field"] is None else f"{layer['receptive_field']}",
             f"{layer['parameters']:,}",
             "" if layer["unknowns"] is None else f"{layer['unknowns']:,}",
             f"{layer['equations']:,}",

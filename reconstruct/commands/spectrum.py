@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from reconstruct.commands.analyze import LayerList, analyze, load_nets
-from reconstruct.commands.common import batches
+from reconstruct.commands.common import batches, tell_other_size
 from reconstruct.commands.findings import Columns, Told, finish, write
 from reconstruct.commands.options import AsJson, Device, Output, Quiet, RandomWeights, Size, numbers_of
 from reconstruct.commands.terminal import busy, progress
@@ -226,7 +226,10 @@ def _pictures(
     quiet: bool,
 ) -> None:
     """Spectra of layers before and after ReLU, CReLU and AVR, a figure a picture and model."""
-    nets = load_nets(model, random_weights, device, quiet or as_json)
+    nets = load_nets(model, layer, random_weights, device, quiet or as_json)
+    if not quiet:
+        for net in nets:
+            tell_other_size(net, size, False)
     from reconstruct.analysis.spectrum.layer_spectra_2d import layer_spectra_2d
     from reconstruct.images.names import file_name
     from reconstruct.network.read_points import layer_list

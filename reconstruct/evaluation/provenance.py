@@ -69,6 +69,7 @@ def describe_run(
             "methods": {layer: list(methods) for layer, methods in job.methods.items()},
             **_own_methods(job),
             "size": None if job.native else job.size or side_or_area(net.input_area),
+            **({"prepared": net.preprocessing.record()} if net.preprocessing and not (job.native or job.size) else {}),
             "options": {**job.options, **job.disturbance},
         },
         "selection": selection,

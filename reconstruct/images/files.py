@@ -19,8 +19,10 @@ from reconstruct.images.colour import srgb
 from reconstruct.images.limits import too_large
 from reconstruct.images.names import reason, told
 from reconstruct.images.pillow import check_opened, formats, turned, what_it_is, without_texts
+from reconstruct.images.prepare import prepare
 from reconstruct.images.tags import overlap
 from reconstruct.network.architecture import Size
+from reconstruct.network.preprocessing import Preprocessing
 from reconstruct.network.protocol import AnyNetwork
 
 SUFFIXES = (
@@ -32,7 +34,7 @@ _MODES = {1: "L", 3: "RGB"}
 """Pillow's modes of pictures as they go into networks, by channels."""
 
 
-def load_image(path: str | Path, size: Size | int | None = None, channels: int = 3) -> torch.Tensor:
+def load_image(path: str | Path, size: Size | int | Preprocessing | None = None, channels: int = 3) -> torch.Tensor:
     """Read a picture as 3 x H x W, float32, sRGB in [0, 1]; or as 1 x H x W, its grey (ITU-R 601 luma).
 
     The camera's rotation (EXIF) and the colour profile are applied; grey, palette, CMYK and 16-bit pictures become
@@ -42,7 +44,7 @@ def load_image(path: str | Path, size: Size | int | None = None, channels: int =
     ----------
     path : JPEG, PNG, WebP, TIFF, BMP, GIF or PPM; AVIF and HEIC where Pillow or its plug-in reads them.
     size : height and width, or one number for a square: the largest centred part of that shape is resized to it
-        by antialiased bicubic. None: as large as it is.
+        by antialiased bicubic. Or a network's ``preprocessing``, as its publisher does it. None: as large as it is.
     channels : 3, or 1 for a network of grey images.
 
     Raises
@@ -130,13 +132,15 @@ def decode(file: IO[bytes], name: str) -> Image.Image:
         raise ImageError(f"{name} cannot be read: {reason(error)}") from error
 
 
-def fit(image: Image.Image, size: Size | int) -> Image.Image:
-    """The largest centred part of a shape, resized to it by antialiased bicubic.
+def fit(image: Image.Image, size: Size | int | Preprocessing) -> Image.Image:
+    """The largest centred part of a shape, resized to it by antialiased bicubic; or as a publisher does it.
 
     Raises
     ------
     CallError : the shape has no pixels, or more than ``MOST_PIXELS``.
     """
+    if isinstance(size, Preprocessing):
+        return prepare(image, size)
     height, width = (size, size) if isinstance(size, int) else size
     if min(height, width) < 1:
         raise CallError(f"a picture's height and width are at least 1 pixel, not {height} x {width}")
@@ -164,7 +168,8 @@ def model_input(
     ----------
     name : what messages call the picture.
     layers : the layers that are read; the deepest decides how small a picture may be.
-    size : side of the centred square, or height and width of the centred part; default the model's own.
+    size : side of the centred square, or height and width of the centred part; default the model's own, prepared as
+        its publisher does it where that is known.
     native : never resized, trimmed on the right and below to what the strides cover.
 
     Raises
@@ -189,7 +194,7 @@ def model_input(
     if native:
         height, width = net.covered_size(own, deepest)
         return picture.crop((0, 0, width, height))
-    return fit(picture, resized)
+    return fit(picture, net.preprocessing if net.preprocessing is not None and size is None else resized)
 
 
 def picture_mode(channels: int, taker: str) -> str:

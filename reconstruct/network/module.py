@@ -22,6 +22,7 @@ from reconstruct.network.architecture import Architecture, Layer, Size, Split, u
 from reconstruct.network.calls import Call, calls_of, taken
 from reconstruct.network.kept import kept
 from reconstruct.network.network import Network, check_images
+from reconstruct.network.preprocessing import Preprocessing, tell_difference
 from reconstruct.network.surgery import in_float32
 from reconstruct.network.tracing import Place, chain_in, trace
 
@@ -42,6 +43,7 @@ class ModuleNetwork(nn.Module):
 
     mean: torch.Tensor
     std: torch.Tensor
+    preprocessing: Preprocessing | None = None
 
     def __init__(
         self, module: nn.Module, mean: Sequence[float], std: Sequence[float], input_area: Size, name: str
@@ -308,6 +310,7 @@ def from_torch(
     area = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
     if len(area) != 2 or not all(isinstance(side, int) and side > 0 for side in area):
         raise CallError(f"input_size is a side in pixels, or height and width as (64, 32), not {input_size}")
+    tell_difference(module, mean, std, (area[0], area[1]))
     return ModuleNetwork(module, mean, std, (area[0], area[1]), name or type(module).__name__)
 
 

@@ -15,6 +15,7 @@ from reconstruct.errors import CallError
 from reconstruct.network.activations import activate
 from reconstruct.network.architecture import KINDS, Architecture, Layer, Size, Split
 from reconstruct.network.dense import dense_weight
+from reconstruct.network.preprocessing import Preprocessing
 
 
 class Network(nn.Module):
@@ -40,6 +41,7 @@ class Network(nn.Module):
 
     mean: torch.Tensor
     std: torch.Tensor
+    preprocessing: Preprocessing | None = None
 
     def __init__(self, architecture: Architecture, depth: int | None = None) -> None:
         super().__init__()

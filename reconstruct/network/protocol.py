@@ -11,6 +11,7 @@ from torch import nn
 if TYPE_CHECKING:
     from reconstruct.network.architecture import Layer, Size, Split
     from reconstruct.network.network import Network
+    from reconstruct.network.preprocessing import Preprocessing
 
 
 @runtime_checkable
@@ -26,12 +27,14 @@ class AnyNetwork(Protocol):
     layers : those that can be asked for, lowest first.
     splits : split points by their authors' names (``read_points``).
     normalisation : the same numbers as they were given, mean and standard deviation of each channel.
+    preprocessing : how its publisher makes pictures ready, None where that is not known.
     source, weights_file : where it comes from, and the file of its weights, None where it has none.
     """
 
     mean: torch.Tensor
     std: torch.Tensor
     layers: tuple[Layer, ...]
+    preprocessing: Preprocessing | None
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
         """``torch.nn.Module.to``."""

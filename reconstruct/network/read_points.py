@@ -8,12 +8,16 @@ inverted like any other layer, of the network that ``with_tap`` makes.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 
 import torch
 
 from reconstruct.errors import CallError
+from reconstruct.network.activations import TAPS
+from reconstruct.network.architecture import Split
 from reconstruct.network.kept import kept
+from reconstruct.network.network import Network
 from reconstruct.network.protocol import AnyNetwork
 from reconstruct.network.surgery import with_tap
 
@@ -126,10 +130,45 @@ def layer_list(net: AnyNetwork, wanted: str | Iterable[str]) -> list[str]:
     A split point's name stands for its layer.
     """
     layers = []
-    for name in name_list(net, wanted):
+    for name in layers_read(net, name_list(net, wanted)):
         split = None if name in net.layer_names else net.splits.get(name)
         layers.append(net.layer(name if split is None else split.layer).name)
     return list(dict.fromkeys(layers))
+
+
+def named_chain(net: AnyNetwork, wanted: str | Iterable[str]) -> Network:
+    """The longest chain that a network begins with, which also knows layers by the network's own names for them.
+
+    A chain has one layer where a module has several: its convolution, what normalises that, and its activation.
+
+    Parameters
+    ----------
+    wanted : the names that will be asked for, as in ``layer_list``.
+
+    Raises
+    ------
+    CallError : there is no chain, or a layer of the network is outside of it.
+    """
+    chain = net.longest_chain()
+    if chain is net:
+        return chain
+    splits = {}
+    # All of a chain are those that it has itself.
+    for name in [] if wanted == "all" else layers_read(net, name_list(net, wanted)):
+        if name not in net.layer_names or name in chain.layer_names:
+            continue
+        part = net.as_chain(name)
+        if part is None or len(part.layers) > len(chain.layers):
+            raise CallError(
+                f"{name} of {net.name} is outside the chain of convolutions that it begins with, which alone is looked "
+                f"into here: {', '.join(chain.layer_names)}"
+            )
+        activation = part.layers[-1].activation
+        splits[name] = Split(chain.layers[len(part.layers) - 1].name, activation if activation in TAPS else "responses")
+    named = copy(chain)  # it is kept, and others look into it
+    named.architecture = replace(chain.architecture, splits=splits)
+    named.preprocessing = net.preprocessing
+    return named
 
 
 def name_list(net: AnyNetwork, wanted: str | Iterable[str]) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from reconstruct.network.architecture import Layer, Size
@@ -80,7 +81,7 @@ class Differentiation:
     def product(self, at: Differentiated, images: torch.Tensor) -> torch.Tensor:
         """J v: N x C x H x W to N x K x h x w, as the derivative of u -> J^T u: a forward pass and two backward.
 
-        Forward differentiation would do as well; more parts have two derivatives than that.
+        More parts have two derivatives than forward differentiation; where one has not, that is tried.
         """
         # The plain attention: fused ones have one derivative only.
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
@@ -88,8 +89,20 @@ class Differentiation:
             reached = self._reached(leaf, at.spreads)
             weights = torch.zeros_like(reached, requires_grad=True)
             (pulled,) = torch.autograd.grad(reached, leaf, weights, create_graph=True)
-            (changed,) = torch.autograd.grad(pulled, weights, images)
+            try:
+                (changed,) = torch.autograd.grad(pulled, weights, images)
+            except RuntimeError as error:
+                if "is not implemented" not in str(error):
+                    raise
+                changed = self._pushed(at, images)
         return changed.detach()
+
+    def _pushed(self, at: Differentiated, images: torch.Tensor) -> torch.Tensor:
+        """J v by forward differentiation, for parts that have no second derivative, such as ``nn.Hardsigmoid``."""
+        with forward_ad.dual_level():
+            moving = forward_ad.make_dual(at.images.detach()[at.rows], images)
+            changed: torch.Tensor | None = forward_ad.unpack_dual(self._reached(moving, at.spreads)).tangent
+        return torch.zeros_like(at.responses) if changed is None else changed
 
     def transposed(self, at: Differentiated, responses: torch.Tensor) -> torch.Tensor:
         """J^T u: N x K x h x w to N x C x H x W, by the graph that ``linearise`` has kept."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from reconstruct.errors import CallError
 from reconstruct.network.architecture import side_or_area
 from reconstruct.network.protocol import AnyNetwork
 from reconstruct.operators.convolution import Convolution, frame
@@ -87,6 +88,9 @@ def describe(name: str, *, random_weights: int | None = None) -> dict[str, Any]:
         "parameters": architecture.parameters(),
         "layers": layers,
         "splits": {name: {"layer": split.layer, "tap": split.tap} for name, split in architecture.splits.items()},
+        "mean": list(architecture.mean),
+        "std": list(architecture.std),
+        "prepared": None,
     }
 
 
@@ -112,7 +116,7 @@ def _describe_module(net: AnyNetwork) -> dict[str, Any]:
                 "dilation": None if last is None else last.dilation,
                 "activation": layer.activation,
                 "output_shape": [layer.channels, height, width],
-                "receptive_field": net.receptive_field(name),
+                "receptive_field": _field(net, name),
                 "parameters": net.weight_count(name),
                 "unknowns": None,
                 "equations": layer.filters * height * width,
@@ -129,7 +133,18 @@ def _describe_module(net: AnyNetwork) -> dict[str, Any]:
         "input_size": side_or_area(net.input_area),
         "weights": None,
         "own_weights": "the module's own",
+        "mean": list(net.normalisation[0]),
+        "std": list(net.normalisation[1]),
+        "prepared": None if net.preprocessing is None else net.preprocessing.record(),
         "splits": {},
         "parameters": net.weight_count(),
         "layers": layers,
     }
+
+
+def _field(net: AnyNetwork, layer: str) -> int | None:
+    """The receptive field, None where it cannot be measured: what a layer gives may not depend on the image."""
+    try:
+        return net.receptive_field(layer)
+    except (CallError, RuntimeError):  # torch's own, of what has no gradient
+        return None

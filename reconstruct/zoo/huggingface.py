@@ -22,7 +22,7 @@ from reconstruct.network.architecture import KINDS
 from reconstruct.network.network import Network
 from reconstruct.network.protocol import AnyNetwork
 from reconstruct.version import __version__
-from reconstruct.zoo.load import load_network
+from reconstruct.zoo.load import is_module, load_network
 from reconstruct.zoo.registry import CONFIG, MODELS, PRETRAINED, class_names, is_model_name, specification_path
 from reconstruct.zoo.specification import CONFIG_FORMAT, CRELU_ORDER
 from reconstruct.zoo.specification_text import layer_table
@@ -121,8 +121,12 @@ def export_model(name: str, folder: str | Path, *, dtype: Precision | None = Non
     Raises
     ------
     ModelError : the model cannot be loaded.
-    CallError : as in ``save_pretrained``.
+    CallError : as in ``save_pretrained``, or the model is a torch module.
     """
+    if is_module(name):
+        raise CallError(
+            f"{name} is a torch module, whose code no file holds: export models of the zoo, and imported ones"
+        )
     net = load_network(name)
     assert net.architecture.weights is not None
     path = Path(net.architecture.weights)

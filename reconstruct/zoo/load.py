@@ -13,7 +13,9 @@ from reconstruct.network.network import Network
 from reconstruct.network.protocol import AnyNetwork
 from reconstruct.network.surgery import fold_batch_norm, randomise
 from reconstruct.user_function import is_function_name
+from reconstruct.zoo.named_timm import is_timm_folder, timm_folder
 from reconstruct.zoo.published import is_external, load_external
+from reconstruct.zoo.registry import is_zoo_name
 from reconstruct.zoo.specification import read_architecture
 from reconstruct.zoo.user_module import load_user_module
 
@@ -30,9 +32,9 @@ def load_model(
     Parameters
     ----------
     name : a name in the zoo; the path of a TOML specification; a folder that ``save_pretrained`` wrote, with
-        ``config.json`` and ``model.safetensors`` (a name of the zoo goes first); ``efficientnet_lite0`` or
-        ``torchvision:resnet18`` (``zoo.published``); or ``package.module:function``, which gives a torch module
-        (``from_torch``).
+        ``config.json`` and ``model.safetensors``, or that timm wrote (a name of the zoo goes first);
+        ``efficientnet_lite0``, ``torchvision:resnet18`` or ``timm:resnet18`` (``zoo.published``); or
+        ``package.module:function``, which gives a torch module (``from_torch``).
     random_weights : a seed: every layer gets random weights (He et al. 2015), in place of a weights file.
     device : where the network is put.
 
@@ -76,7 +78,7 @@ def load_network(name: str | Path, *, random_weights: int | None = None, device:
 
 def is_module(name: str) -> bool:
     """Whether a name is that of a torch module, which ``load_module`` loads, and of no specification."""
-    return is_external(name) or is_function_name(name)
+    return is_external(name) or is_function_name(name) or (is_timm_folder(name) and not is_zoo_name(name))
 
 
 def load_module(name: str, *, random_weights: int | None = None, device: str | torch.device = "cpu") -> AnyNetwork:
@@ -84,7 +86,8 @@ def load_module(name: str, *, random_weights: int | None = None, device: str | t
 
     Parameters
     ----------
-    name : ``efficientnet_lite0`` or ``torchvision:resnet18`` (``published``), or ``package.module:function``.
+    name : ``efficientnet_lite0``, ``torchvision:resnet18`` or ``timm:resnet18`` (``published``), a folder that timm
+        wrote, or ``package.module:function``.
     random_weights, device : as in ``load_model``.
 
     Raises
@@ -95,6 +98,8 @@ def load_module(name: str, *, random_weights: int | None = None, device: str | t
     """
     if is_external(name):
         return load_external(name, random_weights).to(device)
+    if not is_function_name(name):
+        return timm_folder(name, random_weights).to(device)
     if random_weights is not None:
         raise ModelError(f"{name} makes its own weights: leave out random weights")
     return load_user_module(name, device)

@@ -11,6 +11,7 @@ from typing import Any
 
 from reconstruct.errors import ModelError
 from reconstruct.zoo.checks import expect, table_of
+from reconstruct.zoo.not_models import what_it_is
 
 _PACKAGE = Path(__file__).parent.parent
 _PACKAGED = _PACKAGE / "models"  # in a wheel
@@ -44,7 +45,8 @@ def specification_path(name: str) -> Path:
 
     Raises
     ------
-    ModelError : there is no such model (the message has the nearest names), or the folder holds no config.
+    ModelError : there is no such model (the message has the nearest names, or says how what is there becomes one), or
+        the folder holds no config.
     """
     if name.endswith(".toml"):
         path = Path(name)
@@ -59,11 +61,19 @@ def specification_path(name: str) -> Path:
         if not config.is_file():
             raise ModelError(f"the folder {name} holds no {CONFIG}; name the .toml file of a model in it")
         return config
+    if (told := what_it_is(name)) is not None:
+        raise ModelError(told)
     near = get_close_matches(name, known, n=3)
     ending = f"; did you mean {', '.join(near)}?" if near else "."
     raise ModelError(
-        f"there is no model '{name}'{ending} Models: {', '.join(sorted(known))}, the path of a .toml file, or a folder"
+        f"there is no model '{name}'{ending} Models: {', '.join(sorted(known))}, the path of a .toml file, a folder, "
+        "torchvision:NAME, timm:NAME, or package.module:function"
     )
+
+
+def is_zoo_name(name: str) -> bool:
+    """Whether a name is that of a model in the zoo, which goes before a folder of the same name."""
+    return any(path.stem == name for path in MODELS.glob("*.toml"))
 
 
 def is_model_name(name: str) -> bool:

@@ -14,6 +14,7 @@ from reconstruct.network.architecture import KINDS, Architecture, Layer, Split
 from reconstruct.network.network import is_layer_name
 from reconstruct.network.surgery import with_classes
 from reconstruct.zoo.checks import are_finite, are_numbers, are_positive, expect, hint, is_whole, table_of
+from reconstruct.zoo.not_models import whose_config
 from reconstruct.zoo.registry import (
     CONFIG,
     PRETRAINED,
@@ -94,7 +95,8 @@ def _read(path: Path, above: tuple[Path, ...]) -> Architecture:
 def _configured(path: Path, spec: dict[str, Any]) -> Architecture:
     """The architecture of a ``config.json``, which states everything: it has no base to differ from."""
     library = spec.get("library_name")
-    expect(library == "reconstruct", path, f"library_name is {library!r}: no model of reconstruct's")
+    theirs = whose_config(spec) or f"library_name is {library!r}: no model of reconstruct's"
+    expect(library == "reconstruct", path, theirs)
     written = spec.get("format")
     expect(written == CONFIG_FORMAT, path, f"format is {written!r}, and this version reads {CONFIG_FORMAT}")
     order = spec.get("crelu_order", CRELU_ORDER)

@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional
 
 from reconstruct.network.module import ModuleNetwork, from_torch
+from reconstruct.network.preprocessing import Preprocessing
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -134,3 +135,10 @@ def plain() -> nn.Module:
 
 def broken() -> int:
     return 5
+
+
+def published() -> ModuleNetwork:
+    """A chain with what its publisher states of pictures: ``--model tests.builders.modules:published``."""
+    net = from_torch(chain(), IMAGENET, input_size=32, name="published")
+    net.preprocessing = Preprocessing("the publisher's weights", *IMAGENET, 32, 40, "bilinear")
+    return net

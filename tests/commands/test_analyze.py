@@ -218,3 +218,11 @@ def test_wrong_calls(call: Call, tmp_path: Path, arguments: tuple[str, ...], mes
     assert message in err
     assert err.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_layers_of_a_module_go_by_its_own_names(call: Call, tmp_path: Path) -> None:
+    """The chain has one layer where the module has a convolution, a norm and an activation."""
+    model = ("--model", "tests.builders.modules:published", "--output", tmp_path, "--json")
+    status, out, err = call("analyze", "correlation", *model, "--layer", "1")
+    assert status == 0, err
+    assert [record["layer"] for record in json.loads(out)] == ["0"]

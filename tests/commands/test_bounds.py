@@ -9,8 +9,12 @@ from PIL import Image
 
 from reconstruct import load_image, load_model
 from reconstruct.analysis.pooling_bounds import layer_bounds
+from reconstruct.commands.bounds import _pooled
+from reconstruct.network.module import from_torch
+from reconstruct.network.read_points import named_chain
 from reconstruct.network.surgery import with_pool
 from tests.builders.command_line import SAMPLE, refused
+from tests.builders.modules import IMAGENET, chain
 from tests.builders.specifications import write
 from tests.conftest import Call
 
@@ -99,3 +103,16 @@ def test_wrong_calls_get_one_clear_line(
     monkeypatch.chdir(tmp_path)
     assert message in refused(call, "bounds", SAMPLE, *arguments)
     assert not list(tmp_path.iterdir())
+
+
+def test_layers_of_a_module_go_by_its_own_names(call: Call) -> None:
+    """The chain has one layer where the module has a convolution, a norm and an activation; 'all' is its poolings."""
+    net = from_torch(chain(), IMAGENET, input_size=32)
+    for layer, pool, wanted in (("3", None, ["3"]), ("all", None, ["3"]), ("1,6", "2/2", ["0_pool", "5_pool"])):
+        assert [name for _, name in _pooled(named_chain(net, layer), layer, pool)] == wanted
+    module = ("--model", "tests.builders.modules:resnet", "--layer", "layer1.0")
+    assert "outside the chain" in refused(call, "bounds", SAMPLE, *module)
+    module = ("--model", "tests.builders.modules:published", "--layer", "6")
+    assert "5 of published is not a max-pooling of a convolution's features; it has 3" in refused(
+        call, "bounds", SAMPLE, *module
+    )

@@ -1,8 +1,13 @@
 """``reconstruct models``."""
 
 import json
+from pathlib import Path
 
-from tests.builders.command_line import refused
+import pytest
+
+from reconstruct import CallError
+from reconstruct.network.module import ModuleNetwork
+from tests.builders.command_line import SAMPLE, refused
 from tests.conftest import Call
 
 
@@ -25,3 +30,41 @@ def test_models(call: Call) -> None:
     assert "max-pooling" in alexnet
     assert printed(call, "show", "alexnet") == alexnet
     assert "import" in printed(call, "--help")
+
+
+def test_modules_are_shown_like_models(call: Call) -> None:
+    """With how their pictures are made, where the publisher states it."""
+    said = printed(call, "tests.builders.modules:published")
+    assert "pictures: the shorter side resized to 40 by bilinear interpolation, the middle 32 x 32 cut out" in said
+    assert "normalised by mean 0.485, 0.456, 0.406 and standard deviation 0.229, 0.224, 0.225" in said
+    described = json.loads(printed(call, "tests.builders.modules:published", "--json"))
+    assert (described["mean"], described["prepared"]["resize"]) == ([0.485, 0.456, 0.406], 40)
+    assert [layer["name"] for layer in described["layers"]] == [str(number) for number in range(10)]
+    plain = json.loads(printed(call, "tests.builders.modules:resnet", "--json"))
+    assert (plain["prepared"], plain["std"]) == (None, [0.229, 0.224, 0.225])
+
+
+def test_a_layer_whose_field_cannot_be_measured_is_shown(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without(_: ModuleNetwork, layer: str) -> int:
+        if layer == "layer1.0":
+            raise CallError("no gradient reaches it")
+        return 7
+
+    monkeypatch.setattr(ModuleNetwork, "receptive_field", without)
+    described = json.loads(printed(call, "tests.builders.modules:resnet", "--json"))
+    fields = {layer["name"]: layer["receptive_field"] for layer in described["layers"]}
+    assert (fields["layer1.0"], fields["stem"]) == (None, 7)
+    assert "layer1.0 " in printed(call, "tests.builders.modules:resnet")
+
+
+def test_another_size_than_the_publishers_is_told(call: Call, tmp_path: Path) -> None:
+    for options, told in (
+        ((), None),
+        (("--size", "24"), "--size 24 does without that"),
+        (("--native",), "--native does without that"),
+    ):
+        model = ("--model", "tests.builders.modules:published", "--layer", "1", "--output", tmp_path)
+        status, _, err = call("features", SAMPLE, *model, *options)
+        assert status == 0, err
+        assert (told is None) == ("the publisher's weights: the shorter side resized to 40" not in err)
+        assert told is None or told in err

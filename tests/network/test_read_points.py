@@ -17,12 +17,14 @@ from reconstruct.evaluation.results import read_rows, read_run
 from reconstruct.inversion.methods import applicable
 from reconstruct.network.activations import TAPS, activate
 from reconstruct.network.architecture import Architecture, Layer, Split
+from reconstruct.network.module import from_torch
 from reconstruct.network.network import Network
-from reconstruct.network.read_points import layer_list, point, points
+from reconstruct.network.read_points import layer_list, named_chain, point, points
 from reconstruct.network.surgery import randomise, with_tap
 from reconstruct.zoo.describe import describe
 from reconstruct.zoo.specification import read_architecture
 from reconstruct.zoo.specification_text import specification_text
+from tests.builders.modules import IMAGENET, ResNet, chain, drawn
 from tests.conftest import SAMPLES, Call
 
 RELU = Architecture(
@@ -266,3 +268,23 @@ def test_noise_on_a_relu_s_zeros_does_not_mislead_map() -> None:
     without, told = psnr(exact, 0.0), psnr(noisy, level)
     assert told > without - 2
     assert told > psnr(noisy.clamp_min(0), 0.0) + 4
+
+
+def test_a_chain_knows_layers_by_the_modules_names() -> None:
+    """Convolution, norm and activation are one layer of the chain; poolings and what drops out likewise."""
+    net = from_torch(chain(), IMAGENET, input_size=32)
+    named = named_chain(net, "0,1,2,3,4,7,9")
+    assert named.layer_names == ["0", "3", "5", "7", "9"]
+    assert layer_list(named, "0,1,2") == ["0"]
+    assert layer_list(named, "3,4") == ["3"]
+    assert layer_list(named, "2+7,9") == ["0", "7", "9"]
+    assert layer_list(named_chain(net, "all"), "all") == ["0", "5", "9"]
+    assert net.longest_chain().splits == {}
+    with pytest.raises(CallError, match="has no layer '6'"):
+        layer_list(named, "6")
+
+
+def test_layers_outside_the_chain_are_refused() -> None:
+    net = from_torch(drawn(ResNet()), IMAGENET, input_size=32)
+    with pytest.raises(CallError, match=r"layer1\.0 of ResNet is outside the chain .* it begins with"):
+        named_chain(net, "layer1.0")

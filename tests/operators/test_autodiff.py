@@ -92,3 +92,37 @@ def test_spreads_of_another_layer_are_refused(images: torch.Tensor) -> None:
         below.linearise(images, above.spreads(images))
     with pytest.raises(CallError, match="calls more activations than the 1 whose"):
         above.linearise(images, below.spreads(images))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # torch's own, when it loads derivatives
+def test_parts_without_a_second_derivative_are_differentiated_forward(images: torch.Tensor) -> None:
+    """torch has none of ``Hardsigmoid``, which MobileNetV3 has in each block; the dot test and a central difference."""
+
+    class Squeezed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.gate = nn.Conv2d(3, 6, 3), nn.Sequential(nn.Conv2d(6, 6, 1), nn.Hardsigmoid())
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            kept: torch.Tensor = self.first(images)
+            return kept * self.gate(kept)
+
+    class Within(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.block, self.last = Squeezed(), nn.Conv2d(6, 5, 3)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            given: torch.Tensor = self.last(self.block(images))
+            return given
+
+    net, wide = exact(Within()), images.double()
+    operator = Differentiation(net, "last", (32, 32))
+    at = operator.linearise(wide)[torch.tensor([2, 0])]
+    step = randn(2, 3, 32, 32, seed=1, dtype=torch.float64)
+    product = operator.product(at, step)
+    pulled = randn(*product.shape, seed=2, dtype=torch.float64)
+    assert inner(product, pulled) == pytest.approx(inner(step, operator.transposed(at, pulled)), rel=1e-9)
+    size = 1e-7
+    ahead, behind = (operator.linearise(wide[[2, 0]] + sign * size * step).responses for sign in (1, -1))
+    assert float(((ahead - behind) / (2 * size) - product).norm() / product.norm()) < 1e-4
