@@ -190,7 +190,7 @@ def _layer_table(described: dict[str, Any]) -> None:
             "" if layer["kernel"] is None else f"{layer['kernel']}x{layer['kernel']}/{layer['stride']}",
             layer["activation"] or KINDS[layer["kind"]],
             "x".join(map(str, layer["output_shape"])),
-            f"{layer['receptive_field']}",
+            "" if layer["receptive_field"] is None else f"{layer['receptive_field']}",
             f"{layer['parameters']:,}",
             "" if layer["unknowns"] is None else f"{layer['unknowns']:,}",
             f"{layer['equations']:,}",

@@ -9,9 +9,13 @@ from dataclasses import dataclass
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from reconstruct.errors import ReconstructError
 from reconstruct.network.architecture import Layer, Size
+from reconstruct.network.incoming import words_of
+from reconstruct.network.kept import kept
 from reconstruct.network.protocol import AnyNetwork
 from reconstruct.network.smoothing import recorded, smoothing
+from reconstruct.network.surgery import in_float32
 
 
 @dataclass(frozen=True)
@@ -103,3 +107,38 @@ class Differentiation:
             return self.net.responses(images, self.layer.name)
         with smoothing(spreads):
             return self.net.responses(images, self.layer.name)
+
+
+def no_gradient(net: AnyNetwork, layer: str, *, twice: bool = False) -> str | None:
+    """Why the responses of a layer cannot be differentiated by the image, in half a sentence; None where they can.
+
+    Tried out once on noise; a chain of layers is not differentiated, and not tried.
+
+    twice : whether products with the Jacobian are asked for, which ``Differentiation`` differentiates twice for.
+    """
+    net = in_float32(net)
+    if net.as_chain(layer) is not None:
+        return None
+    return kept(net, ("no gradient", layer, twice), lambda: _no_gradient(net, layer, twice))
+
+
+def _no_gradient(net: AnyNetwork, layer: str, twice: bool) -> str | None:
+    side, generator = net.input_size, torch.Generator().manual_seed(0)
+    images = torch.rand(1, net.channels, side, side, generator=generator).to(net.mean)
+    operator = Differentiation(net, layer, (side, side))
+    try:
+        at = operator.linearise(images)
+        if not at.graph.requires_grad:
+            return (
+                "none reaches it, as inside no_grad, reentrant checkpointing or a detached branch, "
+                "or behind whole numbers: quantisation, or the nearest of a table's vectors"
+            )
+        if twice:
+            operator.product(at, images)
+        elif not operator.transposed(at, torch.randn(at.responses.shape, generator=generator).to(images)).any():
+            return "it is 0 everywhere, as behind rounding"
+    except ReconstructError:
+        raise
+    except Exception as error:  # whatever the user's own derivatives raise
+        return f"torch says that {words_of(error)}"
+    return None
