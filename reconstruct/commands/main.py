@@ -6,6 +6,7 @@ Each command is a module of ``reconstruct/commands``, which imports torch inside
 from __future__ import annotations
 
 import sys
+import warnings
 from typing import Annotated, Any
 
 import typer
@@ -21,7 +22,7 @@ from reconstruct.commands.invert import invert
 from reconstruct.commands.models import models
 from reconstruct.commands.spectrum import spectrum  # noqa: F401 - joins analyze
 from reconstruct.commands.train import classify, train
-from reconstruct.errors import CallError, ReconstructError
+from reconstruct.errors import CallError, ReconstructError, ReconstructWarning
 from reconstruct.user_function import current_folder_importable
 from reconstruct.version import __version__
 
@@ -52,7 +53,11 @@ app.add_typer(
 def main() -> None:
     """Run, and turn errors that are for people into one line and an exit status."""
     try:
-        with current_folder_importable():  # methods and models of the user's, package.module:function
+        with (
+            current_folder_importable(),  # methods and models of the user's, package.module:function
+            warnings.catch_warnings(action="default", category=ReconstructWarning),
+        ):
+            warnings.showwarning = _tell
             app(prog_name="reconstruct")
     except CallError as error:
         _fail(str(error), 2)
@@ -65,6 +70,14 @@ def main() -> None:
 def _fail(message: str, status: int) -> None:
     print(f"reconstruct: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(status)
+
+
+def _tell(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+    """Our own warnings in one line, as errors are; those of others as Python writes them."""
+    if issubclass(category, ReconstructWarning):
+        print(f"reconstruct: {' '.join(str(message).split())}", file=sys.stderr)
+    else:
+        sys.stderr.write(warnings.formatwarning(message, category, *where[:2]))
 
 
 def _version(wanted: bool) -> None:

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 import torch
 from torch import nn
-from torch.export import ExportedProgram
 from torch.nn.parameter import is_lazy
 
 from reconstruct.errors import CallError
@@ -28,7 +27,7 @@ def incoming(module: object, name: str | None) -> nn.Module:
     CallError : it is no module, has lazy parts without weights or weights without numbers, or cannot be copied.
     """
     called = name or name_of(module)
-    if isinstance(module, ExportedProgram):
+    if type(module).__name__ == "ExportedProgram":  # by name: to import the class takes as long as torch itself
         raise CallError(
             f"{called} is an ExportedProgram, a graph without parts that could be read: "
             "give the module that it was exported from"

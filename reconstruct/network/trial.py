@@ -98,11 +98,14 @@ def tried(module: nn.Module, image: torch.Tensor, corners: torch.Tensor, name: s
 
 
 def corner_images(size: Size, channels: int) -> torch.Tensor:
-    """Three images in [0, 1], N x C x H x W: noise, and the same but for the upper left corner, or the lower right."""
+    """Three images in [0, 1], N x C x H x W: noise, and the same but for the upper left corner, or the lower right.
+
+    The corners are black and white: whatever looks at the range or the spread of a batch sees another one.
+    """
     generator = torch.Generator().manual_seed(0)
-    base = torch.rand(1, channels, *size, generator=generator)
+    base = 0.25 + 0.5 * torch.rand(1, channels, *size, generator=generator)
     rows, columns = math.ceil(size[0] / 2), math.ceil(size[1] / 2)
-    corner = torch.rand(channels, rows, columns, generator=generator)
+    corner = (torch.rand(channels, rows, columns, generator=generator) > 0.5).float()
     images = base.repeat(3, 1, 1, 1)
     images[1, :, :rows, :columns] = corner
     images[2, :, size[0] - rows :, size[1] - columns :] = corner

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -54,6 +55,7 @@ class Differentiation:
         self.net = net
         self.layer: Layer = net.layer(layer)
         self.grid = net.shapes(size, layer)[layer]
+        self.size = size
 
     def linearise(self, images: torch.Tensor, spreads: Sequence[torch.Tensor | None] | None = None) -> Differentiated:
         """Responses at images N x C x H x W in [0, 1]: one forward pass.
@@ -68,6 +70,7 @@ class Differentiation:
         ------
         CallError : the spreads are not those of the activations that are called on the way.
         """
+        spreads = self._fitting(spreads)
         with torch.enable_grad():
             leaf = images.detach().requires_grad_(True)
             graph = self._reached(leaf, spreads)
@@ -101,6 +104,28 @@ class Differentiation:
         whole[at.rows] = responses
         (pulled,) = torch.autograd.grad(at.graph, at.images, whole, retain_graph=True)
         return pulled[at.rows]
+
+    @cached_property
+    def _shapes(self) -> list[torch.Size | None]:
+        """Those of the spreads for images of this size."""
+        mean = self.net.mean.expand(1, -1, *self.size)
+        return [None if spread is None else spread.shape for spread in self.spreads(mean)]
+
+    def _fitting(self, spreads: Sequence[torch.Tensor | None] | None) -> Sequence[torch.Tensor | None] | None:
+        """Spreads that were measured on images of the network's own size, for images of this one.
+
+        An activation of N x T x C or N x h x w x C has positions where others have channels, as many as the image has.
+        Its spread is then the mean one.
+        """
+        own = (self.net.input_size, self.net.input_size)
+        if spreads is None or self.size == own or len(spreads) != len(self._shapes):
+            return spreads
+        return [
+            given
+            if given is None or shape is None or given.shape == shape or given.ndim != len(shape)
+            else given.square().mean().sqrt().expand(shape)
+            for given, shape in zip(spreads, self._shapes, strict=True)
+        ]
 
     def _reached(self, images: torch.Tensor, spreads: Sequence[torch.Tensor | None] | None) -> torch.Tensor:
         if spreads is None:
