@@ -140,6 +140,8 @@ def ran(module: nn.Module, images: torch.Tensor, name: str) -> Any:
 def sample(values: torch.Tensor) -> torch.Tensor:
     """Some of a tensor's numbers, a copy: enough to tell whether it is another one."""
     flat = (values.dequantize() if values.is_quantized else values).reshape(-1)
+    if flat.is_complex():
+        flat = torch.view_as_real(flat).reshape(-1)
     if len(flat) > SAMPLES:
         flat = flat[torch.linspace(0, len(flat) - 1, SAMPLES, device=flat.device, dtype=torch.float64).long()]
     return flat.to(torch.float32, copy=True)

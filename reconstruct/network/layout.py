@@ -128,6 +128,8 @@ def moved(changes: torch.Tensor) -> tuple[float, ...]:
 
     changes : 2 x ..., the squares of what a change at either corner of the image has changed.
     """
+    if changes.ndim == 1:
+        return ()
     total = changes.flatten(1).sum(1)
     if not bool((total > 0).all()):
         return (0.0,) * (changes.ndim - 1)

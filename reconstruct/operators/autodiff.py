@@ -80,8 +80,16 @@ class Differentiation:
     def spreads(self, images: torch.Tensor) -> list[torch.Tensor | None]:
         """The standard deviation, for each channel, of what goes into each activation's call at these images.
 
-        N x C x H x W to 1 x C x 1 x 1 each, in the order of the calls; none of them where the module is a script.
+        N x C x H x W to 1 x C x 1 x 1 each, in the order of the calls; none of them where the module is a script. One
+        for all, 1 x 1 x 1, where the images are on the axis of the channels.
         """
+        found = self._recorded(images)
+        if all(each is None for each in found):
+            return found
+        other = self._recorded(images[:1] if len(images) > 1 else images.expand(2, -1, -1, -1))
+        return _of_channels(found, [None if each is None else each.shape for each in other])
+
+    def _recorded(self, images: torch.Tensor) -> list[torch.Tensor | None]:
         return recorded(lambda leaf: self.net.responses(leaf, self.layer.name), images)
 
     def product(self, at: Differentiated, images: torch.Tensor) -> torch.Tensor:
@@ -115,23 +123,29 @@ class Differentiation:
         """Spreads that were measured on images of the network's own size, for images of this one.
 
         An activation of N x T x C or N x h x w x C has positions where others have channels, as many as the image has.
-        Its spread is then the mean one.
         """
         own = (self.net.input_size, self.net.input_size)
         if spreads is None or self.size == own or len(spreads) != len(self._shapes):
             return spreads
-        return [
-            given
-            if given is None or shape is None or given.shape == shape or given.ndim != len(shape)
-            else given.square().mean().sqrt().expand(shape)
-            for given, shape in zip(spreads, self._shapes, strict=True)
-        ]
+        return _of_channels(spreads, self._shapes)
 
     def _reached(self, images: torch.Tensor, spreads: Sequence[torch.Tensor | None] | None) -> torch.Tensor:
         if spreads is None:
             return self.net.responses(images, self.layer.name)
         with smoothing(spreads):
             return self.net.responses(images, self.layer.name)
+
+
+def _of_channels(
+    spreads: Sequence[torch.Tensor | None], shapes: Sequence[torch.Size | None]
+) -> list[torch.Tensor | None]:
+    """Spreads as they are where others of the same calls have their shapes, and the mean one where they have not."""
+    return [
+        spread
+        if spread is None or shape is None or spread.shape == shape
+        else spread.square().mean().sqrt().view((1,) * spread.ndim)
+        for spread, shape in zip(spreads, shapes, strict=True)
+    ]
 
 
 def no_gradient(net: AnyNetwork, layer: str, *, twice: bool = False) -> str | None:
