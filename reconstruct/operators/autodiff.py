@@ -81,12 +81,15 @@ class Differentiation:
         """The standard deviation, for each channel, of what goes into each activation's call at these images.
 
         N x C x H x W to 1 x C x 1 x 1 each, in the order of the calls; none of them where the module is a script. One
-        for all, 1 x 1 x 1, where the images are on the axis of the channels.
+        for all, 1 x 1 x 1, where the images are on the axis of the channels. None of them as well where the calls are
+        more for more images, because each goes in alone.
         """
         found = self._recorded(images)
         if all(each is None for each in found):
             return found
         other = self._recorded(images[:1] if len(images) > 1 else images.expand(2, -1, -1, -1))
+        if len(other) != len(found):
+            return []
         return _of_channels(found, [None if each is None else each.shape for each in other])
 
     def _recorded(self, images: torch.Tensor) -> list[torch.Tensor | None]:

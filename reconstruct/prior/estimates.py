@@ -69,22 +69,21 @@ def _without_torus(net: AnyNetwork, layer: str, seed: int) -> torch.Tensor:
     """The same of a network that pads its images itself: on images of its own size, borders and all, and no torus.
 
     Sums over the pairs of positions that there are, divided by all positions: positive semi-definite, as a sum of
-    products, and a taper already (``_covariance``).
+    products, and a taper already (``_products``).
     """
     size = (net.input_size, net.input_size)
     operator, prior = Differentiation(net, layer, size), Prior(size, net.channels, device=net.mean.device)
     generator = torch.Generator().manual_seed(seed)
-    batches = IMAGES // BATCH
     total = torch.zeros((), device=net.mean.device)
-    for _ in range(batches):
+    for _ in range(IMAGES // BATCH):
         at = operator.linearise(prior.image(prior.draw(BATCH, generator)))
         values = operator.product(at, prior.crop(prior.field(prior.draw(BATCH, generator))))
-        total = total + _covariance(values) / batches
-    return total
+        total = total + _products(values)
+    return taper(total / (IMAGES * math.prod(operator.grid)))
 
 
-def _covariance(values: torch.Tensor) -> torch.Tensor:
-    """The covariance by lags of responses N x K x h x w, of which there are ``IMAGES``.
+def _products(values: torch.Tensor) -> torch.Tensor:
+    """``lag_products`` of responses N x K x h x w, of which there are ``IMAGES`` in all.
 
     Where those have fewer positions in all than there are channels, as for the vectors of fully connected layers, they
     do not tell which directions are the weak ones: 1 x 1 x 1 x 1, a share of the mean variance, which stands for that
@@ -92,8 +91,8 @@ def _covariance(values: torch.Tensor) -> torch.Tensor:
     """
     positions = values.shape[2] * values.shape[3]
     if IMAGES * positions < values.shape[1]:
-        return WEAK * values.square().mean().view(1, 1, 1, 1)
-    return taper(lag_products(values, REACH["response_covariance"])) / (len(values) * positions)
+        return WEAK * values.square().sum().view(1, 1, 1, 1) / values.shape[1]
+    return lag_products(values, REACH["response_covariance"])
 
 
 def image_gram(net: Network, layer: str, *, seed: int = 0) -> tuple[torch.Tensor, float]:
@@ -170,7 +169,12 @@ def smoothing(net: AnyNetwork, layer: str, *, seed: int = 0) -> tuple[Smoothing,
         def make() -> Smoothing:
             size = (net.input_size, net.input_size)
             operator, prior = Differentiation(net, layer, size), Prior(size, net.channels, device=net.mean.device)
-            return _smoothing(operator, prior, seed, _covariance)
+            return _smoothing(
+                operator,
+                prior,
+                seed,
+                lambda values: taper(_products(values)) / (len(values) * math.prod(operator.grid)),
+            )
 
         found, made = kept_or_made(net, ("smoothing", layer, seed), make)
         return found, 2.0 * work * IMAGES if made else 0.0

@@ -91,15 +91,15 @@ def test_tokens(first: bool, images: torch.Tensor) -> None:
 
 def test_vectors(images: torch.Tensor) -> None:
     """Fully connected features, more of them than any covariance would fit in memory for; smaller ones come back."""
-    net = made(nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Tanh(), nn.Flatten(), nn.Linear(8 * SIDE**2, 2000)))
-    assert net.layer("2").channels == 8 * SIDE**2
+    net = made(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Tanh(), nn.Flatten(), nn.Linear(4 * SIDE**2, 1200)))
+    assert net.layer("2").channels == 4 * SIDE**2
     result = invert(net, net.features(images, "2"), "2", budget=60)
     assert max(result.feature_residual) < 0.1
     raw = net.features(images, "3").flatten(1)
     result = invert(net, raw, "3", budget=30)
     assert max(result.feature_residual) < 0.3
     for wrong in (raw[:, :-1], raw[:, None], raw[0]):
-        with pytest.raises(FeatureError, match="gives N x 2000 x h x w features, not"):
+        with pytest.raises(FeatureError, match="gives N x 1200 x h x w features, not"):
             invert(net, wrong, "3")
 
 
