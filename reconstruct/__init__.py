@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from reconstruct.version import __version__
 
 if TYPE_CHECKING:
-    from reconstruct.errors import CallError, FeatureError, ImageError, ModelError, ReconstructError
+    from reconstruct.errors import CallError, FeatureError, ImageError, ModelError, ReconstructError, ReconstructWarning
     from reconstruct.images.files import load_image, save_image
     from reconstruct.images.quality import Quality, quality
     from reconstruct.inversion.disturb import disturb
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 _HOMES = {
-    "errors": ["CallError", "FeatureError", "ImageError", "ModelError", "ReconstructError"],
+    "errors": ["CallError", "FeatureError", "ImageError", "ModelError", "ReconstructError", "ReconstructWarning"],
     "images.files": ["load_image", "save_image"],
     "images.quality": ["Quality", "quality"],
     "inversion.disturb": ["disturb"],
@@ -65,6 +65,7 @@ __all__ = [
     "Problem",
     "Quality",
     "ReconstructError",
+    "ReconstructWarning",
     "Result",
     "__version__",
     "describe",

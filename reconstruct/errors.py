@@ -70,3 +70,18 @@ class ImageError(ReconstructError):
     ...     print("README.md" in str(error))
     True
     """
+
+
+class ReconstructWarning(UserWarning):
+    """What a user should know of a network that works all the same: one clear line, as the errors carry.
+
+    Examples
+    --------
+    >>> import reconstruct, torch, warnings
+    >>> module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4, track_running_stats=False))
+    >>> with warnings.catch_warnings(record=True) as told:
+    ...     warnings.simplefilter("always")
+    ...     net = reconstruct.from_torch(module, input_size=32)
+    >>> print(str(told[0].message)[:50])
+    Sequential takes the images of a batch together: t
+    """

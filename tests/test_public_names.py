@@ -23,6 +23,7 @@ NAMES = [
     "Problem",
     "Quality",
     "ReconstructError",
+    "ReconstructWarning",
     "Result",
     "__version__",
     "describe",

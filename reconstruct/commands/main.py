@@ -25,7 +25,7 @@ from reconstruct.commands.invert import invert
 from reconstruct.commands.models import models
 from reconstruct.commands.spectrum import spectrum  # noqa: F401 - joins analyze
 from reconstruct.commands.train import classify, train
-from reconstruct.errors import CallError, ReconstructError
+from reconstruct.errors import CallError, ReconstructError, ReconstructWarning
 from reconstruct.images.names import cut, shown
 from reconstruct.user_function import current_folder_importable
 from reconstruct.version import __version__
@@ -63,9 +63,12 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a folder's name may be no text in the terminal's encoding
             stream.reconfigure(errors="backslashreplace")
-    warnings.formatwarning = lambda message, *_: f"reconstruct: {message}\n"
     try:
-        with current_folder_importable():  # methods and models of the user's, package.module:function
+        with (
+            current_folder_importable(),  # methods and models of the user's, package.module:function
+            warnings.catch_warnings(action="default", category=ReconstructWarning),
+        ):
+            warnings.showwarning = _tell
             app(prog_name="reconstruct")
     except CallError as error:
         _fail(str(error), 2)
@@ -89,6 +92,14 @@ def _fail(message: str, status: int) -> None:
     # Of what others have written, as a file's own names, no more than can be read.
     print(f"reconstruct: {cut(shown(' '.join(message.split())), LONGEST_MESSAGE)}", file=sys.stderr)
     sys.exit(status)
+
+
+def _tell(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+    """Our own warnings in one line, as errors are; those of others as Python writes them."""
+    if issubclass(category, ReconstructWarning):
+        print(f"reconstruct: {' '.join(str(message).split())}", file=sys.stderr)
+    else:
+        sys.stderr.write(warnings.formatwarning(message, category, *where[:2]))
 
 
 def _version(wanted: bool) -> None:

@@ -8,7 +8,7 @@ import warnings
 import numpy
 from PIL import Image, ImageCms
 
-from reconstruct.errors import ImageError
+from reconstruct.errors import ImageError, ReconstructWarning
 from reconstruct.images.names import reason
 
 PHOTOMETRIC, BITS = 262, 258
@@ -75,7 +75,7 @@ def _converted(image: Image.Image, profile: bytes | None, name: str) -> Image.Im
             return _through(image, given)
         except Exception as error:  # a damaged profile may raise nearly any
             why = f"{name} has a colour profile that cannot be used ({reason(error)}): its numbers are taken as sRGB"
-            warnings.warn(why, stacklevel=2)
+            warnings.warn(why, ReconstructWarning, stacklevel=2)
     return image.convert("RGB")
 
 

@@ -16,7 +16,7 @@ from typing import IO
 
 from PIL import Image, ImageFile, features
 
-from reconstruct.errors import ImageError
+from reconstruct.errors import ImageError, ReconstructWarning
 from reconstruct.images.limits import MOST_PIXELS, too_large
 from reconstruct.images.names import reason
 from reconstruct.images.tags import overlap
@@ -146,7 +146,7 @@ def turned(image: Image.Image, name: str) -> Image.Transpose | None:
         said = image.getexif().get(_ORIENTATION, 1)
     except Exception as error:  # damaged EXIF may raise nearly any
         said_why = f"{name} has EXIF that cannot be read ({reason(error)}): it is taken as it lies"
-        warnings.warn(said_why, stacklevel=2)
+        warnings.warn(said_why, ReconstructWarning, stacklevel=2)
         return None
     return _TURNS.get(said) if isinstance(said, int) else None
 

@@ -10,16 +10,20 @@ from reconstruct.errors import CallError, FeatureError
 from reconstruct.network.activations import check_features, is_invertible
 from reconstruct.network.architecture import Layer, Size
 from reconstruct.network.protocol import AnyNetwork
+from reconstruct.operators.autodiff import no_gradient
 
 
 def checked(net: AnyNetwork, features: torch.Tensor, layer: Layer, noise: float) -> torch.Tensor:
     """A layer's features as methods take them, N x C x h x w, float32 or float64.
+
+    They may be laid out as the part of a module gives them (``as_features``).
 
     Raises
     ------
     FeatureError : another shape, numbers that are not floating point, features on another device, or none that the
         layer's activation can give (``activations.check_features``).
     """
+    features = net.as_features(features, layer.name)
     if features.ndim != 4 or features.shape[1] != layer.channels:
         shape = " x ".join(map(str, features.shape))
         raise FeatureError(f"{layer.name} of {net.name} gives N x {layer.channels} x h x w features, not {shape}")
@@ -79,6 +83,21 @@ def not_linear(net: AnyNetwork, layer: str, method: str) -> str | None:
                 f"method {method} needs the linear responses of {each.name}, and its {each.activation} does not "
                 f"keep them: it needs CReLU at and below {layer}"
             )
+    return None
+
+
+def not_differentiable(net: AnyNetwork, layer: str, method: str, *, twice: bool = False) -> str | None:
+    """Why a method that differentiates by the image cannot invert a layer; None where it can.
+
+    twice : whether it needs derivatives of derivatives, as products with the Jacobian of a module are.
+    """
+    net.layer(layer)
+    reason = no_gradient(net, layer)
+    if reason is not None:
+        return f"method {method} needs the gradient of {layer} of {net.name} by the image: {reason}"
+    reason = no_gradient(net, layer, twice=True) if twice else None
+    if reason is not None:
+        return f"method {method} differentiates {layer} of {net.name} twice: {reason}; gradient does so once"
     return None
 
 

@@ -161,7 +161,9 @@ def total_variation(x: torch.Tensor) -> torch.Tensor:
 
 def tv_weight(net: AnyNetwork, layer: str) -> float:
     """Weight of the total variation in the middle of a run, from the side of the layer's receptive field in pixels."""
-    return TV_WEIGHT * (net.receptive_field(layer) / 11) ** TV_GROWTH
+    field = net.receptive_field(layer)
+    assert field is not None  # as ``not_differentiable`` has found
+    return TV_WEIGHT * (field / 11) ** TV_GROWTH
 
 
 def _adam(

@@ -12,7 +12,7 @@ from functools import partial
 
 from reconstruct.errors import CallError
 from reconstruct.inversion import gradient, linear, wiener
-from reconstruct.inversion.checks import not_linear
+from reconstruct.inversion.checks import not_differentiable, not_linear
 from reconstruct.inversion.custom import invert_custom, name_of
 from reconstruct.inversion.most_probable import method as most_probable
 from reconstruct.inversion.problem import BUDGET, TOLERANCE, CustomMethod
@@ -74,7 +74,7 @@ METHODS: dict[str, Method] = {
             "the most probable natural image, through the whole network",
             most_probable.invert_map,
             frozenset({"noise", "watch"}),
-            anywhere,
+            partial(not_differentiable, method="map", twice=True),
             most_probable.BUDGET,
             most_probable.TOLERANCE,
             most_probable.invert_joint,
@@ -103,7 +103,7 @@ METHODS: dict[str, Method] = {
             "descent on the pixels with total variation, after Mahendran and Vedaldi",
             gradient.invert_gradient,
             frozenset({"seed", "watch"}),
-            anywhere,
+            partial(not_differentiable, method="gradient"),
             gradient.BUDGET,
             gradient.TOLERANCE,
         ),

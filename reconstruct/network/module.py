@@ -1,30 +1,34 @@
 """Any torch module as a network whose layers can be inverted: its modules by name, what they give as features.
 
-A module is run once with hooks on all of its parts, which tells their order, shapes and activations. A layer is a call
-of a part that gives N x C x h x w: ``features.3``, ``layer1.0``, or ``layer1.0.relu:2`` where a part is called again.
-Where the way from the image up to it is a chain (``tracing``) every method applies; elsewhere automatic differentiation
-stands for the operators, and ``map`` and ``gradient`` apply.
+A module is tried out with hooks on all of its parts (``trial``), which tells their order, shapes and activations. A
+layer is a call of a part that gives features: ``features.3``, ``layer1.0``, or ``layer1.0.relu:2`` where a part is
+called again; however the part lays them out, they are seen as N x C x h x w (``layout``). Where the way from the image
+up to it is a chain (``tracing``) every method applies; elsewhere automatic differentiation stands for the operators,
+and ``map`` and ``gradient`` apply.
 """
 
 from __future__ import annotations
 
 import copy
 import math
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import torch
 from torch import nn
 
-from reconstruct.errors import CallError
+from reconstruct.errors import CallError, ReconstructWarning
 from reconstruct.network.activations import activate
 from reconstruct.network.architecture import Architecture, Layer, Size, Split, unknown_layer
-from reconstruct.network.calls import Call, calls_of, taken
+from reconstruct.network.calls import Call, Way, heard, ran, taken
+from reconstruct.network.incoming import Script, device_of, incoming, name_of
 from reconstruct.network.kept import kept
 from reconstruct.network.network import Network, check_images
-from reconstruct.network.preprocessing import Preprocessing, tell_difference
+from reconstruct.network.preprocessing import Preprocessing, difference_from_own
 from reconstruct.network.surgery import in_float32
 from reconstruct.network.tracing import Place, chain_in, trace
+from reconstruct.network.trial import corner_images, tried
 
 FIELD_ENERGY = 0.999
 """The share of the energy of a response's gradient that lies in its receptive field, as it is measured."""
@@ -39,6 +43,10 @@ class ModuleNetwork(nn.Module):
 
     Its ``layers`` are its parts' calls in the order in which they end, of the kind ``module``. What is found out about
     the module by running it is ``kept``, and found out anew when its weights or statistics have changed.
+
+    Attributes
+    ----------
+    doubts : what ``from_torch`` has warned of, a sentence each.
     """
 
     mean: torch.Tensor
@@ -46,21 +54,27 @@ class ModuleNetwork(nn.Module):
     preprocessing: Preprocessing | None = None
 
     def __init__(
-        self, module: nn.Module, mean: Sequence[float], std: Sequence[float], input_area: Size, name: str
+        self, module: nn.Module, mean: Sequence[float], std: Sequence[float], input_area: Size, name: str | None
     ) -> None:
         super().__init__()
-        self.module = copy.deepcopy(module).float().eval().requires_grad_(False)
+        self.module = incoming(module, name)
+        name = name_of(module) if name is None else name
         self.name, self.input_area, self.input_size = name, input_area, min(input_area)
         self.normalisation = (tuple(mean), tuple(std))
-        statistics = torch.tensor(self.normalisation, dtype=torch.float32).view(2, 1, -1, 1, 1)
+        statistics = torch.tensor(self.normalisation, dtype=torch.float32, device=device_of(self.module))
+        statistics = statistics.view(2, 1, -1, 1, 1)
         self.register_buffer("mean", statistics[0], persistent=False)
         self.register_buffer("std", statistics[1], persistent=False)
-        self.source = f"torch module {type(module).__name__}"
+        self.source = f"torch module {name_of(module)}"
         self.weights_file: str | None = None
         self.splits: dict[str, Split] = {}
         self._tapped: str | None = None
         # Which calls there are is what the network is, as its layers are; at other sizes they are found out anew.
-        self._own = self._run_on(input_area)
+        images = self._normalised(corner_images(input_area, self.channels).to(self.mean.device))
+        found = tried(self.module, images[:1], images[1:], name)
+        self._own, self._refused, self.doubts = found.calls, found.refused, found.doubts
+        if isinstance(self.module, Script):
+            self.doubts.append(f"{name} is a TorchScript: its parts cannot be read, only what it gives as a whole")
         self.layers = tuple(call.layer for call in self._own.values())
 
     @property
@@ -75,18 +89,24 @@ class ModuleNetwork(nn.Module):
 
     @property
     def layers_with_weights(self) -> list[Layer]:
-        """Its convolutions, which ``all`` stands for."""
+        """Its convolutions, which ``all`` stands for; where it has none, its fully connected parts, or else all."""
         parts = {name: self.module.get_submodule(call.part) for name, call in self._own.items()}
-        return [layer for layer in self.layers if isinstance(parts[layer.name], nn.Conv2d)]
+        for kind in (nn.Conv2d, nn.Linear):
+            found = [layer for layer in self.layers if isinstance(parts[layer.name], kind)]
+            if found:
+                return found
+        return list(self.layers)
 
     def index(self, layer: str) -> int:
         """The position of a layer in the order of the calls' ends.
 
         Raises
         ------
-        CallError : there is no such layer; says which there are.
+        CallError : there is no such layer; says which there are, or why what a part gives is none.
         """
         names = self.layer_names
+        if layer not in names and layer in self._refused:
+            raise CallError(f"{layer} of {self.name} cannot be read as features: {self._refused[layer]}")
         if layer not in names:
             raise unknown_layer(self.name, layer, names)
         return names.index(layer)
@@ -174,19 +194,19 @@ class ModuleNetwork(nn.Module):
 
         Raises
         ------
-        CallError : the module cannot take such images, no part of it gives N x C x h x w, or it calls other parts than
-            for images of its own size.
+        CallError : the module cannot take such images, or it calls other parts than for images of its own size.
         """
         return kept(self, ("calls", size), lambda: self._calls(size))
 
-    def receptive_field(self, layer: str) -> int:
-        """The side, in pixels, of the square that holds 99.9 % of the energy of a middle response's gradient."""
+    def receptive_field(self, layer: str) -> int | None:
+        """The side, in pixels, of the square that holds 99.9 % of the energy of a middle response's gradient; None
+        where no gradient reaches the image."""
         self.index(layer)
         return kept(self, ("receptive field", layer), lambda: self._measured_field(layer))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """What the module gives."""
-        result: torch.Tensor = self.module(self._normalised(images))
+        result: torch.Tensor = ran(self.module, self._normalised(images), self.name)
         return result
 
     def responses(self, images: torch.Tensor, layer: str) -> torch.Tensor:
@@ -196,13 +216,24 @@ class ModuleNetwork(nn.Module):
         """
         call = self.call(layer)
         if call.made_by is None:
-            return taken(self.module, self._normalised(images), call.part, call.number, before=False)
-        return taken(self.module, self._normalised(images), *call.made_by, before=True)
+            return self._taken(images, call, (call.part, call.number, call.way), before=False)
+        return self._taken(images, call, (*call.made_by, ()), before=True)
 
     def features(self, images: torch.Tensor, layer: str) -> torch.Tensor:
         """What the part gives: N x C x H x W images in [0, 1] to N x C x h x w."""
-        last = self.layer(layer)
-        return activate(self.responses(images, layer), last.activation, last.slope)
+        if layer == self._tapped:
+            last = self.layer(layer)
+            return activate(self.responses(images, layer), last.activation, last.slope)
+        call = self.call(layer)
+        return self._taken(images, call, (call.part, call.number, call.way), before=False)
+
+    def as_features(self, given: torch.Tensor, layer: str) -> torch.Tensor:
+        """Features of a layer that are laid out as the part gives them, as a hook has seen them, as N x C x h x w.
+
+        Those that are N x C x h x w already stay as they are.
+        """
+        layout = self.call(layer).layout
+        return layout.seen(given) if layout.is_own(given) else given
 
     def features_of(self, images: torch.Tensor, layers: Iterable[str]) -> dict[str, torch.Tensor]:
         """The features of several layers by name, lowest first, from a pass each."""
@@ -215,13 +246,18 @@ class ModuleNetwork(nn.Module):
         same = in_float32(self)
         if same is not self:
             return same.as_chain(layer)
-        graph = kept(self, "graph", lambda: trace(self.module))
+        # A part alone is traced as the only one of a module.
+        lone = not any(self.module.children())
+        module = nn.Sequential(self.module) if lone else self.module
+        graph = kept(self, "graph", lambda: trace(module))
         if graph is None:
             return None
         call = self.call(layer)
+        if call.way or not call.layout.plain:
+            return None
         area = None if len(set(self.input_area)) == 1 else self.input_area
         like = Architecture(self.name, (), self.input_size, *self.normalisation, area=area)
-        found = chain_in(self.module, graph, Place(layer, call.part, call.number), like)
+        found = chain_in(module, graph, Place(layer, "0" if lone else call.part, call.number), like)
         if found is None:
             return None
         found = found.to(self.mean.device)
@@ -244,18 +280,29 @@ class ModuleNetwork(nn.Module):
             return False
         return bool((found - wanted).norm() <= AGREEMENT * wanted.norm().clamp_min(1e-30))
 
-    def _run_on(self, size: Size) -> dict[str, Call]:
-        return calls_of(
-            self.module, torch.zeros(1, self.channels, *size, device=self.mean.device, dtype=self.mean.dtype), self.name
-        )
-
     def _calls(self, size: Size) -> dict[str, Call]:
-        found = self._run_on(size)
-        if list(found) != self.layer_names:
-            raise CallError(f"{self.name} calls other parts for images of {size[0]} x {size[1]} than for its own")
-        return found
+        image = torch.zeros(1, self.channels, *size, device=self.mean.device, dtype=self.mean.dtype)
+        found = heard(self.module, image, self.name, lambda *_: None)
+        calls = {}
+        for name, call in self._own.items():
+            each = found.get((call.part, call.number, call.way))
+            if each is None or len(each.shape) != len(call.layout.shape) + 1:
+                raise CallError(f"{self.name} calls other parts for images of {size[0]} x {size[1]} than for its own")
+            shape = call.layout.seen(torch.empty(each.shape, device="meta")).shape
+            calls[name] = replace(call, multiplications=each.work, size=(int(shape[2]), int(shape[3])))
+        return calls
 
-    def _measured_field(self, layer: str) -> int:
+    def _taken(self, images: torch.Tensor, call: Call, place: tuple[str, int, Way], *, before: bool) -> torch.Tensor:
+        """What goes into a call or comes out of it, as N x C x h x w."""
+        inputs = self._normalised(images)
+        batches = inputs.split(1) if call.alone and len(inputs) > 1 else (inputs,)
+        found = [call.layout.seen(taken(self.module, each, place, self.name, before=before)) for each in batches]
+        count = sum(map(len, found))
+        if count != len(images):
+            raise CallError(f"{call.layer.name} of {self.name} gives {count} results for {len(images)} images")
+        return (found[0] if len(found) == 1 else torch.cat(found)).to(self.mean.dtype)
+
+    def _measured_field(self, layer: str) -> int | None:
         generator = torch.Generator().manual_seed(0)
         noise = torch.rand(FIELD_IMAGES, self.channels, *self.input_area, generator=generator)
         with torch.enable_grad():
@@ -264,7 +311,10 @@ class ModuleNetwork(nn.Module):
             height, width = responses.shape[2:]
             signs = torch.randn(responses.shape[:2], generator=generator).to(self.mean)
             middle = (responses[:, :, height // 2, width // 2] * signs).sum()
-            (slope,) = torch.autograd.grad(middle, images)
+            try:
+                (slope,) = torch.autograd.grad(middle, images)
+            except RuntimeError:  # as torch answers where there is no way back, for whatever reason
+                return None
         energy = slope.double().square().sum((0, 1))
         return _side_of(energy, FIELD_ENERGY)
 
@@ -285,14 +335,20 @@ def from_torch(
     Parameters
     ----------
     module : takes N x C x H x W images that are normalised, float32. It is copied, and the copy set to evaluation
-        mode.
+        mode. What ``torch.compile`` or ``DataParallel`` has wrapped is taken out of it; of a TorchScript only what it
+        gives as a whole can be read.
     normalise : mean and standard deviation of each channel, of images in [0, 1]; default none, images as they are.
     input_size : side of the square images that it was made for, or height and width of others.
     name : for files and messages; default the module's class.
 
     Raises
     ------
-    CallError : it cannot be run on such images, or no part of it gives N x C x h x w.
+    CallError : it cannot be copied, has no weights yet, cannot be run on such images, or gives no features.
+
+    Warns
+    -----
+    ReconstructWarning : it does not answer the same twice, or an image's features depend on the images beside it, which
+        then go in one by one.
 
     Examples
     --------
@@ -310,8 +366,11 @@ def from_torch(
     area = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
     if len(area) != 2 or not all(isinstance(side, int) and side > 0 for side in area):
         raise CallError(f"input_size is a side in pixels, or height and width as (64, 32), not {input_size}")
-    tell_difference(module, mean, std, (area[0], area[1]))
-    return ModuleNetwork(module, mean, std, (area[0], area[1]), name or type(module).__name__)
+    net = ModuleNetwork(module, mean, std, (area[0], area[1]), name)
+    difference = difference_from_own(module, mean, std, (area[0], area[1]))
+    for doubt in [*net.doubts, *([difference] if difference else [])]:
+        warnings.warn(doubt, ReconstructWarning, stacklevel=2)
+    return net
 
 
 def _side_of(energy: torch.Tensor, share: float) -> int:

@@ -204,6 +204,10 @@ class Network(nn.Module):
         last = self.layer(layer)
         return activate(self.responses(images, layer), last.activation, last.slope)
 
+    def as_features(self, given: torch.Tensor, layer: str) -> torch.Tensor:
+        """Features as they are: its layers give N x C x h x w."""
+        return given
+
     def features_of(self, images: torch.Tensor, layers: Iterable[str]) -> dict[str, torch.Tensor]:
         """Features of several layers from one pass, by name, lowest first; each as ``features`` gives it.
 

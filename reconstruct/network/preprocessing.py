@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -92,18 +91,16 @@ def timm_preprocessing(config: Mapping[str, Any], stated_by: str) -> Preprocessi
     return Preprocessing(stated_by, mean, std, height, resize, interpolation, mode == "squash")
 
 
-def tell_difference(module: object, mean: Sequence[float], std: Sequence[float], area: Size) -> None:
-    """Warn where a call normalises otherwise than a module says itself, in timm's ``pretrained_cfg``."""
+def difference_from_own(module: object, mean: Sequence[float], std: Sequence[float], area: Size) -> str | None:
+    """What a call has otherwise than a module says itself, in timm's ``pretrained_cfg``; None where it says nothing."""
     config = getattr(module, "pretrained_cfg", None)
     if not isinstance(config, Mapping):
-        return
+        return None
     try:
         stated = timm_preprocessing(config, f"the pretrained_cfg of this {type(module).__name__}")
     except ModelError:  # nothing that could be compared
-        return
-    difference = stated.difference(mean, std, area)
-    if difference is not None:
-        warnings.warn(difference, stacklevel=3)
+        return None
+    return stated.difference(mean, std, area)
 
 
 def _numbers(values: Sequence[float]) -> str:

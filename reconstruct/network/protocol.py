@@ -92,8 +92,8 @@ class AnyNetwork(Protocol):
     def covered_size(self, size: Size, layer: str) -> Size:
         """The part of an image, from its top left corner, that the responses of ``layer`` see."""
 
-    def receptive_field(self, layer: str) -> int:
-        """Side, in pixels, of the square of the image that one response of the layer sees."""
+    def receptive_field(self, layer: str) -> int | None:
+        """Side, in pixels, of the square of the image that one response of the layer sees; None where nothing tells."""
 
     def multiplications(self, layer: str, size: Size) -> dict[str, int]:
         """Multiplications of a forward pass on one image, for every layer up to ``layer`` that is known apart."""
@@ -106,6 +106,9 @@ class AnyNetwork(Protocol):
 
     def features(self, images: torch.Tensor, layer: str) -> torch.Tensor:
         """What a layer gives: N x 3 x H x W to N x C x h x w."""
+
+    def as_features(self, given: torch.Tensor, layer: str) -> torch.Tensor:
+        """Features in the layout of whatever part gives them, or as they are here, as N x C x h x w."""
 
     def features_of(self, images: torch.Tensor, layers: Iterable[str]) -> dict[str, torch.Tensor]:
         """The features of several layers, by name."""

@@ -90,7 +90,7 @@ def smoothing(spreads: Sequence[torch.Tensor | None]) -> Iterator[None]:
 
     Parameters
     ----------
-    spreads : standard deviations as ``recorded`` gives them or scaled, at least 0.
+    spreads : standard deviations as ``recorded`` gives them or scaled, at least 0; or one for all of an activation.
 
     Raises
     ------
@@ -147,7 +147,8 @@ class _Caught(TorchFunctionMode):
 def _averaged(call: _Activation, spread: torch.Tensor, number: int) -> torch.Tensor:
     """The mean of an activation, the ``number``-th of its run; in place where the call is."""
     shape = call.responses.shape
-    if spread.shape != (1, shape[1], *(1,) * (len(shape) - 2)):
+    ones = (1,) * (len(shape) - 2)
+    if spread.shape not in ((1, shape[1], *ones), (1, 1, *ones)):
         raise CallError(
             f"activation {number} of the run is of {' x '.join(map(str, shape))}, "
             f"and its spread is {' x '.join(map(str, spread.shape))}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from dataclasses import replace
 from itertools import chain, pairwise
@@ -14,6 +13,7 @@ from torch import nn
 from reconstruct.errors import CallError
 from reconstruct.network.activations import TAPS, phases
 from reconstruct.network.architecture import KINDS, Architecture, Layer
+from reconstruct.network.incoming import deep_copy
 from reconstruct.network.kept import kept
 from reconstruct.network.network import Network
 from reconstruct.network.protocol import AnyNetwork
@@ -153,7 +153,7 @@ def in_float32(net: Net) -> Net:
     floating = (values.dtype for values in chain(net.parameters(), net.buffers()) if values.is_floating_point())
     if all(dtype == torch.float32 for dtype in floating):
         return net
-    return kept(net, "float32", lambda: copy.deepcopy(net).to(torch.float32))
+    return kept(net, "float32", lambda: deep_copy(net).to(torch.float32))
 
 
 def with_classes(architecture: Architecture, classes: int) -> Architecture:

@@ -93,7 +93,13 @@ def chain_in(module: nn.Module, graph: fx.Graph, end: Place, like: Architecture)
 
 
 def _node(graph: fx.Graph, end: Place) -> fx.Node:
-    """The node whose value is the place's: of a part with parts of its own, the last inside of it."""
+    """The node whose value is the place's: of a part with parts of its own, the last inside of it; of the module
+    itself, whose name is empty, what it gives."""
+    if not end.part:
+        given = next(node.args[0] for node in graph.nodes if node.op == "output")
+        if not isinstance(given, fx.Node):
+            raise _NoChainError
+        return given
     number = 0
     inside: list[fx.Node] = []
     for node in graph.nodes:

@@ -23,7 +23,10 @@ def spectrum(lags: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
 
 
 def inverse(matrices: torch.Tensor, shift: float) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The map (M + shift I)^-1 on a torus of the matrices' grid: N x K x g x g' to the same."""
+    """The map (M + shift I)^-1 on a torus of the matrices' grid: N x K x g x g' to the same.
+
+    A 1 x 1 matrix stands for that multiple of the identity, whatever K is.
+    """
     eye = torch.eye(matrices.shape[-1], device=matrices.device)
     # By Cholesky, as in ``Convolution.torus_inverse``.
     inverses = torch.cholesky_inverse(torch.linalg.cholesky(matrices + shift * eye))
@@ -31,7 +34,8 @@ def inverse(matrices: torch.Tensor, shift: float) -> Callable[[torch.Tensor], to
     def solve(values: torch.Tensor) -> torch.Tensor:
         if not len(values):  # which MKL's Fourier transform refuses
             return values
-        waves = inverses @ torch.fft.rfft2(values).permute(2, 3, 1, 0)
+        waves = torch.fft.rfft2(values).permute(2, 3, 1, 0)
+        waves = inverses * waves if matrices.shape[-1] == 1 else inverses @ waves
         return torch.fft.irfft2(waves.permute(3, 2, 0, 1), s=values.shape[2:])
 
     return solve

@@ -170,7 +170,7 @@ def test_a_run_that_is_ended_by_an_exception(module: Mixed, images: torch.Tensor
     """What goes into a part's call is taken, and the module runs no further."""
 
     def run(values: torch.Tensor) -> torch.Tensor:
-        return taken(module, values, "convolutions.4", 1, before=False)
+        return taken(module, values, ("convolutions.4", 1, ()), "mixed", before=False)
 
     spreads = recorded(run, images)
     assert len(spreads) == 4
