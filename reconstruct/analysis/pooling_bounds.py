@@ -25,7 +25,6 @@ from torch.nn.functional import conv2d, pad
 
 from reconstruct.errors import CallError
 from reconstruct.network.architecture import Layer
-from reconstruct.network.dense import dense_weight
 from reconstruct.network.network import Network
 from reconstruct.network.surgery import pooled_layer
 from reconstruct.operators.pooling import MaxPool
@@ -173,20 +172,17 @@ def layer_bounds(net: Network, images: torch.Tensor, pool: str, *, random: int |
 
     Raises
     ------
-    CallError : ``pool`` is not a max-pooling of a convolution's features; an activation without bounds; a dilated
-        convolution; images smaller than the receptive field.
+    CallError : ``pool`` is not a max-pooling of a convolution's features; an activation without bounds; images smaller
+        than the receptive field.
     """
     layer, last = pooled_layer(net, pool)
     net.architecture.response_sizes((images.shape[2], images.shape[3]), pool)  # refuses images that are too small
     below = net.up_to(layer.name)
     inputs = net.features(images, below[-2].name) if len(below) > 1 else (images - net.mean) / net.std
     convolution = net.convolution(layer.name)
-    if layer.dilation > 1:
-        raise CallError(f"the bounds are of convolutions without dilation; that of {layer.name} is {layer.dilation}")
     if random is None:
-        return region_bounds(inputs, net.filters(layer.name), convolution.bias, layer, last)
-    drawn = dense_weight(random_filters(convolution.weight, random), layer.groups, layer.dilation)
-    return region_bounds(inputs, drawn, None, layer, last)
+        return region_bounds(inputs, convolution.weight, convolution.bias, layer, last)
+    return region_bounds(inputs, random_filters(convolution.weight, random), None, layer, last)
 
 
 def random_filters(weight: torch.Tensor, seed: int) -> torch.Tensor:

@@ -297,4 +297,4 @@ def _operator(net: Network, layer: Layer, size: Size, dtype: torch.dtype) -> Con
         assert isinstance(operator, Convolution)
         return operator
     weight = net.convolution(layer.name).weight
-    return Convolution(weight, layer.stride, layer.padding, size, dtype, layer.groups, layer.dilation)
+    return Convolution(weight, layer.stride, layer.padding, size, dtype)

@@ -27,9 +27,6 @@ class Layer:
     Or a pooling and its dropout, without weights or activation: of the kind ``max_pool``, padded with minus infinity,
     or ``avg_pool``, padded with zeros that count, so that it is a linear map. Its ``filters`` are the channels of its
     input; the ``Architecture`` sets them.
-
-    A convolution may see its input in ``groups`` of channels, each by its own share of the filters, and with its taps
-    ``dilation`` positions apart.
     """
 
     name: str
@@ -42,8 +39,6 @@ class Layer:
     dropout: float = 0.0
     batch_norm: bool = False
     kind: str = "conv"
-    groups: int = 1
-    dilation: int = 1
 
     @property
     def has_weights(self) -> bool:
@@ -60,14 +55,9 @@ class Layer:
         """Channels of the features: twice the filters after CReLU."""
         return self.filters * phases(self.activation)
 
-    @property
-    def extent(self) -> int:
-        """The side of the square of its input that one response sees: the kernel's, gaps of a dilation included."""
-        return self.dilation * (self.kernel - 1) + 1
-
     def output_size(self, size: Size) -> Size:
         """Grid of the responses for an input of this height and width."""
-        height, width = ((side + 2 * self.padding - self.extent) // self.stride + 1 for side in size)
+        height, width = ((side + 2 * self.padding - self.kernel) // self.stride + 1 for side in size)
         return height, width
 
 
@@ -140,13 +130,13 @@ class Architecture:
         """Weights without biases, of one layer or of the whole architecture."""
         chosen = self.layers if layer is None else (self.layers[self.index(layer)],)
         with_weights = [each for each in chosen if each.has_weights]
-        return sum(each.filters * self.in_channels(each.name) // each.groups * each.kernel**2 for each in with_weights)
+        return sum(each.filters * self.in_channels(each.name) * each.kernel**2 for each in with_weights)
 
     def receptive_field(self, layer: str) -> int:
         """Side, in pixels, of the square of the image that one response of the layer sees."""
         side = jump = 1
         for each in self.layers[: self.index(layer) + 1]:
-            side += (each.extent - 1) * jump
+            side += (each.kernel - 1) * jump
             jump *= each.stride
         return side
 
@@ -159,7 +149,7 @@ class Architecture:
         """
         start, step = 0.5, 1
         for each in self.layers[: self.index(layer) + 1]:
-            start += ((each.extent - 1) / 2 - each.padding) * step
+            start += ((each.kernel - 1) / 2 - each.padding) * step
             step *= each.stride
         return start, step
 
@@ -210,7 +200,7 @@ class Architecture:
             inputs.append(each.output_size((inputs[-1], 1))[0])
         seen = inputs.pop()
         for each, available in zip(reversed(chain), reversed(inputs), strict=True):
-            seen = min(available, (seen - 1) * each.stride - each.padding + each.extent)
+            seen = min(available, (seen - 1) * each.stride - each.padding + each.kernel)
         return seen
 
 

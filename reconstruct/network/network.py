@@ -14,7 +14,6 @@ from torch import nn
 from reconstruct.errors import CallError
 from reconstruct.network.activations import activate
 from reconstruct.network.architecture import KINDS, Architecture, Layer, Size, Split
-from reconstruct.network.dense import dense_weight
 from reconstruct.network.preprocessing import Preprocessing
 
 
@@ -49,9 +48,7 @@ class Network(nn.Module):
         self.layers = architecture.layers[:depth]
         for layer in self.layers_with_weights:
             channels = architecture.in_channels(layer.name)
-            convolution = nn.Conv2d(
-                channels, layer.filters, layer.kernel, layer.stride, layer.padding, layer.dilation, layer.groups
-            )
+            convolution = nn.Conv2d(channels, layer.filters, layer.kernel, layer.stride, layer.padding)
             self.add_module(layer.part, convolution)
             if layer.batch_norm:
                 self.add_module(f"{layer.part}_bn", nn.BatchNorm2d(layer.filters))
@@ -173,16 +170,6 @@ class Network(nn.Module):
         convolution = getattr(self, self.layer(layer).part)
         assert isinstance(convolution, nn.Conv2d)
         return convolution
-
-    def filters(self, layer: str) -> torch.Tensor:
-        """The weight of a convolution as that of a plain one, K x C x kh x kw: zeros in gaps of groups and dilation.
-
-        Raises
-        ------
-        CallError : as from ``convolution``.
-        """
-        known = self.layer(layer)
-        return dense_weight(self.convolution(layer).weight.detach(), known.groups, known.dilation)
 
     def features(self, images: torch.Tensor, layer: str) -> torch.Tensor:
         """Features of a layer, after its activation; of a pooling what it gives.

@@ -199,13 +199,11 @@ def _take(part: nn.Module, name: str, found: _Found) -> None:
             found.norm = part
         case nn.Conv2d():
             kernel, stride, padding = _square(part.kernel_size), _square(part.stride), _square(part.padding)
-            if part.padding_mode != "zeros":
+            plain = part.groups == 1 and _square(part.dilation) == 1 and part.padding_mode == "zeros"
+            if not plain:
                 raise _NoChainError
             activation, slope = found.activation or ("none", 0.0)
-            layer = Layer(
-                name, part.out_channels, kernel, stride, padding, activation, slope,
-                groups=part.groups, dilation=_square(part.dilation),
-            )  # fmt: skip
+            layer = Layer(name, part.out_channels, kernel, stride, padding, activation, slope)
             found.steps.append(_Step(layer, part, found.norm))
             found.activation = found.norm = None
         case nn.MaxPool2d() if not part.ceil_mode and _square(part.dilation) == 1:

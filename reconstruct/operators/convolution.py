@@ -21,7 +21,6 @@ from torch.nn.functional import conv2d, conv_transpose2d, pad
 
 from reconstruct.errors import CallError
 from reconstruct.network.architecture import Size
-from reconstruct.network.dense import dense_weight
 from reconstruct.operators import arrays
 from reconstruct.operators.polyphase import polyphase, unpolyphase
 
@@ -41,15 +40,9 @@ class Convolution:
 
     Parameters
     ----------
-    weight : K x C / groups x kh x kw.
+    weight : K x C x kh x kw.
     stride, padding : as in the layer, the same in both directions.
     size : height and width of the input.
-    groups, dilation : of channels, and the distance of the kernel's taps.
-
-    Attributes
-    ----------
-    weight : that of the same map without groups and dilation, K x C x kh x kw with zeros in the gaps. The symbol and
-        all that follows from it are worked out of it; ``apply`` and ``adjoint`` leave the zeros out.
 
     Examples
     --------
@@ -71,13 +64,8 @@ class Convolution:
         padding: int,
         size: Size,
         dtype: torch.dtype = torch.float64,
-        groups: int = 1,
-        dilation: int = 1,
     ) -> None:
-        self.own_weight = weight.detach().to(dtype)
-        self.groups = groups
-        self.dilation = dilation
-        self.weight = dense_weight(self.own_weight, groups, dilation)
+        self.weight = weight.detach().to(dtype)
         self.stride = stride
         self.padding = padding
         filters, channels, *kernel = self.weight.shape
@@ -101,7 +89,7 @@ class Convolution:
     @property
     def multiplications(self) -> int:
         """Multiplications of one forward pass of this layer on one image."""
-        return self.rows * math.prod(self.own_weight.shape[1:])
+        return self.rows * math.prod(self.weight.shape[1:])
 
     def apply(self, inputs: Array) -> Array:
         """A x: N x C x H x W to N x K x h x w."""
@@ -115,13 +103,13 @@ class Convolution:
         """``apply`` for torch tensors."""
         if self._by_parts:
             return conv2d(self._split(images, self._reach), self._parts_weight)
-        return conv2d(images, self.own_weight, None, self.stride, self.padding, self.dilation, self.groups)
+        return conv2d(images, self.weight, stride=self.stride, padding=self.padding)
 
     def transpose(self, values: torch.Tensor) -> torch.Tensor:
         """``adjoint`` for torch tensors."""
         if self._by_parts:
             return self._join(conv_transpose2d(values, self._parts_weight))
-        return self._transposed(values, self.own_weight, self.groups, self.dilation)
+        return self._transposed(values, self.weight)
 
     @property
     def _by_parts(self) -> bool:
@@ -154,9 +142,7 @@ class Convolution:
         after = (rows * step - height - before, columns * step - width - before)
         return pad(unpolyphase(parts, step), (-before, -after[1], -before, -after[0]))
 
-    def _transposed(
-        self, responses: torch.Tensor, weight: torch.Tensor, groups: int = 1, dilation: int = 1
-    ) -> torch.Tensor:
+    def _transposed(self, responses: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         # ``slack`` rows and columns on the right and below are seen by no window; there are fewer than a stride
         # of them, which conv_transpose2d takes as its output_padding.
         slack = [
@@ -164,7 +150,7 @@ class Convolution:
             for side, k, out in zip(self.input_shape[1:], self.kernel, self.output_shape[1:], strict=True)
         ]
         return conv_transpose2d(
-            responses, weight, None, self.stride, self.padding, tuple(slack), groups=groups, dilation=dilation
+            responses, weight, stride=self.stride, padding=self.padding, output_padding=tuple(slack)
         )
 
     def overlap_add(self, responses: Array, patches: Array) -> Array:
@@ -178,8 +164,7 @@ class Convolution:
     def coverage(self) -> Array:
         """How many windows see each pixel: 1 x 1 x H x W."""
         ones = self.weight.new_ones(1, 1, *self.output_shape[1:])
-        taps = dense_weight(self.weight.new_ones(1, 1, *self.own_weight.shape[2:]), 1, self.dilation)
-        return arrays.array_of(self._transposed(ones, taps))
+        return arrays.array_of(self._transposed(ones, self.weight.new_ones(1, 1, *self.kernel)))
 
     @cached_property
     def column_energy(self) -> Array:
@@ -296,16 +281,12 @@ class PeriodicConvolution:
     Arguments as of ``Convolution``; arrays are torch tensors.
     """
 
-    def __init__(
-        self, weight: torch.Tensor, stride: int, padding: int, size: Size, groups: int = 1, dilation: int = 1
-    ) -> None:
+    def __init__(self, weight: torch.Tensor, stride: int, padding: int, size: Size) -> None:
         self.weight = weight.detach()
-        self.groups = groups
-        self.dilation = dilation
         self.stride = stride
         self.padding = padding
         self.size = size
-        self.kernel = tuple(dilation * (side - 1) + 1 for side in weight.shape[2:])
+        self.kernel = weight.shape[2:]
         self.grid = (size[0] // stride, size[1] // stride)
         if any(side % stride for side in size) or any(k > side for k, side in zip(self.kernel, size, strict=True)):
             raise CallError(f"a torus of {size[0]} x {size[1]} does not hold a {self.kernel} kernel of stride {stride}")
@@ -318,11 +299,11 @@ class PeriodicConvolution:
         )
         rolled = torch.cat((rolled, rolled[:, :, : max(0, height)]), 2)
         rolled = torch.cat((rolled, rolled[:, :, :, : max(0, width)]), 3)
-        return conv2d(rolled, self.weight, None, self.stride, 0, self.dilation, self.groups)
+        return conv2d(rolled, self.weight, stride=self.stride)
 
     def transpose(self, values: torch.Tensor) -> torch.Tensor:
         """The adjoint: N x K x H/stride x W/stride to N x C x H x W."""
-        spread = conv_transpose2d(values, self.weight, None, self.stride, groups=self.groups, dilation=self.dilation)
+        spread = conv_transpose2d(values, self.weight, stride=self.stride)
         height, width = self.size
         tall, wide = (max(0, side - own) for side, own in zip(spread.shape[2:], self.size, strict=True))
         spread = pad(spread, (0, max(0, width - spread.shape[3]), 0, max(0, height - spread.shape[2])))

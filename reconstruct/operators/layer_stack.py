@@ -70,11 +70,11 @@ class LayerStack:
             weight, bias = convolution.weight.detach().to(dtype), convolution.bias
             self.biases.append(None if bias is None else bias.detach().to(dtype).view(1, -1, 1, 1))
             if periodic:
-                torus = PeriodicConvolution(weight, each.stride, each.padding, area, each.groups, each.dilation)
+                torus = PeriodicConvolution(weight, each.stride, each.padding, area)
                 self.operators.append(torus)
                 area = torus.grid
             else:
-                operator = Convolution(weight, each.stride, each.padding, area, dtype, each.groups, each.dilation)
+                operator = Convolution(weight, each.stride, each.padding, area, dtype)
                 self.operators.append(operator)
                 area = (operator.output_shape[1], operator.output_shape[2])
         self.grid = area

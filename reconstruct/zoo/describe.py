@@ -56,7 +56,8 @@ def describe(name: str, *, random_weights: int | None = None) -> dict[str, Any]:
         height, width = sizes[layer.name]
         bounds = None
         if net is not None and layer.has_weights and layer.name in net.layer_names:
-            bounds = frame(Convolution(net.filters(layer.name), layer.stride, layer.padding, area))
+            weight = net.convolution(layer.name).weight
+            bounds = frame(Convolution(weight, layer.stride, layer.padding, area))
         layers.append(
             {
                 "name": layer.name,
@@ -65,8 +66,6 @@ def describe(name: str, *, random_weights: int | None = None) -> dict[str, Any]:
                 "kernel": layer.kernel,
                 "stride": layer.stride,
                 "padding": layer.padding,
-                "groups": layer.groups,
-                "dilation": layer.dilation,
                 "activation": layer.activation if layer.has_weights else None,
                 "output_shape": [layer.channels, height, width],
                 "receptive_field": architecture.receptive_field(layer.name),
@@ -103,7 +102,7 @@ def _describe_module(net: AnyNetwork) -> dict[str, Any]:
         last = None if chain is None else chain.layers[-1]
         bounds = None
         if chain is not None and last is not None and last.has_weights and len(chain.layers) == 1:
-            bounds = frame(Convolution(chain.filters(name), last.stride, last.padding, size))
+            bounds = frame(Convolution(chain.convolution(name).weight, last.stride, last.padding, size))
         layers.append(
             {
                 "name": name,
@@ -112,8 +111,6 @@ def _describe_module(net: AnyNetwork) -> dict[str, Any]:
                 "kernel": None if last is None else last.kernel,
                 "stride": None if last is None else last.stride,
                 "padding": None if last is None else last.padding,
-                "groups": None if last is None else last.groups,
-                "dilation": None if last is None else last.dilation,
                 "activation": layer.activation,
                 "output_shape": [layer.channels, height, width],
                 "receptive_field": _field(net, name),

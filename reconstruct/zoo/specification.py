@@ -44,8 +44,6 @@ _LAYER_KEYS = {
     "dropout": float,
     "batch_norm": bool,
     "kind": str,
-    "groups": int,
-    "dilation": int,
 }
 _POOL_KEYS = ("name", "kind", "kernel", "stride", "padding", "dropout")
 
@@ -146,7 +144,6 @@ def _base(path: Path, spec: Mapping[str, Any]) -> Architecture:
         input_dropout=float(dropout),
         torchvision=_torchvision(path, spec.get("torchvision", {}), layers),
     )
-    _check_groups(path, architecture)
     smallest = min(min(size) for size in architecture.response_sizes((spec["input_size"],) * 2).values())
     expect(smallest >= 1, path, f"images of {spec['input_size']} pixels vanish on the way through the layers")
     return architecture
@@ -183,10 +180,8 @@ def _layer(path: Path, entry: object) -> Layer:
     layer = Layer(**entry)
     expect(layer.name.isidentifier(), path, f"layer name {layer.name!r} is not a plain word")
     expect(is_layer_name(layer.name), path, f"no layer can be called {layer.name!r}: the word has a meaning already")
-    expect(
-        min(layer.kernel, layer.stride, layer.groups, layer.dilation) >= 1, path, f"layer {name}: sizes are at least 1"
-    )
-    expect(pool or layer.filters >= 1, path, f"layer {name}: sizes are at least 1")
+    sizes = (layer.kernel, layer.stride) if pool else (layer.filters, layer.kernel, layer.stride)
+    expect(min(sizes) >= 1, path, f"layer {name}: sizes are at least 1")
     expect(layer.padding >= 0, path, f"layer {name}: padding is at least 0")
     # Beyond that a window could see nothing but padding.
     fits = not pool or 2 * layer.padding <= layer.kernel
@@ -194,18 +189,6 @@ def _layer(path: Path, entry: object) -> Layer:
     expect(layer.activation in ACTIVATIONS, path, f"layer {name}: activation is one of {', '.join(ACTIVATIONS)}")
     expect(0 <= layer.slope < 1 and 0 <= layer.dropout < 1, path, f"layer {name}: slope and dropout lie in [0, 1)")
     return layer
-
-
-def _check_groups(path: Path, architecture: Architecture) -> None:
-    for layer in architecture.layers:
-        if layer.has_weights:
-            channels = architecture.in_channels(layer.name)
-            fits = channels % layer.groups == 0 and layer.filters % layer.groups == 0
-            expect(
-                fits,
-                path,
-                f"layer {layer.name}: {channels} channels and {layer.filters} filters are no {layer.groups} groups",
-            )
 
 
 def _variant(path: Path, spec: Mapping[str, Any], above: tuple[Path, ...]) -> Architecture:
@@ -237,7 +220,6 @@ def _variant(path: Path, spec: Mapping[str, Any], above: tuple[Path, ...]) -> Ar
             own = slope if activation.startswith("leaky") else 0.0
             layers[layer_name] = replace(layer, activation=activation, filters=filters, slope=float(own))
     variant = replace(base, base=base.name, layers=tuple(layers.values()))
-    _check_groups(path, variant)
     if "classes" not in spec:
         return variant
     expect(is_whole(spec["classes"], 1), path, f"classes is a whole number of 1 or above, not {spec['classes']!r}")

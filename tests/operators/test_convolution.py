@@ -7,7 +7,7 @@ import torch
 
 from reconstruct.errors import CallError
 from reconstruct.operators.convolution import Convolution, frame, upper_bound
-from tests.builders.networks import dense, operator, randn
+from tests.builders.networks import dense, operator
 
 EPS = numpy.finfo(numpy.float64).eps
 
@@ -39,44 +39,6 @@ def test_apply_is_torch_and_adjoint_is_its_transpose(layer: tuple) -> None:
 def operator_moduli(op: Convolution, x: numpy.ndarray, z: numpy.ndarray) -> numpy.ndarray:
     positive = Convolution(op.weight.abs(), op.stride, op.padding, op.input_shape[1:])
     return (positive.apply(abs(x)) * abs(z)).sum(axis=(1, 2, 3))
-
-
-GROUPED = [
-    # filters, channels, groups, dilation, kernel, stride, padding: by channel, by group, by polyphase components, gaps.
-    (6, 6, 6, 1, (3, 3), 1, 1),
-    (8, 6, 2, 1, (3, 2), 2, 0),
-    (6, 3, 3, 1, (4, 3), 2, 1),
-    (4, 2, 1, 2, (3, 3), 1, 2),
-    (4, 5, 1, 3, (2, 3), 2, 1),
-    (10, 5, 5, 2, (3, 3), 3, 2),
-]
-
-
-@pytest.mark.parametrize(("filters", "channels", "groups", "dilation", "kernel", "stride", "padding"), GROUPED)
-def test_groups_and_dilation(
-    filters: int, channels: int, groups: int, dilation: int, kernel: tuple[int, int], stride: int, padding: int
-) -> None:
-    """The map is torch's, its adjoint the transpose, and it is that of the plain convolution with zeros in the gaps."""
-    weight = randn(filters, channels // groups, *kernel).double()
-    op = Convolution(weight, stride, padding, (11, 8), groups=groups, dilation=dilation)
-    matrix = dense(op)
-    x = randn(2, *op.input_shape, seed=1).double()
-    expected = torch.nn.functional.conv2d(x, weight, None, stride, padding, dilation, groups)
-    numpy.testing.assert_allclose(op.apply(x.numpy()), expected.numpy(), rtol=0, atol=1e-12)
-    units = numpy.eye(op.rows).reshape(-1, *op.output_shape)
-    numpy.testing.assert_allclose(op.adjoint(units).reshape(op.rows, -1), matrix, rtol=0, atol=1e-13)
-    plain = Convolution(op.weight, stride, padding, (11, 8))
-    numpy.testing.assert_allclose(dense(plain), matrix, rtol=0, atol=1e-13)
-    numpy.testing.assert_allclose(op.column_energy.ravel(), (matrix**2).sum(axis=0), rtol=1e-12, atol=1e-12)
-    seen = (
-        sum((matrix[:, c * 88 : (c + 1) * 88] != 0).sum(axis=0) for c in range(channels)) * groups / channels / filters
-    )
-    numpy.testing.assert_allclose(op.coverage.ravel(), seen, rtol=1e-12)
-    values = numpy.linalg.svd(torus_matrix(op), compute_uv=False) ** 2
-    found = frame(op)
-    assert found.upper == pytest.approx(values[0], rel=1e-10)
-    assert found.rank * math.prod(op.grid) == pytest.approx((values > values[0] * len(values) * EPS).sum())
-    assert op.multiplications == filters * channels // groups * math.prod(kernel) * math.prod(op.output_shape[1:])
 
 
 @pytest.mark.parametrize("layer", LAYERS)

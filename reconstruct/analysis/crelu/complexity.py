@@ -199,7 +199,7 @@ def layer_complexity(architecture: Architecture, net: Network | None = None) -> 
         height, width = sizes[layer.name]
         inputs = factor = None
         if upper is not None:
-            inputs = layer.filters // upper.groups * upper.kernel**2
+            inputs = layer.filters * upper.kernel**2
             if net is not None and upper.name in net.layer_names:
                 norms = net.convolution(upper.name).weight.detach().flatten(1).double().norm(dim=1)
                 factor = math.sqrt(inputs) * float(norms.max())

@@ -94,13 +94,13 @@ def outgoing_correlation(net: Network, layer: str) -> Correlation:
     upper = _above(net, layer)
     assert upper is not None
     # Of L x C x h x w the second axis counts the features below; a pooling between keeps them.
-    outgoing = net.filters(upper).transpose(0, 1).flatten(1).double()
+    outgoing = net.convolution(upper).weight.detach().transpose(0, 1).flatten(1).double()
     outgoing = outgoing / outgoing.norm(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
     if phases(lower.activation) == 2:
         count, paired = lower.filters, "phases"
         pairs = [(i, i + count) for i in range(count)]
     else:
-        index, paired = pairing(net.filters(layer))[0].tolist(), "pairing filters"
+        index, paired = pairing(net.convolution(layer).weight.detach())[0].tolist(), "pairing filters"
         pairs = sorted({(min(i, j), max(i, j)) for i, j in enumerate(index)})
     first, second = torch.tensor(pairs, device=outgoing.device).T
     pair = (outgoing[first] * outgoing[second]).sum(1)

@@ -71,7 +71,7 @@ def layer_pairs(net: Network, layer: str, seed: int = 0) -> Pairs:
     ------
     CallError : no such layer, no weights for it, or a pooling.
     """
-    weight = net.filters(layer)
+    weight = net.convolution(layer).weight.detach()
     index, cosines = pairing(weight)
     chance = random_pairing(tuple(weight.shape), seed)
     matched = torch.stack([matched_pairing(weight, seed + draw).mean() for draw in range(DRAWS)])

@@ -81,7 +81,7 @@ def rectify(
     ------
     CallError : no such layer or filter, no weights, a pooling, or not one image.
     """
-    weight = net.filters(layer)
+    weight = net.convolution(layer).weight
     wrong = [number for number in filters if not 0 <= number < len(weight)]
     if wrong:
         raise CallError(f"{layer} of {net.name} has filters 0 to {len(weight) - 1}, and no {wrong[0]}")

@@ -69,11 +69,9 @@ def step_over(
     """
     chain = net.as_chain(layer)
     assert chain is not None  # as ``steps_over`` has found
-    (*_, below, last), convolution = chain.up_to(layer), chain.convolution(layer)
+    below, convolution = chain.up_to(layer)[-2], chain.convolution(layer)
     area = chain.shapes(size)[below.name]
-    operator = Convolution(
-        convolution.weight, last.stride, last.padding, area, torch.float32, last.groups, last.dilation
-    )
+    operator = Convolution(convolution.weight, convolution.stride[0], int(convolution.padding[0]), area, torch.float32)
     gram = operator.gram("inputs", single=True)
     upper = upper_bound(gram)
     spread = float(operator.column_energy.mean())
