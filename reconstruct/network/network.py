@@ -46,7 +46,8 @@ class Network(nn.Module):
         self.layers = architecture.layers[:depth]
         for layer in self.layers_with_weights:
             channels = architecture.in_channels(layer.name)
-            convolution = nn.Conv2d(channels, layer.filters, layer.kernel, layer.stride, layer.padding)
+            geometry = (layer.kernel, layer.stride, layer.padding, layer.dilation, layer.groups)
+            convolution = nn.Conv2d(channels, layer.filters, *geometry)
             self.add_module(layer.part, convolution)
             if layer.batch_norm:
                 self.add_module(f"{layer.part}_bn", nn.BatchNorm2d(layer.filters))
@@ -225,7 +226,9 @@ class Network(nn.Module):
             raise CallError(f"switches are of a max-pooling, and not of the {KINDS[pool.kind]} {layer}")
         self._check(images, layer)
         features = self.features(images, below[-1].name)
-        return nn.functional.max_pool2d(features, pool.kernel, pool.stride, pool.padding, return_indices=True)[1]
+        return nn.functional.max_pool2d(
+            features, pool.kernel, pool.stride, pool.padding, ceil_mode=pool.ceil_mode, return_indices=True
+        )[1]
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Class scores, N x classes: the last layer's features averaged over their grid.
@@ -259,7 +262,9 @@ class Network(nn.Module):
         if layer.has_weights:
             values = getattr(self, layer.part)(values)
         elif layer.kind == "max_pool":
-            values = nn.functional.max_pool2d(values, layer.kernel, layer.stride, layer.padding)
+            values = nn.functional.max_pool2d(
+                values, layer.kernel, layer.stride, layer.padding, ceil_mode=layer.ceil_mode
+            )
         else:
             values = nn.functional.avg_pool2d(values, layer.kernel, layer.stride, layer.padding)
         return getattr(self, f"{layer.part}_bn")(values) if layer.batch_norm else values

@@ -171,6 +171,10 @@ def with_classes(architecture: Architecture, classes: int) -> Architecture:
     each = phases(last.activation)
     if classes % each:
         raise CallError(f"{last.name} of {architecture.name} is {last.activation}: its classes are even, not {classes}")
+    if classes // each % last.groups:
+        raise CallError(
+            f"{last.name} of {architecture.name} has {last.groups} groups, which {classes} classes do not fit"
+        )
     return replace(architecture, layers=(*architecture.layers[:-1], replace(last, filters=classes // each)))
 
 
