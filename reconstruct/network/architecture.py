@@ -30,7 +30,7 @@ class Layer:
 
     ``groups`` parts of a convolution's filters see as many parts of the input's channels, each its own; the taps of its
     kernel are ``dilation`` positions apart. With ``ceil_mode`` a max-pooling has one more window where the last one
-    would leave positions out.
+    would leave positions out; an average pooling then has no such sizes.
     """
 
     name: str
@@ -54,11 +54,6 @@ class Layer:
         return self.kind in ("conv", "module")
 
     @property
-    def part(self) -> str:
-        """What a network's own parts are called: no name of torch's has a dot."""
-        return self.name.replace(".", "_")
-
-    @property
     def channels(self) -> int:
         """Channels of the features: twice the filters after CReLU."""
         return self.filters * phases(self.activation)
@@ -69,13 +64,24 @@ class Layer:
         return self.dilation * (self.kernel - 1) + 1
 
     def output_size(self, size: Size) -> Size:
-        """Grid of the responses for an input of this height and width."""
-        height, width = map(self._output_side, size)
+        """Grid of the responses for an input of this height and width.
+
+        Raises
+        ------
+        CallError : an average pooling would have to round its grid up, to means of fewer numbers.
+        """
+        height, width = map(self.output_side, size)
         return height, width
 
-    def _output_side(self, side: int) -> int:
+    def output_side(self, side: int) -> int:
+        """``output_size`` for one of both directions."""
         room = side + 2 * self.padding - self.extent
         count = room // self.stride + 1
+        if self.ceil_mode and self.kind == "avg_pool" and room % self.stride:
+            raise CallError(
+                f"the average pooling {self.name} rounds its grid up for an input with a side of {side} (ceil_mode), "
+                "and chains have no means of fewer numbers: choose another size of the image"
+            )
         # One window more, unless it would begin in the padding on the right.
         more = self.ceil_mode and room >= 0 and room % self.stride and count * self.stride < side + self.padding
         return count + 1 if more else count
@@ -217,7 +223,7 @@ class Architecture:
         inputs = [side]
         chain = self.layers[: self.index(layer) + 1]
         for each in chain:
-            inputs.append(each.output_size((inputs[-1], 1))[0])
+            inputs.append(each.output_side(inputs[-1]))
         seen = inputs.pop()
         for each, available in zip(reversed(chain), reversed(inputs), strict=True):
             seen = min(available, (seen - 1) * each.stride - each.padding + each.extent)

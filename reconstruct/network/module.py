@@ -23,7 +23,7 @@ from reconstruct.network.calls import Call, calls_of, taken
 from reconstruct.network.kept import kept
 from reconstruct.network.network import Network, check_images
 from reconstruct.network.surgery import in_float32
-from reconstruct.network.tracing import Place, chain_in, trace
+from reconstruct.network.tracing import Place, chain_in, decimals, trace
 
 FIELD_ENERGY = 0.999
 """The share of the energy of a response's gradient that lies in its receptive field, as it is measured."""
@@ -216,14 +216,13 @@ class ModuleNetwork(nn.Module):
         graph = kept(self, "graph", lambda: trace(self.module))
         if graph is None:
             return None
-        call, like = self.call(layer), Architecture(self.name, (), self.input_size, *self.normalisation)
+        # As they are here: a network that was in half precision has rounded them.
+        mean, std = (decimals(values.flatten()) for values in (self.mean, self.std))
+        call, like = self.call(layer), Architecture(self.name, (), self.input_size, mean, std)
         found = chain_in(self.module, graph, Place(layer, call.part, call.number), like)
         if found is None:
             return None
         found = found.to(self.mean.device)
-        # As they are here: a network that was in half precision has rounded them.
-        found.mean.copy_(self.mean)
-        found.std.copy_(self.std)
         return found if self._agrees(found, layer) else None
 
     @torch.no_grad()

@@ -15,7 +15,7 @@ from reconstruct.errors import CallError
 from reconstruct.network.activations import TAPS, phases
 from reconstruct.network.architecture import KINDS, Architecture, Layer
 from reconstruct.network.kept import kept
-from reconstruct.network.network import Network
+from reconstruct.network.network import Network, part_of
 from reconstruct.network.protocol import AnyNetwork
 
 if TYPE_CHECKING:
@@ -45,8 +45,10 @@ def fold_batch_norm(net: Network) -> Network:
     layers = tuple(replace(layer, batch_norm=False) for layer in net.architecture.layers)
     plain = Network(replace(net.architecture, layers=layers), len(net.layers)).eval()
     for layer in net.layers_with_weights:
-        source, target = getattr(net, layer.part), getattr(plain, layer.part)
-        weight, bias = folded_convolution(source, getattr(net, f"{layer.part}_bn") if layer.batch_norm else None)
+        source, target = getattr(net, part_of(layer.name)), getattr(plain, part_of(layer.name))
+        weight, bias = folded_convolution(
+            source, getattr(net, f"{part_of(layer.name)}_bn") if layer.batch_norm else None
+        )
         target.weight.copy_(weight)
         target.bias.copy_(bias)
     return plain.to(net.mean.device)
@@ -87,7 +89,7 @@ def randomise(net: Network, seed: int) -> Network:
     """Fill a network with random weights, the same for the same seed: He et al. 2015, biases 0."""
     generator = torch.Generator().manual_seed(seed)
     for layer in net.layers_with_weights:
-        convolution = getattr(net, layer.part)
+        convolution = getattr(net, part_of(layer.name))
         fan_in = math.prod(convolution.weight.shape[1:])
         weights = torch.randn(convolution.weight.shape, generator=generator) * math.sqrt(2 / fan_in)
         convolution.weight.copy_(weights)

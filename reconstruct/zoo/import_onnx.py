@@ -110,7 +110,7 @@ def import_onnx(
     chain, end = _follow(graph)
     if not chain.layers:
         raise ModelError(f"{file} does not begin with a convolution: {end or 'it has none'}")
-    channels = chain.weights[0][0].shape[1]
+    channels = chain.weights[0][0].shape[1] * chain.layers[0].groups
     centre, spread = _normalisation(chain, channels, mean, std)
     architecture = _named(chain, _side(graph, size), centre, spread, chosen)
     path = folder / f"{chosen}.toml"
@@ -195,17 +195,18 @@ def _convolved(graph: Graph, chain: _Chain, node: Node) -> _Chain:
     if bias.shape != (filters,):
         _refuse(file, node, f"has {filters} filters, and biases of shape {bias.shape}")
     given = attributes(node)
-    if (groups := given.get("group", 1)) != 1:
-        _refuse(file, node, f"has {groups} groups; convolutions here have 1")
+    groups = given.get("group", 1)
+    if type(groups) is not int or groups < 1 or filters % groups:
+        _refuse(file, node, f"has {filters} filters in {groups} groups")
     if list(given.get("kernel_shape", weight.shape[2:])) != list(weight.shape[2:]):
         _refuse(file, node, f"says that its kernel is {given['kernel_shape']}, and it is {list(weight.shape[2:])}")
-    expected = chain.layers[-1].channels if chain.layers else graph.channels or inputs
-    if inputs != expected:
-        _refuse(file, node, f"takes {inputs} channels, and {expected} come in")
+    expected = chain.layers[-1].channels if chain.layers else graph.channels or inputs * groups
+    if inputs * groups != expected:
+        _refuse(file, node, f"takes {inputs * groups} channels, and {expected} come in")
     if not weight.size:
         _refuse(file, node, "has no weights at all")
-    kernel, stride, padding = _window(file, node, list(weight.shape[2:]))
-    layer = Layer("", filters, kernel, stride, padding, activation="none")
+    kernel, stride, padding, dilation = _window(file, node, list(weight.shape[2:]))
+    layer = Layer("", filters, kernel, stride, padding, activation="none", groups=groups, dilation=dilation)
     return replace(
         chain,
         layers=(*chain.layers, layer),
@@ -324,7 +325,9 @@ def _pooled(graph: Graph, chain: _Chain, node: Node) -> _Chain:
         _refuse(graph.file, node, "rounds its grid up (ceil_mode); grids here are rounded down")
     if sum(1 for output in node.output if output) > 1:
         _refuse(graph.file, node, "also gives the places of its maxima, and that is no chain")
-    kernel, stride, padding = _window(graph.file, node, list(given["kernel_shape"]))
+    kernel, stride, padding, dilation = _window(graph.file, node, list(given["kernel_shape"]))
+    if dilation != 1:
+        _refuse(graph.file, node, f"has the dilation {dilation}; poolings here have none")
     kind = "max_pool" if node.op_type == "MaxPool" else "avg_pool"
     if kind == "avg_pool" and padding and not given.get("count_include_pad", 0):
         _refuse(graph.file, node, "leaves its padding out of the means (count_include_pad); here it counts")
@@ -340,29 +343,29 @@ def _pooled(graph: Graph, chain: _Chain, node: Node) -> _Chain:
     )
 
 
-def _window(file: Path, node: Node, shape: list[int]) -> tuple[int, int, int]:
-    """Kernel, stride and padding of a square window, the same on all four sides."""
+def _window(file: Path, node: Node, shape: list[int]) -> tuple[int, int, int, int]:
+    """Kernel, stride, padding and dilation of a square window, the same on all four sides."""
     given = attributes(node)
     strides, dilations = list(given.get("strides", [1, 1])), list(given.get("dilations", [1, 1]))
     pads = list(given.get("pads", [0, 0, 0, 0]))
     if len(shape) != 2 or len(strides) != 2 or len(dilations) != 2 or len(pads) != 4:
         _refuse(file, node, f"is not of two axes: its kernel is {shape}")
-    if dilations != [1, 1]:
-        _refuse(file, node, f"has the dilation {dilations[0]} x {dilations[1]}; layers here have none")
+    if dilations[0] != dilations[1] or dilations[0] < 1:
+        _refuse(file, node, f"has the dilation {dilations[0]} x {dilations[1]}; here it is the same on both sides")
     if shape[0] != shape[1] or strides[0] != strides[1]:
         _refuse(file, node, f"has a kernel of {shape[0]} x {shape[1]} and strides of {strides}; both are square here")
     automatic = given.get("auto_pad", b"NOTSET")
     if automatic in (b"SAME_UPPER", b"SAME_LOWER"):
         if strides != [1, 1] or shape[0] % 2 == 0:
             _refuse(file, node, f"has the padding {automatic.decode()}, which is not the same on all sides")
-        pads = [shape[0] // 2] * 4
+        pads = [dilations[0] * (shape[0] // 2)] * 4
     elif automatic not in (b"NOTSET", b"VALID"):
         _refuse(file, node, f"has the unknown padding {automatic!r}")
     if len(set(pads)) != 1 or pads[0] < 0:
         _refuse(file, node, f"has the paddings {pads}; here they are the same on all sides")
     if min(shape[0], strides[0]) < 1:
         _refuse(file, node, f"has a kernel of {shape[0]} and a stride of {strides[0]}; both are at least 1")
-    return int(shape[0]), int(strides[0]), int(pads[0])
+    return int(shape[0]), int(strides[0]), int(pads[0]), int(dilations[0])
 
 
 def _normalised(graph: Graph, chain: _Chain, node: Node, value: str) -> _Chain:

@@ -46,7 +46,9 @@ def rounding(net: Network, pictures: torch.Tensor, layer: str) -> torch.Tensor:
             convolution = net.convolution(each.name)
             weight, bias = convolution.weight.double().abs(), convolution.bias
             assert bias is not None
-            size = functional.conv2d(size, weight, bias.double().abs(), each.stride, each.padding)
+            size = functional.conv2d(
+                size, weight, bias.double().abs(), each.stride, each.padding, each.dilation, each.groups
+            )
             size = torch.cat((size, size), dim=1) if each.activation.endswith("crelu") else size
             units += weight[0].numel() + 8
         else:
@@ -226,6 +228,11 @@ GRAPHS: dict[str, tuple[Nodes, Weights, str]] = {
         ONE,
         "relu",
     ),
+    "groups and gaps": (
+        [CONV, ("Conv", "z w", "g", {"group": 2, "dilations": [2, 2], "pads": [2] * 4}), ("Relu", "g", "y")],
+        ONE | {"w": randn(6, 2, 3, 3, seed=7)},
+        "relu",
+    ),
     "padded means": (
         [
             CONV,
@@ -332,8 +339,12 @@ LONG: Weights = {"a.weight": randn(4, 3, 3, 1), "a.bias": randn(4)}
 @pytest.mark.parametrize(
     ("nodes", "weights", "message"),
     [
-        (conv(group=3), ONE | {"a.weight": randn(3, 1, 3, 3), "a.bias": randn(3)}, "Conv 'y' has 3 groups"),
-        (conv(dilations=[2, 2]), ONE, "Conv 'y' has the dilation 2 x 2"),
+        (
+            conv(group=3),
+            ONE | {"a.weight": randn(4, 1, 3, 3), "a.bias": randn(4)},
+            "Conv 'y' has 4 filters in 3 groups",
+        ),
+        (conv(dilations=[2, 1]), ONE, "Conv 'y' has the dilation 2 x 1"),
         (conv(pads=[0, 0, 1, 1]), ONE, "has the paddings [0, 0, 1, 1]"),
         (conv(strides=[1, 2]), ONE, "strides of [1, 2]; both are square"),
         (conv(), LONG, "a kernel of 3 x 1"),
