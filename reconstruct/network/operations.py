@@ -159,10 +159,10 @@ def _dropout(p: float = 0.5, training: bool = True, inplace: bool = False) -> Op
     return _refuse() if training else Nothing()
 
 
-def _between(low: Any = -1.0, high: Any = 1.0, inplace: bool = False) -> Operation:
-    if low == 0 and high in (None, float("inf")):
+def _between(min_val: Any = -1.0, max_val: Any = 1.0, inplace: bool = False) -> Operation:
+    if min_val == 0 and max_val in (None, float("inf")):
         return Activation("relu")
-    return Activation("relu6") if (low, high) == (0, 6) else _refuse()
+    return Activation("relu6") if (min_val, max_val) == (0, 6) else _refuse()
 
 
 def _clamped(*given: Any, **named: Any) -> Operation:

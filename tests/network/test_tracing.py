@@ -11,6 +11,7 @@ from torch.nn import functional as F  # noqa: N812  # as in the code that is rea
 
 from reconstruct import CallError, from_torch, invert
 from reconstruct.network.network import Network
+from reconstruct.operators.layer_stack import LayerStack
 from tests.builders.modules import IMAGENET, drawn
 
 SIDE = 21
@@ -308,16 +309,105 @@ def test_max_pooling_that_gives_indices() -> None:
     assert layers(found(module, "conv2", 22)) == pooled("pool", "max_pool")
 
 
-def test_a_grid_that_is_rounded_up() -> None:
-    """A chain at the sizes at which there is nothing to round, and refused at others."""
-    module = Written(lambda m, x: m.conv2(F.relu(m.pool(m.conv1(x)))), pool=nn.MaxPool2d(3, 2, ceil_mode=True))
-    chain = found(module, "conv2", 21)
+@pytest.mark.parametrize("side", [20, 21, 22, 23])
+def test_a_grid_that_is_rounded_up(side: int) -> None:
+    """One more window, where the last would leave positions out and the next does not begin in the padding."""
+    module = Written(
+        lambda m, x: m.conv2(F.relu(m.pool(m.conv1(x)))), pool=nn.MaxPool2d(3, 2, padding=1, ceil_mode=True)
+    )
+    chain = found(module, "conv2", side)
     assert layers(chain) == pooled("pool", "max_pool")
     assert chain is not None
-    assert chain.receptive_field("conv2") == 9
-    with pytest.raises(CallError, match="the pooling pool rounds its grid up for an input of 18 x 18"):
-        chain.features(images(20), "conv2")
-    assert found(module, "conv2", 20) is None
+    assert chain.layers[1].ceil_mode
+    stack = LayerStack(chain, "conv2", (side, side))
+    linear = stack.linearise(images(side)).responses
+    assert float((linear - chain.responses(images(side), "conv2")).abs().max()) <= 1e-5 * float(linear.abs().max())
+
+
+def test_means_of_fewer_numbers_are_no_chain() -> None:
+    """An average pooling that rounds up is one only at the sizes at which there is nothing to round."""
+    module = Written(lambda m, x: m.conv2(m.pool(m.conv1(x))), pool=nn.AvgPool2d(2, ceil_mode=True))
+    chain = found(module, "conv2", 20)
+    assert chain is not None
+    with pytest.raises(CallError, match="the average pooling pool rounds its grid up for an input with a side of 17"):
+        chain.features(images(19), "conv2")
+    assert found(module, "conv2", 21) is None
+
+
+GROUPED: dict[str, Callable[[], nn.Module]] = {
+    "depthwise and pointwise": lambda: nn.Sequential(
+        nn.Conv2d(3, 6, 3, 2, 1), nn.BatchNorm2d(6), nn.ReLU6(),
+        nn.Conv2d(6, 12, 3, 1, 1, groups=6), nn.BatchNorm2d(12), nn.ReLU6(), nn.Conv2d(12, 5, 1),
+    ),
+    "AlexNet of 2012": lambda: nn.Sequential(
+        nn.Conv2d(3, 8, 5, 2), nn.ReLU(), nn.MaxPool2d(3, 2, ceil_mode=True),
+        nn.Conv2d(8, 12, 3, padding=1, groups=2), nn.ReLU(), nn.Conv2d(12, 6, 3, padding=1, groups=2), nn.Identity(),
+    ),
+    "gaps": lambda: nn.Sequential(
+        nn.Conv2d(3, 6, 3, dilation=2), nn.ReLU(), nn.Conv2d(6, 6, 3, padding="same", dilation=3, groups=3), nn.ReLU(),
+        nn.Identity(), nn.Identity(), nn.Conv2d(6, 5, 1),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GROUPED)
+def test_groups_and_gaps(name: str) -> None:
+    """The chain and its operators are the module's; the adjoint is the transpose; every method for them runs."""
+    module = Written(lambda m, x: m.body(x), body=GROUPED[name]())
+    chain = found(module, "body.6", 32)
+    assert chain is not None
+    stack = LayerStack(chain, "body.6", (32, 32), dtype=torch.float64)
+    pictures = images(32).double()
+    at = stack.linearise(pictures)
+    wanted = chain.responses(images(32), "body.6")
+    assert float((at.responses - wanted).abs().max()) <= 1e-5 * float(wanted.abs().max())
+    generator = torch.Generator().manual_seed(5)
+    moved, pulled = (torch.randn(each.shape, generator=generator).double() for each in (pictures, at.responses))
+    left, right = (stack.product(at, moved) * pulled).sum(), (moved * stack.transposed(at, pulled)).sum()
+    assert float(left) == pytest.approx(float(right), rel=1e-9, abs=1e-9)
+    weights = sum(part.weight.numel() for part in module.modules() if isinstance(part, nn.Conv2d))
+    own = sum(each.weight.numel() for each in (module.conv1, module.conv2, module.wide))
+    assert chain.weight_count() == weights - own
+
+
+def test_a_depthwise_layer_of_crelu_is_inverted_exactly() -> None:
+    """Two filters for every channel, and both phases of each: as many equations as unknowns, and well conditioned."""
+    torch.manual_seed(0)
+    part = nn.Conv2d(3, 12, 3, padding=1, groups=3)
+    module = Written(lambda m, x: both_signs(m.part(x)), part=part)
+    module.out = nn.Identity()
+    module.code = lambda m, x: m.out(both_signs(m.part(x)))
+    made = from_torch(module, IMAGENET, input_size=SIDE)
+    chain = made.as_chain("out")
+    assert layers(chain) == [("out", "conv", "crelu")]
+    result = invert(made, made.features(images(), "out"), "out", "linear", budget=400)
+    assert float((result.image - images()).abs().max()) < 1e-2
+
+
+PARALLEL: dict[str, tuple[Callable[[nn.Module], nn.Module], str]] = {
+    "whole": (nn.DataParallel, "module.conv2"),
+    "twice": (lambda module: nn.DataParallel(nn.DataParallel(module)), "module.module.conv2"),
+    "a part": (lambda module: nn.Sequential(nn.DataParallel(module)), "0.module.conv2"),
+}
+
+
+@pytest.mark.parametrize("name", PARALLEL)
+def test_data_parallel(name: str) -> None:
+    """Its layers go by their names in the whole module."""
+    spread, layer = PARALLEL[name]
+    chain = found(spread(Written(lambda m, x: m.conv2(F.relu(m.conv1(x))))), layer)
+    assert layers(chain) == [(layer.replace("conv2", "conv1"), "conv", "relu"), (layer, "conv", "none")]
+
+
+def test_parts_of_any_name() -> None:
+    """Those that a network has for itself, and two that are one without their dots."""
+    parts = {"features": nn.Sequential(nn.Conv2d(5, 5, 1), nn.ReLU()), "layers": nn.Conv2d(5, 5, 1)}
+    module = Written(lambda m, x: m.layers(m.features(m.conv2(m.conv1(x)))), **parts)
+    wanted: Layers = [("conv1", "conv", "none"), ("conv2", "conv", "none")]
+    assert layers(found(module, "features")) == [*wanted, ("features", "conv", "relu")]
+    assert layers(found(module, "layers")) == [*wanted, ("features.0", "conv", "relu"), ("layers", "conv", "none")]
+    module = Written(lambda m, x: m.a_b(m.a.b(x)), a=nn.ModuleDict({"b": nn.Conv2d(3, 4, 3)}), a_b=nn.Conv2d(4, 5, 1))
+    assert layers(found(module, "a_b")) == [("a.b", "conv", "none"), ("a_b", "conv", "none")]
 
 
 NO_CHAINS: dict[str, Forward] = {
