@@ -108,15 +108,13 @@ def test_what_is_no_chain(net: ModuleNetwork) -> None:
     assert found == {"stem.0", "stem.1", "stem.2", "stem", *inside}
 
 
-@pytest.mark.parametrize("change", ["uneven", "same", "means", "twice"])
+@pytest.mark.parametrize("change", ["uneven", "means", "twice"])
 def test_convolutions_and_poolings_that_are_no_operators(change: str, image: torch.Tensor) -> None:
     """Refused as operators, run as modules."""
     odd: nn.Module = nn.Identity()
     match change:
         case "uneven":
             odd = nn.Conv2d(4, 4, (3, 1))
-        case "same":
-            odd = nn.Conv2d(4, 4, 4, padding="same")
         case "means":
             odd = nn.AvgPool2d(3, 2, ceil_mode=True)
         case "twice":

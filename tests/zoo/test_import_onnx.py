@@ -53,7 +53,7 @@ def rounding(net: Network, pictures: torch.Tensor, layer: str) -> torch.Tensor:
             units += weight[0].numel() + 8
         else:
             pool = functional.max_pool2d if each.kind == "max_pool" else functional.avg_pool2d
-            size = pool(size, each.kernel, each.stride, each.padding)
+            size = pool(size, each.kernel, each.stride, each.padding, ceil_mode=each.ceil_mode)
             units += each.kernel**2
     return units * EPS * size
 
