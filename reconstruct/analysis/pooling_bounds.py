@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -25,6 +25,7 @@ from torch.nn.functional import conv2d, pad
 
 from reconstruct.errors import CallError
 from reconstruct.network.architecture import Layer
+from reconstruct.network.dense_filters import dense_filters, dense_weight
 from reconstruct.network.network import Network
 from reconstruct.network.surgery import pooled_layer
 from reconstruct.operators.pooling import MaxPool
@@ -180,9 +181,12 @@ def layer_bounds(net: Network, images: torch.Tensor, pool: str, *, random: int |
     below = net.up_to(layer.name)
     inputs = net.features(images, below[-2].name) if len(below) > 1 else (images - net.mean) / net.std
     convolution = net.convolution(layer.name)
+    # As filters of all channels without gaps, which region_bounds takes.
+    plain = replace(layer, kernel=layer.extent, groups=1, dilation=1)
     if random is None:
-        return region_bounds(inputs, convolution.weight, convolution.bias, layer, last)
-    return region_bounds(inputs, random_filters(convolution.weight, random), None, layer, last)
+        return region_bounds(inputs, dense_weight(convolution), convolution.bias, plain, last)
+    drawn = dense_filters(random_filters(convolution.weight, random), layer.groups, layer.dilation)
+    return region_bounds(inputs, drawn, None, plain, last)
 
 
 def random_filters(weight: torch.Tensor, seed: int) -> torch.Tensor:

@@ -5,6 +5,7 @@ Each analysis writes its figures and ``WHAT.json`` into the output folder.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import product
@@ -71,6 +72,11 @@ def pairs(
     chosen = [(net, name) for net in nets for name in layer_list(net, layer)]
     for net, name in chosen:
         net.convolution(name)  # refuses a pooling before anything is written
+    if layer == "all":
+        grouped = [f"{name} of {net.name}" for net, name in chosen if net.layer(name).groups > 1]
+        if grouped:
+            print(f"left out, for only filters of the same channels are paired: {', '.join(grouped)}", file=sys.stderr)
+        chosen = [(net, name) for net, name in chosen if net.layer(name).groups == 1]
     rows: dict[str, list[tuple[str, Any, Any]]] = {}
     records = []
     with progress(len(chosen), quiet or as_json, "pairing") as advance:

@@ -111,6 +111,9 @@ def begin_session(engine: str, workers: int, batch_size: int, device: str) -> di
 def fingerprint(net: AnyNetwork) -> str:
     """A digest of a network's layers, normalisation, weights and split points."""
     found = hashlib.sha256(repr((net.layers, *net.normalisation)).encode())
+    spread = [(each.groups, each.dilation, each.ceil_mode) for each in net.layers]
+    if any(each != (1, 1, False) for each in spread):  # which are not in a layer's text
+        found.update(repr(spread).encode())
     if net.splits:
         found.update(repr(sorted(net.splits.items())).encode())
     for name, values in sorted(net.state_dict().items()):

@@ -15,6 +15,7 @@ An average pooling on the way is a layer like the others, a convolution of each 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -29,7 +30,7 @@ from reconstruct.network.architecture import Layer, Size
 from reconstruct.network.kept import kept_or_made
 from reconstruct.network.network import Network
 from reconstruct.operators import arrays
-from reconstruct.operators.convolution import Convolution, upper_bound
+from reconstruct.operators.convolution import Convolution, convolution_of, upper_bound
 from reconstruct.operators.pooling import AvgPool
 from reconstruct.solvers.least_squares import Solution, cgls, cgne, relative_norms
 
@@ -184,7 +185,7 @@ class LayerInverse:
         upper = upper_bound(gram)
         self.norm = upper**0.5
         self.damping = damping * upper
-        frequencies, n = gram.shape[0] * gram.shape[1], gram.shape[-1]
+        frequencies, n = math.prod(gram.shape[:-2]), gram.shape[-1]
         # A complex inverse takes about n^3 complex multiplications, of four real ones each.
         self.prepare_multiplications = 4.0 * frequencies * n**3
         self.precondition: Callable[[Array], Array] | None = None
@@ -211,7 +212,14 @@ class LayerInverse:
             possible = columns <= operator.rows
         else:
             ones = xp.ones((1, *operator.input_shape), dtype=operator.column_energy.dtype)
-            energy = Convolution(operator.weight**2, operator.stride, operator.padding, operator.input_shape[1:])
+            energy = Convolution(
+                operator.weight**2,
+                operator.stride,
+                operator.padding,
+                operator.input_shape[1:],
+                groups=operator.groups,
+                dilation=operator.dilation,
+            )
             possible = operator.rows <= columns and bool((energy.apply(ones.astype("float64")) > 0).all())
         if not possible:
             return False
@@ -253,9 +261,9 @@ class LayerInverse:
 def _check_memory(operator: Convolution) -> None:
     """Refuse what would end with the process killed: the symbol's Gram matrices of a very large image."""
     rows, columns = operator.frequencies
-    n = min(operator.blocks.shape[2:])
+    n = min(operator.symbol_shape)
     # complex64; the Gram matrices, a shifted copy, their inverses and what the inversion works in.
-    needed = 4 * 8 * rows * (columns // 2 + 1) * n**2
+    needed = 4 * 8 * rows * (columns // 2 + 1) * operator.groups * n**2
     there = arrays.memory(operator.weight.device)
     if needed > 0.8 * there:
         raise CallError(
@@ -265,15 +273,16 @@ def _check_memory(operator: Convolution) -> None:
 
 
 def _patches(operator: Convolution, damping: float) -> Array:
-    """Rows of the (damped) pseudoinverse of the filter matrix, as K x C x kh x kw."""
+    """Rows of the (damped) pseudoinverse of the filter matrix, as K x C x kh x kw: with groups, of each one's."""
     # float64: singular values of trained filters span four decades, their squares eight.
     filters = arrays.array_of(operator.weight.double())
     xp = arrays.namespace(filters)
-    left, values, right = xp.linalg.svd(filters.reshape(len(filters), -1), full_matrices=False)
+    each = filters.reshape(operator.groups, len(filters) // operator.groups, -1)
+    left, values, right = xp.linalg.svd(each, full_matrices=False)
     largest = values.max()
-    kept = values > largest * max(filters.shape[0], right.shape[1]) * xp.finfo(xp.float64).eps
+    kept = values > largest * max(each.shape[1:]) * xp.finfo(xp.float64).eps
     gains = xp.where(kept, values / xp.where(kept, values**2 + damping * largest**2, 1), 0)
-    patches = ((left * gains) @ right).reshape(filters.shape)
+    patches = ((left * gains[:, None, :]) @ right).reshape(filters.shape)
     dtype = arrays.array_of(operator.weight).dtype
     return xp.ascontiguousarray(patches, dtype=dtype)
 
@@ -297,4 +306,4 @@ def _operator(net: Network, layer: Layer, size: Size, dtype: torch.dtype) -> Con
         assert isinstance(operator, Convolution)
         return operator
     weight = net.convolution(layer.name).weight
-    return Convolution(weight, layer.stride, layer.padding, size, dtype)
+    return convolution_of(layer, weight, size, dtype)

@@ -27,6 +27,10 @@ class Layer:
     Or a pooling and its dropout, without weights or activation: of the kind ``max_pool``, padded with minus infinity,
     or ``avg_pool``, padded with zeros that count, so that it is a linear map. Its ``filters`` are the channels of its
     input; the ``Architecture`` sets them.
+
+    ``groups`` parts of a convolution's filters see as many parts of the input's channels, each its own; the taps of its
+    kernel are ``dilation`` positions apart. With ``ceil_mode`` a max-pooling has one more window where the last one
+    would leave positions out; an average pooling then has no such sizes.
     """
 
     name: str
@@ -39,6 +43,10 @@ class Layer:
     dropout: float = 0.0
     batch_norm: bool = False
     kind: str = "conv"
+    # Not in the text of a layer, from which estimates that were kept before there were these have their names.
+    groups: int = field(default=1, repr=False)
+    dilation: int = field(default=1, repr=False)
+    ceil_mode: bool = field(default=False, repr=False)
 
     @property
     def has_weights(self) -> bool:
@@ -46,19 +54,37 @@ class Layer:
         return self.kind in ("conv", "module")
 
     @property
-    def part(self) -> str:
-        """What a network's own parts are called: no name of torch's has a dot."""
-        return self.name.replace(".", "_")
-
-    @property
     def channels(self) -> int:
         """Channels of the features: twice the filters after CReLU."""
         return self.filters * phases(self.activation)
 
+    @property
+    def extent(self) -> int:
+        """The side of a window: the kernel's, and what dilation leaves between its taps."""
+        return self.dilation * (self.kernel - 1) + 1
+
     def output_size(self, size: Size) -> Size:
-        """Grid of the responses for an input of this height and width."""
-        height, width = ((side + 2 * self.padding - self.kernel) // self.stride + 1 for side in size)
+        """Grid of the responses for an input of this height and width.
+
+        Raises
+        ------
+        CallError : an average pooling would have to round its grid up, to means of fewer numbers.
+        """
+        height, width = map(self.output_side, size)
         return height, width
+
+    def output_side(self, side: int) -> int:
+        """``output_size`` for one of both directions."""
+        room = side + 2 * self.padding - self.extent
+        count = room // self.stride + 1
+        if self.ceil_mode and self.kind == "avg_pool" and room % self.stride:
+            raise CallError(
+                f"the average pooling {self.name} rounds its grid up for an input with a side of {side} (ceil_mode), "
+                "and chains have no means of fewer numbers: choose another size of the image"
+            )
+        # One window more, unless it would begin in the padding on the right.
+        more = self.ceil_mode and room >= 0 and room % self.stride and count * self.stride < side + self.padding
+        return count + 1 if more else count
 
 
 @dataclass(frozen=True)
@@ -130,13 +156,15 @@ class Architecture:
         """Weights without biases, of one layer or of the whole architecture."""
         chosen = self.layers if layer is None else (self.layers[self.index(layer)],)
         with_weights = [each for each in chosen if each.has_weights]
-        return sum(each.filters * self.in_channels(each.name) * each.kernel**2 for each in with_weights)
+        return sum(
+            each.filters * (self.in_channels(each.name) // each.groups) * each.kernel**2 for each in with_weights
+        )
 
     def receptive_field(self, layer: str) -> int:
         """Side, in pixels, of the square of the image that one response of the layer sees."""
         side = jump = 1
         for each in self.layers[: self.index(layer) + 1]:
-            side += (each.kernel - 1) * jump
+            side += (each.extent - 1) * jump
             jump *= each.stride
         return side
 
@@ -149,7 +177,7 @@ class Architecture:
         """
         start, step = 0.5, 1
         for each in self.layers[: self.index(layer) + 1]:
-            start += ((each.kernel - 1) / 2 - each.padding) * step
+            start += ((each.extent - 1) / 2 - each.padding) * step
             step *= each.stride
         return start, step
 
@@ -197,10 +225,10 @@ class Architecture:
         inputs = [side]
         chain = self.layers[: self.index(layer) + 1]
         for each in chain:
-            inputs.append(each.output_size((inputs[-1], 1))[0])
+            inputs.append(each.output_side(inputs[-1]))
         seen = inputs.pop()
         for each, available in zip(reversed(chain), reversed(inputs), strict=True):
-            seen = min(available, (seen - 1) * each.stride - each.padding + each.kernel)
+            seen = min(available, (seen - 1) * each.stride - each.padding + each.extent)
         return seen
 
 

@@ -27,7 +27,7 @@ from reconstruct.network.kept import kept
 from reconstruct.network.network import Network, check_images
 from reconstruct.network.preprocessing import Preprocessing, difference_from_own
 from reconstruct.network.surgery import in_float32
-from reconstruct.network.tracing import Place, chain_in, trace
+from reconstruct.network.tracing import Place, chain_in, decimals, trace
 from reconstruct.network.trial import corner_images, tried
 
 FIELD_ENERGY = 0.999
@@ -255,15 +255,14 @@ class ModuleNetwork(nn.Module):
         call = self.call(layer)
         if call.way or not call.layout.plain:
             return None
+        # As they are here: a network that was in half precision has rounded them.
+        mean, std = (decimals(values.flatten()) for values in (self.mean, self.std))
         area = None if len(set(self.input_area)) == 1 else self.input_area
-        like = Architecture(self.name, (), self.input_size, *self.normalisation, area=area)
+        like = Architecture(self.name, (), self.input_size, mean, std, area=area)
         found = chain_in(module, graph, Place(layer, "0" if lone else call.part, call.number), like)
         if found is None:
             return None
         found = found.to(self.mean.device)
-        # As they are here: a network that was in half precision has rounded them.
-        found.mean.copy_(self.mean)
-        found.std.copy_(self.std)
         return found if self._agrees(found, layer) else None
 
     @torch.no_grad()

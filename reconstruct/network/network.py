@@ -48,10 +48,11 @@ class Network(nn.Module):
         self.layers = architecture.layers[:depth]
         for layer in self.layers_with_weights:
             channels = architecture.in_channels(layer.name)
-            convolution = nn.Conv2d(channels, layer.filters, layer.kernel, layer.stride, layer.padding)
-            self.add_module(layer.part, convolution)
+            geometry = (layer.kernel, layer.stride, layer.padding, layer.dilation, layer.groups)
+            convolution = nn.Conv2d(channels, layer.filters, *geometry)
+            self.add_module(part_of(layer.name), convolution)
             if layer.batch_norm:
-                self.add_module(f"{layer.part}_bn", nn.BatchNorm2d(layer.filters))
+                self.add_module(f"{part_of(layer.name)}_bn", nn.BatchNorm2d(layer.filters))
         statistics = torch.tensor([architecture.mean, architecture.std]).view(2, 1, -1, 1, 1)
         self.register_buffer("mean", statistics[0], persistent=False)
         self.register_buffer("std", statistics[1], persistent=False)
@@ -167,7 +168,7 @@ class Network(nn.Module):
             raise CallError(f"the {KINDS[self.layer(layer).kind]} {layer} has no weights")
         if self.layer(layer).batch_norm:
             raise CallError(f"{layer} still has its batch normalisation; call fold_batch_norm(net) first")
-        convolution = getattr(self, self.layer(layer).part)
+        convolution = getattr(self, part_of(layer))
         assert isinstance(convolution, nn.Conv2d)
         return convolution
 
@@ -236,7 +237,9 @@ class Network(nn.Module):
             raise CallError(f"switches are of a max-pooling, and not of the {KINDS[pool.kind]} {layer}")
         self._check(images, layer)
         features = self.features(images, below[-1].name)
-        return nn.functional.max_pool2d(features, pool.kernel, pool.stride, pool.padding, return_indices=True)[1]
+        return nn.functional.max_pool2d(
+            features, pool.kernel, pool.stride, pool.padding, ceil_mode=pool.ceil_mode, return_indices=True
+        )[1]
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Class scores, N x classes: the last layer's features averaged over their grid.
@@ -268,12 +271,14 @@ class Network(nn.Module):
     def _respond(self, values: torch.Tensor, layer: Layer) -> torch.Tensor:
         """Features of the layer below, or the normalised image, to the layer's responses."""
         if layer.has_weights:
-            values = getattr(self, layer.part)(values)
+            values = getattr(self, part_of(layer.name))(values)
         elif layer.kind == "max_pool":
-            values = nn.functional.max_pool2d(values, layer.kernel, layer.stride, layer.padding)
+            values = nn.functional.max_pool2d(
+                values, layer.kernel, layer.stride, layer.padding, ceil_mode=layer.ceil_mode
+            )
         else:
             values = nn.functional.avg_pool2d(values, layer.kernel, layer.stride, layer.padding)
-        return getattr(self, f"{layer.part}_bn")(values) if layer.batch_norm else values
+        return getattr(self, f"{part_of(layer.name)}_bn")(values) if layer.batch_norm else values
 
     def _check(self, images: torch.Tensor, layer: str | None = None) -> None:
         check_images(images, self.channels)
@@ -308,7 +313,7 @@ class Network(nn.Module):
             shared = Network(replace(self.architecture, layers=layers, splits={}))
         shared.mean, shared.std = self.mean, self.std
         for each in shared.layers_with_weights:
-            shared.add_module(each.part, self.convolution(each.name))
+            shared.add_module(part_of(each.name), self.convolution(each.name))
         shared.training = self.training
         return shared
 
@@ -325,3 +330,11 @@ def is_layer_name(name: str) -> bool:
     """Whether a layer can be called so: a plain word that ``Network`` and the command line have not taken already."""
     taken = ("layers", "architecture", "training", "mean", "std", "all")
     return name.isidentifier() and not name.startswith("_") and name not in taken and not hasattr(Network, name)
+
+
+def part_of(layer: str) -> str:
+    """What the part of a network with a layer's weights is called: as the layer, or what no other is called.
+
+    Layers of a torch module may have any name, also that of something which networks have already.
+    """
+    return layer if is_layer_name(layer) else f"layer {layer.replace('.', '/')}"

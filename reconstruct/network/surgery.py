@@ -15,7 +15,7 @@ from reconstruct.network.activations import TAPS, phases
 from reconstruct.network.architecture import KINDS, Architecture, Layer
 from reconstruct.network.incoming import deep_copy
 from reconstruct.network.kept import kept
-from reconstruct.network.network import Network
+from reconstruct.network.network import Network, part_of
 from reconstruct.network.protocol import AnyNetwork
 
 if TYPE_CHECKING:
@@ -45,8 +45,10 @@ def fold_batch_norm(net: Network) -> Network:
     layers = tuple(replace(layer, batch_norm=False) for layer in net.architecture.layers)
     plain = Network(replace(net.architecture, layers=layers), len(net.layers)).eval()
     for layer in net.layers_with_weights:
-        source, target = getattr(net, layer.part), getattr(plain, layer.part)
-        weight, bias = folded_convolution(source, getattr(net, f"{layer.part}_bn") if layer.batch_norm else None)
+        source, target = getattr(net, part_of(layer.name)), getattr(plain, part_of(layer.name))
+        weight, bias = folded_convolution(
+            source, getattr(net, f"{part_of(layer.name)}_bn") if layer.batch_norm else None
+        )
         target.weight.copy_(weight)
         target.bias.copy_(bias)
     return plain.to(net.mean.device)
@@ -87,7 +89,7 @@ def randomise(net: Network, seed: int) -> Network:
     """Fill a network with random weights, the same for the same seed: He et al. 2015, biases 0."""
     generator = torch.Generator().manual_seed(seed)
     for layer in net.layers_with_weights:
-        convolution = getattr(net, layer.part)
+        convolution = getattr(net, part_of(layer.name))
         fan_in = math.prod(convolution.weight.shape[1:])
         weights = torch.randn(convolution.weight.shape, generator=generator) * math.sqrt(2 / fan_in)
         convolution.weight.copy_(weights)
@@ -171,6 +173,10 @@ def with_classes(architecture: Architecture, classes: int) -> Architecture:
     each = phases(last.activation)
     if classes % each:
         raise CallError(f"{last.name} of {architecture.name} is {last.activation}: its classes are even, not {classes}")
+    if classes // each % last.groups:
+        raise CallError(
+            f"{last.name} of {architecture.name} has {last.groups} groups, which {classes} classes do not fit"
+        )
     return replace(architecture, layers=(*architecture.layers[:-1], replace(last, filters=classes // each)))
 
 

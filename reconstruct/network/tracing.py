@@ -1,36 +1,46 @@
 """Chains of convolutions, activations and poolings in a torch module, as a ``Network`` of the same weights.
 
-``torch.fx`` traces the module; from the layer that is asked for the way is followed down to the image. What is no chain
-of the zoo's kind (a sum, a concatenation other than CReLU's, a depthwise or dilated convolution, an uneven padding)
-ends the search: there is no chain, and automatic differentiation takes its place.
+``torch.fx`` traces the module; from the layer that is asked for the way is followed down to the image, node by node
+(``operations``). What is no chain of the zoo's kind (a sum, a concatenation other than CReLU's, an uneven padding) ends
+the search: there is no chain, and automatic differentiation takes its place.
 """
 
 from __future__ import annotations
 
-import operator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy
 import torch
 from torch import fx, nn
-from torch.nn import functional
 
 from reconstruct.network.architecture import Architecture, Layer
 from reconstruct.network.network import Network
-from reconstruct.network.surgery import folded_convolution
+from reconstruct.network.operations import (
+    Activation,
+    Affine,
+    Convolution,
+    NoOperationError,
+    Nothing,
+    Padding,
+    Pool,
+    is_normalisation,
+    operation,
+)
 
-
-class _NoChainError(Exception):
-    """The way up to the layer is no chain."""
+_POSITIVE = ("relu", "relu6", "crelu", "avr")
+_IDEMPOTENT = ("relu", "relu6", "avr")
+_MONOTONE = ("relu", "relu6", "leaky_relu")
+"""Activations that give nothing below 0; that change nothing the second time; and that keep maxima maxima."""
 
 
 @dataclass
 class _Step:
-    """A layer on the way and its parts, as they are found from above."""
+    """A layer on the way, as they are found from above, and the weights of a convolution."""
 
     layer: Layer
-    convolution: nn.Conv2d | None = None
-    norm: nn.BatchNorm2d | None = None
+    weight: torch.Tensor | None = None
+    bias: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -44,19 +54,44 @@ class Place:
 
 @dataclass
 class _Found:
-    """Steps from the top downwards; ``activation`` and ``norm`` wait for the convolution below them."""
+    """Steps from the top downwards; ``activation`` and ``affine`` wait for the convolution below them.
+
+    ``positive``: what comes below may not give anything below 0, because a max-pooling has taken zeros for its padding.
+    """
 
     steps: list[_Step] = field(default_factory=list)
-    activation: tuple[str, float] | None = None
-    norm: nn.BatchNorm2d | None = None
+    activation: Activation | None = None
+    affine: Affine | None = None
+    positive: bool = False
+
+
+_PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        if isinstance(m, _PARALLEL):  # which torch.fx takes for a layer
+            return False
+        return is_normalisation(m) or super().is_leaf_module(m, module_qualified_name)
+
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        # Straight through, whatever devices it would spread its batch over.
+        return super().call_module(m, m.module if isinstance(m, _PARALLEL) else forward, args, kwargs)
 
 
 def trace(module: nn.Module) -> fx.Graph | None:
-    """The module as a graph; None where its code decides by values, or is otherwise none that can be followed."""
+    """The module as a graph, as far as its code can be followed: to where it decides by values, for instance.
+
+    None where nothing can be followed.
+    """
+    tracer, (module, _) = _Tracer(), _inner(module)
     try:
-        return fx.Tracer().trace(module)
+        tracer.trace(module)
     except Exception:  # torch.fx raises anything over such code
-        return None
+        if not hasattr(tracer, "graph"):
+            return None
+    tracer.graph.owning_module = module  # type: ignore[assignment]  # which has the constants that tracing has found
+    return tracer.graph
 
 
 def chain_in(module: nn.Module, graph: fx.Graph, end: Place, like: Architecture) -> Network | None:
@@ -66,168 +101,197 @@ def chain_in(module: nn.Module, graph: fx.Graph, end: Place, like: Architecture)
     ----------
     graph : the module's, as ``trace`` gives it.
     end : the chain's last layer goes by its name.
-    like : an architecture whose name, input and normalisation the chain has; its layers are left aside.
+    like : an architecture whose name, input and normalisation the chain has; its layers are left aside. What the module
+        does to the image as a normalisation of its own is added to that.
 
     Returns
     -------
     A network of its own, float32, with copies of the module's weights, batch normalisation folded in. Nobody has
     compared it with the module yet.
     """
+    module, prefix = _inner(module)
     try:
-        steps = _steps(module, _node(graph, end))
-    except _NoChainError:
+        found = _followed(module, graph, _node(graph, _inside(end, prefix)), prefix)
+        normalised = _normalised(like, found.affine)
+    except NoOperationError:
         return None
+    steps = found.steps[::-1]
     names = [step.layer.name for step in steps]
-    if not steps or len(set(names)) < len(names):
+    if all(step.weight is None for step in steps) or len(set(names)) < len(names):
         return None
     steps[-1].layer = replace(steps[-1].layer, name=end.name)
     source = f"the chain up to {end.name} of {like.name}"
-    chain = Network(replace(like, layers=tuple(step.layer for step in steps), source=source))
+    chain = Network(replace(normalised, layers=tuple(step.layer for step in steps), source=source))
     with torch.no_grad():
         for step in steps:
-            if step.convolution is not None:
-                weight, bias = folded_convolution(step.convolution, step.norm)
-                target = chain.convolution(step.layer.name)
-                target.load_state_dict({"weight": weight, "bias": bias})
+            if step.weight is not None:
+                chain.convolution(step.layer.name).load_state_dict({"weight": step.weight, "bias": step.bias})
     return chain.eval().requires_grad_(False)
+
+
+def _inner(module: nn.Module) -> tuple[nn.Module, str]:
+    """What there is to follow of a module, and what its parts' names begin with in the module's own."""
+    if not isinstance(module, _PARALLEL):
+        return module, ""
+    inner, prefix = _inner(module.module)
+    return inner, f"module.{prefix}"
+
+
+def _inside(place: Place, prefix: str) -> Place:
+    """A place of a module as one of what there is to follow of it."""
+    if not f"{place.part}.".startswith(prefix):  # around it, and what it gives is what that gives
+        return replace(place, part="")
+    return replace(place, part=place.part[len(prefix) :])
 
 
 def _node(graph: fx.Graph, end: Place) -> fx.Node:
     """The node whose value is the place's: of a part with parts of its own, the last inside of it; of the module
     itself, whose name is empty, what it gives."""
-    if not end.part:
-        given = next(node.args[0] for node in graph.nodes if node.op == "output")
-        if not isinstance(given, fx.Node):
-            raise _NoChainError
-        return given
     number = 0
     inside: list[fx.Node] = []
+    # As torch.fx calls a part's calls.
+    call = end.part if end.number == 1 else f"{end.part}@{end.number - 1}"
     for node in graph.nodes:
         if node.op == "call_module" and node.target == end.part:
             number += 1
             if number == end.number:
                 return node
-        stack = [str(path) for path, _ in node.meta.get("nn_module_stack", {}).values()]
-        if end.part in stack:
+        given = node.args[0] if node.op == "output" and not end.part else None
+        if isinstance(given, fx.Node):
+            return given
+        if call in node.meta.get("nn_module_stack", {}):
             inside.append(node)
-    if not inside or end.number > 1:
-        raise _NoChainError
+    if not inside:
+        raise NoOperationError
     return inside[-1]
 
 
-def _steps(module: nn.Module, node: fx.Node) -> list[_Step]:
-    """The layers from the image up to a node, lowest first."""
+def _followed(module: nn.Module, graph: fx.Graph, node: fx.Node, prefix: str) -> _Found:
+    """The layers from a node down to the image; what is left over is the image's normalisation."""
     found = _Found()
+    names = _names(graph)
     while node.op != "placeholder":
-        node = _below(module, node, found)
-    if found.activation is not None or found.norm is not None:
-        raise _NoChainError
-    return found.steps[::-1]
+        node = (
+            _joined(module, node, found) if node.target in _JOINS else _below(module, node, prefix + names[node], found)
+        )
+    if found.activation is not None or found.positive:
+        raise NoOperationError
+    return found
 
 
-def _below(module: nn.Module, node: fx.Node, found: _Found) -> fx.Node:
+def _names(graph: fx.Graph) -> dict[fx.Node, str]:
+    """What a layer that a node is goes by: its part, with the number of a call again, or torch.fx's own name."""
+    names, counts = {}, dict[str, int]()
+    for node in graph.nodes:
+        names[node] = node.name
+        if node.op == "call_module":
+            part = str(node.target)
+            counts[part] = number = counts.get(part, 0) + 1
+            names[node] = part if number == 1 else f"{part}:{number}"
+    return names
+
+
+def _below(module: nn.Module, node: fx.Node, name: str, found: _Found) -> fx.Node:
     """Takes up what a node is, and goes to the one that it is of."""
-    if node.op == "call_module":
-        below = node.all_input_nodes
-        if len(below) != 1:
-            raise _NoChainError
-        _take(module.get_submodule(str(node.target)), str(node.target), found)
-        return below[0]
-    if node.op == "call_function" and node.target is torch.cat:
-        return _crelu(module, node, found)
-    below = node.all_input_nodes
-    if len(below) != 1:
-        raise _NoChainError
-    if node.target in (torch.relu, functional.relu, "relu", "relu_"):
-        _activate(found, "relu", 0.0)
-    elif node.target in (functional.relu6,):
-        _activate(found, "relu6", 0.0)
-    elif node.target in (torch.abs, operator.abs, "abs"):
-        _activate(found, "avr", 0.0)
-    elif node.target in (functional.dropout, functional.dropout2d, "contiguous"):
-        pass
-    else:
-        raise _NoChainError
-    return below[0]
-
-
-def _crelu(module: nn.Module, node: fx.Node, found: _Found) -> fx.Node:
-    """cat((relu(z), relu(-z)), 1)."""
-    parts = node.args[0]
-    dimension = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0)
-    if dimension != 1 or not isinstance(parts, list | tuple) or len(parts) != 2:
-        raise _NoChainError
-    positive, negative = (_rectified(module, part) for part in parts)
-    negated = negative.op in ("call_function", "call_method") and negative.target in (torch.neg, operator.neg, "neg")
-    if not negated or negative.all_input_nodes != [positive]:
-        raise _NoChainError
-    _activate(found, "crelu", 0.0)
-    return positive
-
-
-def _rectified(module: nn.Module, node: Any) -> fx.Node:
-    """What a node is the ReLU of."""
-    if not isinstance(node, fx.Node) or len(node.all_input_nodes) != 1:
-        raise _NoChainError
-    if node.op == "call_module":
-        rectifies = type(module.get_submodule(str(node.target))) is nn.ReLU
-    else:
-        rectifies = node.target in (torch.relu, functional.relu, "relu", "relu_")
-    if not rectifies:
-        raise _NoChainError
-    return node.all_input_nodes[0]
-
-
-def _activate(found: _Found, activation: str, slope: float) -> None:
-    # A second activation above, or a norm or pooling between it and the convolution, is no layer of the zoo's.
-    if found.activation is not None or found.norm is not None:
-        raise _NoChainError
-    found.activation = (activation, slope)
-
-
-def _take(part: nn.Module, name: str, found: _Found) -> None:
-    match part:
-        case nn.Identity() | nn.Dropout() | nn.Dropout2d():
+    known, below = operation(module, node)
+    match known:
+        case Nothing():
             pass
-        case nn.ReLU6():
-            _activate(found, "relu6", 0.0)
-        case nn.ReLU():
-            _activate(found, "relu", 0.0)
-        case nn.LeakyReLU() if 0 <= part.negative_slope < 1:
-            _activate(found, "leaky_relu", float(part.negative_slope))
-        case nn.BatchNorm2d() if found.norm is None and part.track_running_stats:
-            found.norm = part
-        case nn.Conv2d():
-            kernel, stride, padding = _square(part.kernel_size), _square(part.stride), _square(part.padding)
-            plain = part.groups == 1 and _square(part.dilation) == 1 and part.padding_mode == "zeros"
-            if not plain:
-                raise _NoChainError
-            activation, slope = found.activation or ("none", 0.0)
-            layer = Layer(name, part.out_channels, kernel, stride, padding, activation, slope)
-            found.steps.append(_Step(layer, part, found.norm))
-            found.activation = found.norm = None
-        case nn.MaxPool2d() if not part.ceil_mode and _square(part.dilation) == 1:
-            _pool(found, name, "max_pool", part)
-        case nn.AvgPool2d() if not part.ceil_mode and part.divisor_override is None:
-            if _square(part.padding) and not part.count_include_pad:
-                raise _NoChainError
-            _pool(found, name, "avg_pool", part)
-        case _:
-            raise _NoChainError
+        case Activation():
+            _activate(found, known)
+        case Affine():
+            found.affine = known if found.affine is None else found.affine.after(known)
+        case Convolution():
+            _convolve(found, known, name)
+        case Pool():
+            _pool(found, known, name)
+        case Padding():
+            _pad(found, known.by)
+    return below
 
 
-def _pool(found: _Found, name: str, kind: str, part: Any) -> None:
-    if found.activation is not None or found.norm is not None:
-        raise _NoChainError
-    stride = part.kernel_size if part.stride is None else part.stride
-    layer = Layer(name, 0, _square(part.kernel_size), _square(stride), _square(part.padding), kind=kind)
+def _activate(found: _Found, activation: Activation) -> None:
+    # A norm above it, or a second activation that changes something, is no layer of the zoo's.
+    again = found.activation == activation and activation.name in _IDEMPOTENT
+    if found.affine is not None or (found.activation is not None and not again):
+        raise NoOperationError
+    found.activation = activation
+
+
+def _convolve(found: _Found, known: Convolution, name: str) -> None:
+    weight, bias = known.weight, known.bias
+    if found.affine is not None:
+        gain, offset = (values.expand(len(weight)) for values in (found.affine.gain, found.affine.offset))
+        weight, bias = weight * gain.view(-1, 1, 1, 1), bias * gain + offset
+    activation = found.activation or Activation("none")
+    if found.positive and activation.name not in _POSITIVE:
+        raise NoOperationError
+    layer = Layer(
+        name, len(weight), weight.shape[2], known.stride, known.padding, activation.name, activation.slope,
+        groups=known.groups, dilation=known.dilation,
+    )  # fmt: skip
+    found.steps.append(_Step(layer, weight.float(), bias.float()))
+    found.activation, found.affine, found.positive = None, None, False
+
+
+def _pool(found: _Found, known: Pool, name: str) -> None:
+    # What keeps maxima maxima is taken before a max-pooling, which gives the same.
+    waiting = found.activation is not None and (known.kind != "max_pool" or found.activation.name not in _MONOTONE)
+    if found.affine is not None or waiting:
+        raise NoOperationError
+    layer = Layer(name, 0, known.kernel, known.stride, known.padding, kind=known.kind, ceil_mode=known.ceil_mode)
     found.steps.append(_Step(layer))
 
 
-def _square(value: Any) -> int:
-    """One number for both directions."""
-    if isinstance(value, int):
-        return value
-    if isinstance(value, tuple) and len(value) == 2 and value[0] == value[1]:
-        return int(value[0])
-    raise _NoChainError
+def _pad(found: _Found, by: int) -> None:
+    """Zeros become the padding of what takes them; an activation between keeps them zeros."""
+    if found.affine is not None or not found.steps:
+        raise NoOperationError
+    layer = found.steps[-1].layer
+    layer = replace(layer, padding=layer.padding + by)
+    if not layer.has_weights and 2 * layer.padding > layer.kernel:
+        raise NoOperationError
+    found.steps[-1].layer = layer
+    found.positive = found.positive or (layer.kind == "max_pool" and by > 0)
+
+
+def _joined(module: nn.Module, node: fx.Node, found: _Found) -> fx.Node:
+    """cat((relu(z), relu(-z)), 1), or relu(cat((z, -z), 1)), leaky or not."""
+    parts = node.args[0] if node.args else None
+    dimension = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0)
+    if dimension not in (1, -3) or not isinstance(parts, list | tuple) or len(parts) != 2 or found.affine is not None:
+        raise NoOperationError
+    first, second = parts
+    if not isinstance(first, fx.Node) or not isinstance(second, fx.Node):
+        raise NoOperationError
+    known = found.activation
+    if known is None:
+        (rectified, first), (other, second) = (operation(module, each) for each in (first, second))
+        if rectified != other or not isinstance(rectified, Activation):
+            raise NoOperationError
+        known = rectified
+    negation, of = operation(module, second)
+    negates = isinstance(negation, Affine) and bool((negation.gain == -1).all() and (negation.offset == 0).all())
+    if not negates or of is not first or known.name not in ("relu", "leaky_relu"):
+        raise NoOperationError
+    found.activation = Activation("crelu" if known.name == "relu" else "leaky_crelu", known.slope)
+    return first
+
+
+_JOINS = (torch.cat, torch.concat, torch.concatenate)
+
+
+def _normalised(like: Architecture, affine: Affine | None) -> Architecture:
+    """An architecture whose normalisation has another one after it: g (x - m) / s + c = (x - m + c s / g) / (s / g)."""
+    if affine is None:
+        return like
+    mean, std = (torch.tensor(values, dtype=torch.float64) for values in (like.mean, like.std))
+    if affine.gain.numel() not in (1, len(mean)) or not bool((affine.gain > 0).all()):
+        raise NoOperationError
+    centre, spread = mean - affine.offset * std / affine.gain, std / affine.gain
+    return replace(like, mean=decimals(centre), std=decimals(spread))
+
+
+def decimals(values: torch.Tensor) -> tuple[float, ...]:
+    """The shortest decimals that are the same numbers in float32."""
+    return tuple(float(str(value)) for value in values.detach().cpu().numpy().astype(numpy.float32))

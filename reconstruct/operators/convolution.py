@@ -20,7 +20,8 @@ from scipy.fft import next_fast_len
 from torch.nn.functional import conv2d, conv_transpose2d, pad
 
 from reconstruct.errors import CallError
-from reconstruct.network.architecture import Size
+from reconstruct.network.architecture import Layer, Size
+from reconstruct.network.dense_filters import spread_taps
 from reconstruct.operators import arrays
 from reconstruct.operators.polyphase import polyphase, unpolyphase
 
@@ -40,9 +41,12 @@ class Convolution:
 
     Parameters
     ----------
-    weight : K x C x kh x kw.
+    weight : K x C / groups x kh x kw.
     stride, padding : as in the layer, the same in both directions.
     size : height and width of the input.
+    groups : how many parts of the filters see as many parts of the channels, each its own. The symbol is then
+        block-diagonal, and so are its Gram matrices, of which only the blocks are kept.
+    dilation : how many positions the kernel's taps are apart.
 
     Examples
     --------
@@ -64,11 +68,19 @@ class Convolution:
         padding: int,
         size: Size,
         dtype: torch.dtype = torch.float64,
+        groups: int = 1,
+        dilation: int = 1,
     ) -> None:
         self.weight = weight.detach().to(dtype)
         self.stride = stride
         self.padding = padding
-        filters, channels, *kernel = self.weight.shape
+        self.groups = groups
+        self.dilation = dilation
+        filters, channels = len(self.weight), self.weight.shape[1] * groups
+        if filters % groups:
+            raise CallError(f"{filters} filters are not {groups} groups of the same size")
+        # Of the whole window, what lies between the taps included.
+        kernel = [dilation * (side - 1) + 1 for side in self.weight.shape[2:]]
         self.kernel: Size = (kernel[0], kernel[1])
         height, width = ((side + 2 * padding - k) // stride + 1 for side, k in zip(size, self.kernel, strict=True))
         if height < 1 or width < 1:
@@ -102,20 +114,20 @@ class Convolution:
     def convolve(self, images: torch.Tensor) -> torch.Tensor:
         """``apply`` for torch tensors."""
         if self._by_parts:
-            return conv2d(self._split(images, self._reach), self._parts_weight)
-        return conv2d(images, self.weight, stride=self.stride, padding=self.padding)
+            return conv2d(self._split(images, self._reach), self._parts_weight, groups=self.groups)
+        return conv2d(images, self.weight, None, self.stride, self.padding, self.dilation, self.groups)
 
     def transpose(self, values: torch.Tensor) -> torch.Tensor:
         """``adjoint`` for torch tensors."""
         if self._by_parts:
-            return self._join(conv_transpose2d(values, self._parts_weight))
-        return self._transposed(values, self.weight)
+            return self._join(conv_transpose2d(values, self._parts_weight, groups=self.groups))
+        return self._transposed(values, self.weight, self.groups)
 
     @property
     def _by_parts(self) -> bool:
         """Whether to convolve on polyphase components: three times as fast for an image of three channels, whose
         strided convolution leaves vector units idle, and slower for many channels."""
-        return self.stride > 1 and self.input_shape[0] <= 4
+        return self.stride > 1 and self.dilation == 1 and self.input_shape[0] <= 4
 
     @cached_property
     def _parts_weight(self) -> torch.Tensor:
@@ -142,35 +154,33 @@ class Convolution:
         after = (rows * step - height - before, columns * step - width - before)
         return pad(unpolyphase(parts, step), (-before, -after[1], -before, -after[0]))
 
-    def _transposed(self, responses: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    def _transposed(self, responses: torch.Tensor, weight: torch.Tensor, groups: int) -> torch.Tensor:
         # ``slack`` rows and columns on the right and below are seen by no window; there are fewer than a stride
         # of them, which conv_transpose2d takes as its output_padding.
         slack = [
             side + 2 * self.padding - k - self.stride * (out - 1)
             for side, k, out in zip(self.input_shape[1:], self.kernel, self.output_shape[1:], strict=True)
         ]
-        return conv_transpose2d(
-            responses, weight, stride=self.stride, padding=self.padding, output_padding=tuple(slack)
-        )
+        return conv_transpose2d(responses, weight, None, self.stride, self.padding, tuple(slack), groups, self.dilation)
 
     def overlap_add(self, responses: Array, patches: Array) -> Array:
         """Sum, over all positions, of ``patches`` weighted by the responses: the adjoint with other filters.
 
-        ``patches`` is K x C x kh x kw.
+        ``patches`` has the weight's shape.
         """
-        return arrays.array_of(self._transposed(arrays.to_torch(responses), arrays.to_torch(patches)))
+        return arrays.array_of(self._transposed(arrays.to_torch(responses), arrays.to_torch(patches), self.groups))
 
     @cached_property
     def coverage(self) -> Array:
         """How many windows see each pixel: 1 x 1 x H x W."""
         ones = self.weight.new_ones(1, 1, *self.output_shape[1:])
-        return arrays.array_of(self._transposed(ones, self.weight.new_ones(1, 1, *self.kernel)))
+        return arrays.array_of(self._transposed(ones, self.weight.new_ones(1, 1, *self.weight.shape[2:]), 1))
 
     @cached_property
     def column_energy(self) -> Array:
         """Squared norm of every column of A, 1 x C x H x W: 0 for a pixel that no response depends on."""
         ones = self.weight.new_ones(1, *self.output_shape)
-        return arrays.array_of(self._transposed(ones, self.weight**2))
+        return arrays.array_of(self._transposed(ones, self.weight**2, self.groups))
 
     @property
     def overlaps(self) -> bool:
@@ -193,27 +203,35 @@ class Convolution:
 
     @cached_property
     def blocks(self) -> Array:
-        """The kernel on the polyphase grid: a x b x K x C s^2, the kernel padded to whole strides."""
-        filters, channels, height, width = self.weight.shape
+        """The kernel on the polyphase grid: a x b x K x C s^2 / groups, the kernel padded to whole strides."""
+        weight = spread_taps(self.weight, self.dilation)
+        filters, channels, height, width = weight.shape
         step = self.stride
         rows, columns = math.ceil(height / step), math.ceil(width / step)
-        padded = pad(self.weight, (0, columns * step - width, 0, rows * step - height))
+        padded = pad(weight, (0, columns * step - width, 0, rows * step - height))
         parts = padded.reshape(filters, channels, rows, step, columns, step).permute(2, 4, 0, 1, 3, 5)
         return arrays.array_of(parts.reshape(rows, columns, filters, channels * step**2).contiguous())
 
+    @property
+    def symbol_shape(self) -> tuple[int, int]:
+        """Rows and columns of the symbol, K x C s^2; with groups, of one of its blocks."""
+        _, _, filters, unknowns = self.blocks.shape
+        return filters // self.groups, unknowns
+
     def smaller_side(self) -> Side:
         """The side on which the symbol's Gram matrix is smaller."""
-        _, _, filters, unknowns = self.blocks.shape
+        filters, unknowns = self.symbol_shape
         return "inputs" if unknowns <= filters else "responses"
 
     def gram(self, side: Side, single: bool = False) -> Array:
         """Gram matrices of the symbol over half the torus: g x (g/2 + 1) x n x n, complex Hermitian.
 
-        1 x 1 x n x n where windows do not overlap and the symbol is the same at every frequency.
+        1 x 1 x n x n where windows do not overlap and the symbol is the same at every frequency. With groups the
+        matrices are block-diagonal, and g x (g/2 + 1) x groups x n x n are their blocks.
 
-        ``inputs``: M(w)^H M(w), n = C s^2. ``responses``: M(w) M(w)^H, n = K. The other half of the frequencies
-        holds the complex conjugates. Summed over lags of the kernel with itself, so that M, which can be very
-        wide, is never formed. ``single`` gives complex64, enough for a preconditioner, in half the time.
+        ``inputs``: M(w)^H M(w), n = C s^2 / groups. ``responses``: M(w) M(w)^H, n = K / groups. The other half of the
+        frequencies holds the complex conjugates. Summed over lags of the kernel with itself, so that M, which can be
+        very wide, is never formed. ``single`` gives complex64, enough for a preconditioner, in half the time.
         """
         height, width = self.frequencies
         frequencies = [(down, right) for down in range(height) for right in range(width // 2 + 1)]
@@ -221,29 +239,32 @@ class Convolution:
         return spectra.reshape(height, width // 2 + 1, *spectra.shape[1:])
 
     def gram_sample(self, side: Side) -> Array:
-        """Gram matrices at up to 16 frequencies, f x n x n: the four corners of the half torus and others between."""
+        """Gram matrices at up to 16 frequencies, f x n x n (f x groups x n x n): the four corners of the half torus and
+        others between."""
         height, width = self.frequencies
         rows = sorted({0, height // 4, height // 3, height // 2})
         columns = sorted({0, width // 5, width // 3, width // 2})
         return self._gram_at(side, [(down, right) for down in rows for right in columns], "complex128")
 
     def _gram_at(self, side: Side, frequencies: list[Size], dtype: str) -> Array:
-        blocks = self.blocks
-        xp = arrays.namespace(blocks)
+        xp = arrays.namespace(self.blocks)
+        tall, wide = self.blocks.shape[:2]
+        # groups x a x b x K x C s^2 of each group.
+        blocks = xp.moveaxis(self.blocks.reshape(tall, wide, self.groups, *self.symbol_shape), 2, 0)
         if side == "responses":
-            blocks = xp.flip(blocks, axis=(0, 1)).swapaxes(2, 3)
-        tall, wide, _, n = blocks.shape
+            blocks = xp.flip(blocks, axis=(1, 2)).swapaxes(3, 4)
+        n = blocks.shape[-1]
         lags, terms = [], []
         for down in range(1 - tall, tall):
             for right in range(1 - wide, wide):
-                left = blocks[max(0, -down) : tall - max(0, down), max(0, -right) : wide - max(0, right)]
-                shifted = blocks[max(0, down) : tall - max(0, -down), max(0, right) : wide - max(0, -right)]
+                left = blocks[:, max(0, -down) : tall - max(0, down), max(0, -right) : wide - max(0, right)]
+                shifted = blocks[:, max(0, down) : tall - max(0, -down), max(0, right) : wide - max(0, -right)]
                 lags.append((down, right))
-                terms.append(left.reshape(-1, n).T @ shifted.reshape(-1, n))
+                terms.append(left.reshape(self.groups, -1, n).swapaxes(1, 2) @ shifted.reshape(self.groups, -1, n))
         angles = 2 * math.pi * xp.asarray(frequencies) / xp.asarray(self.frequencies)
         waves = xp.exp(1j * (angles @ xp.asarray(lags).T)).astype(dtype)
-        spectra: Array = waves @ xp.stack(terms).reshape(len(lags), n * n).astype(dtype)
-        return spectra.reshape(-1, n, n)
+        spectra: Array = waves @ xp.stack(terms).reshape(len(lags), self.groups * n * n).astype(dtype)
+        return spectra.reshape(-1, *((self.groups,) if self.groups > 1 else ()), n, n)
 
     def torus_inverse(self, side: Side, gram: Array, shift: float) -> Callable[[Array], Array]:
         """The map (G + shift I)^-1 on a torus that holds the layer, cut to the layer's inputs or responses.
@@ -268,11 +289,20 @@ class Convolution:
                 torus = self._split(given.float(), self.grid)
             else:
                 torus = pad(given.float(), (0, width - wide, 0, height - tall))
-            waves = inverse @ torch.fft.rfft2(torus).permute(2, 3, 1, 0)
+            waves = torch.fft.rfft2(torus).permute(2, 3, 1, 0)
+            if self.groups > 1:
+                waves = (inverse @ waves.unflatten(2, (self.groups, -1))).flatten(2, 3)
+            else:
+                waves = inverse @ waves
             torus = torch.fft.irfft2(waves.permute(3, 2, 0, 1), s=(height, width)).to(given.dtype)
             return arrays.array_of(self._join(torus) if side == "inputs" else torus[:, :, :tall, :wide])
 
         return solve
+
+
+def convolution_of(layer: Layer, weight: torch.Tensor, size: Size, dtype: torch.dtype = torch.float64) -> Convolution:
+    """The operator of a convolution's layer, with its weight, for inputs of this height and width."""
+    return Convolution(weight, layer.stride, layer.padding, size, dtype, layer.groups, layer.dilation)
 
 
 class PeriodicConvolution:
@@ -281,12 +311,16 @@ class PeriodicConvolution:
     Arguments as of ``Convolution``; arrays are torch tensors.
     """
 
-    def __init__(self, weight: torch.Tensor, stride: int, padding: int, size: Size) -> None:
+    def __init__(
+        self, weight: torch.Tensor, stride: int, padding: int, size: Size, groups: int = 1, dilation: int = 1
+    ) -> None:
         self.weight = weight.detach()
         self.stride = stride
         self.padding = padding
         self.size = size
-        self.kernel = weight.shape[2:]
+        self.groups = groups
+        self.dilation = dilation
+        self.kernel = tuple(dilation * (side - 1) + 1 for side in weight.shape[2:])
         self.grid = (size[0] // stride, size[1] // stride)
         if any(side % stride for side in size) or any(k > side for k, side in zip(self.kernel, size, strict=True)):
             raise CallError(f"a torus of {size[0]} x {size[1]} does not hold a {self.kernel} kernel of stride {stride}")
@@ -299,11 +333,11 @@ class PeriodicConvolution:
         )
         rolled = torch.cat((rolled, rolled[:, :, : max(0, height)]), 2)
         rolled = torch.cat((rolled, rolled[:, :, :, : max(0, width)]), 3)
-        return conv2d(rolled, self.weight, stride=self.stride)
+        return conv2d(rolled, self.weight, None, self.stride, 0, self.dilation, self.groups)
 
     def transpose(self, values: torch.Tensor) -> torch.Tensor:
         """The adjoint: N x K x H/stride x W/stride to N x C x H x W."""
-        spread = conv_transpose2d(values, self.weight, stride=self.stride)
+        spread = conv_transpose2d(values, self.weight, None, self.stride, 0, 0, self.groups, self.dilation)
         height, width = self.size
         tall, wide = (max(0, side - own) for side, own in zip(spread.shape[2:], self.size, strict=True))
         spread = pad(spread, (0, max(0, width - spread.shape[3]), 0, max(0, height - spread.shape[2])))
@@ -382,5 +416,7 @@ def frame(operator: Convolution) -> Frame:
     # Frequencies strictly between 0 and the highest stand for their conjugates too.
     width = operator.frequencies[1]
     weights = xp.asarray([1 if w in (0, width / 2) else 2 for w in range(width // 2 + 1)])
-    rank = float((nonzero.sum(axis=-1) * weights).sum()) / math.prod(operator.frequencies)
-    return Frame(float(values[nonzero].min()), upper, rank, operator.blocks.shape[-1])
+    # Of all groups' blocks at a frequency together.
+    counts = nonzero.reshape(*nonzero.shape[:2], -1).sum(axis=-1)
+    rank = float((counts * weights).sum()) / math.prod(operator.frequencies)
+    return Frame(float(values[nonzero].min()), upper, rank, operator.groups * operator.symbol_shape[1])

@@ -16,7 +16,7 @@ from reconstruct.errors import CallError
 from reconstruct.network.activations import activate, derivative, deviations, phases, smoothed
 from reconstruct.network.architecture import Layer, Size
 from reconstruct.network.network import Network
-from reconstruct.operators.convolution import Convolution, PeriodicConvolution
+from reconstruct.operators.convolution import Convolution, PeriodicConvolution, convolution_of
 from reconstruct.operators.pooling import AvgPool, MaxPool
 
 
@@ -70,11 +70,11 @@ class LayerStack:
             weight, bias = convolution.weight.detach().to(dtype), convolution.bias
             self.biases.append(None if bias is None else bias.detach().to(dtype).view(1, -1, 1, 1))
             if periodic:
-                torus = PeriodicConvolution(weight, each.stride, each.padding, area)
+                torus = PeriodicConvolution(weight, each.stride, each.padding, area, each.groups, each.dilation)
                 self.operators.append(torus)
                 area = torus.grid
             else:
-                operator = Convolution(weight, each.stride, each.padding, area, dtype)
+                operator = convolution_of(each, weight, area, dtype)
                 self.operators.append(operator)
                 area = (operator.output_shape[1], operator.output_shape[2])
         self.grid = area

@@ -93,7 +93,7 @@ class MaxPool:
         """
         layer = self.layer
         if not self.periodic:
-            return _positions(values, layer.kernel, layer.stride, layer.padding)
+            return _positions(values, layer.kernel, layer.stride, layer.padding, layer.ceil_mode)
         seen = (torch.arange(side - layer.stride + layer.kernel, device=values.device) for side in self.size)
         rows, columns = ((each - layer.padding) % side for each, side in zip(seen, self.size, strict=True))
         found = _positions(values[:, :, rows][:, :, :, columns], layer.kernel, layer.stride, 0)
@@ -151,6 +151,6 @@ class MaxPool:
         return flat.scatter_add_(2, switches.flatten(2), values.flatten(2)).unflatten(2, self.size)
 
 
-def _positions(values: torch.Tensor, kernel: int, stride: int, padding: int) -> torch.Tensor:
-    _, positions = torch.nn.functional.max_pool2d(values, kernel, stride, padding, return_indices=True)
+def _positions(values: torch.Tensor, kernel: int, stride: int, padding: int, ceil: bool = False) -> torch.Tensor:
+    _, positions = torch.nn.functional.max_pool2d(values, kernel, stride, padding, ceil_mode=ceil, return_indices=True)
     return positions

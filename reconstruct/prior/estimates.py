@@ -115,7 +115,7 @@ def exact_image_gram(net: Network, layer: str) -> torch.Tensor:
     first = net.layers[0]
     step = first.stride
     # Padding that is no multiple of the stride shifts the kernel against the blocks.
-    reach = math.ceil((first.kernel + -first.padding % step) / step) - 1
+    reach = math.ceil((first.extent + -first.padding % step) / step) - 1
     channels = net.channels * step**2
     grid = 2 * reach + 1
     stack = LayerStack(net, layer, (grid * step, grid * step), periodic=True)
@@ -299,7 +299,7 @@ def _side(net: Network, layer: str) -> int:
     layers = net.up_to(layer)
     jump, room = 1, min(SIDE, 2 * net.input_size)
     for each in layers:
-        room = max(room, each.kernel * jump)
+        room = max(room, each.extent * jump)
         jump *= each.stride
     lags = {what: 2 * reach + 1 for what, reach in REACH.items()}
     room = max(room, lags["response_covariance"] * jump, lags["image_gram"] * layers[0].stride)
@@ -312,6 +312,9 @@ def _fingerprint(net: Network, layer: str, seed: int) -> str:
     prior = (EXPONENT, SLOWEST, MARGIN, AXES, SPREAD, VARIANCE)
     digest = hashlib.sha256(repr((estimate, prior)).encode())
     digest.update(repr([net.mean.flatten().tolist(), net.std.flatten().tolist(), net.up_to(layer)]).encode())
+    spread = [(each.groups, each.dilation, each.ceil_mode) for each in net.up_to(layer)]
+    if any(each != (1, 1, False) for each in spread):  # which are not in a layer's text
+        digest.update(repr(spread).encode())
     # Layers without weights are all in the chain's text above.
     for each in net.up_to(layer):
         if not each.has_weights:

@@ -43,6 +43,8 @@ def initialise_by_ica(net: Network, pictures: Pictures, seed: int) -> None:
     first = net.layers[0]
     convolution = getattr(net, first.name)
     assert isinstance(convolution, nn.Conv2d)
+    if first.groups > 1 or first.dilation > 1:
+        raise CallError(f"{first.name} has groups or dilation, and ICA finds filters of whole patches")
     numbers = convolution.weight[0].numel()
     if first.filters > numbers:
         raise CallError(

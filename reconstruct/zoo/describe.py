@@ -7,7 +7,7 @@ from typing import Any
 from reconstruct.errors import CallError
 from reconstruct.network.architecture import side_or_area
 from reconstruct.network.protocol import AnyNetwork
-from reconstruct.operators.convolution import Convolution, frame
+from reconstruct.operators.convolution import convolution_of, frame
 from reconstruct.zoo.load import is_module, load_module, load_network
 from reconstruct.zoo.specification import read_architecture
 
@@ -57,7 +57,7 @@ def describe(name: str, *, random_weights: int | None = None) -> dict[str, Any]:
         bounds = None
         if net is not None and layer.has_weights and layer.name in net.layer_names:
             weight = net.convolution(layer.name).weight
-            bounds = frame(Convolution(weight, layer.stride, layer.padding, area))
+            bounds = frame(convolution_of(layer, weight, area))
         layers.append(
             {
                 "name": layer.name,
@@ -66,6 +66,8 @@ def describe(name: str, *, random_weights: int | None = None) -> dict[str, Any]:
                 "kernel": layer.kernel,
                 "stride": layer.stride,
                 "padding": layer.padding,
+                "groups": layer.groups if layer.has_weights else None,
+                "dilation": layer.dilation if layer.has_weights else None,
                 "activation": layer.activation if layer.has_weights else None,
                 "output_shape": [layer.channels, height, width],
                 "receptive_field": architecture.receptive_field(layer.name),
@@ -102,7 +104,7 @@ def _describe_module(net: AnyNetwork) -> dict[str, Any]:
         last = None if chain is None else chain.layers[-1]
         bounds = None
         if chain is not None and last is not None and last.has_weights and len(chain.layers) == 1:
-            bounds = frame(Convolution(chain.convolution(name).weight, last.stride, last.padding, size))
+            bounds = frame(convolution_of(last, chain.convolution(name).weight, size))
         layers.append(
             {
                 "name": name,
@@ -111,6 +113,8 @@ def _describe_module(net: AnyNetwork) -> dict[str, Any]:
                 "kernel": None if last is None else last.kernel,
                 "stride": None if last is None else last.stride,
                 "padding": None if last is None else last.padding,
+                "groups": None if last is None or not last.has_weights else last.groups,
+                "dilation": None if last is None or not last.has_weights else last.dilation,
                 "activation": layer.activation,
                 "output_shape": [layer.channels, height, width],
                 "receptive_field": _field(net, name),

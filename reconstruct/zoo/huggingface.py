@@ -200,7 +200,9 @@ def _card(net: Network, dtype: Precision, card: str | None, licence: str | None)
     head += [] if licence is None else [f"license: {json.dumps(licence)}"]
     rows = [
         f"| {layer.name} | {KINDS[layer.kind]} | {layer.filters if layer.has_weights else ''} "
-        f"| {layer.kernel} x {layer.kernel} / {layer.stride}, {layer.padding} "
+        f"| {layer.kernel} x {layer.kernel} / {layer.stride}, {layer.padding}"
+        f"{f', {layer.groups} groups' if layer.groups > 1 else ''}"
+        f"{f', dilation {layer.dilation}' if layer.dilation > 1 else ''} "
         f"| {layer.activation if layer.has_weights else ''}"
         f"{f', slope {layer.slope:g}' if layer.slope else ''} "
         f"| {layer.channels} x {sizes[layer.name][0]} x {sizes[layer.name][1]} |"

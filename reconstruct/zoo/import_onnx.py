@@ -3,7 +3,7 @@
 The graph is read from its input on, node by node, for as long as it is what a ``Network`` can be: an optional
 normalisation, convolutions (batch normalisation is folded into them), activations, poolings. Where it is something
 else, as at a branch or a fully connected layer, the import stops, and says so. What looks like a layer and is not one
-of ours, such as a grouped convolution, is refused by name. Nothing of the file is executed.
+of ours, such as a convolution with uneven padding, is refused by name. Nothing of the file is executed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy
 import torch
@@ -55,7 +55,7 @@ class _Chain:
     """The part of the graph that has been read: layers, their weights and nodes, the normalisation (x - mean) / std.
 
     ``fresh``: whether the last layer is a convolution with nothing after it yet, so that a batch normalisation or an
-    activation belongs to it.
+    activation belongs to it. ``pad``: zeros on every side that the next layer takes as its padding.
     """
 
     layers: tuple[Layer, ...] = ()
@@ -64,6 +64,7 @@ class _Chain:
     mean: Array | None = None
     std: Array | None = None
     fresh: bool = False
+    pad: int = 0
     used: frozenset[int] = frozenset()
     notes: tuple[str, ...] = ()
 
@@ -85,7 +86,7 @@ def import_onnx(
 
     Parameters
     ----------
-    file : ``.onnx``, all weights inside, of opset 7 or later.
+    file : ``.onnx``, of opset 7 or later, its weights inside or in files of the same folder.
     folder : where both are written, the weights first (float32).
     name : the model's name; default the file's.
     mean, std : what is done with an image in [0, 1] before it goes into the graph, (x - mean) / std, one number or one
@@ -98,10 +99,10 @@ def import_onnx(
     Raises
     ------
     CallError : the package ``onnx`` is missing, or ``mean`` or ``std`` does not fit the channels.
-    ModelError : there is no such file, or it is no ONNX model as ONNX's checker defines it; it has external data, sizes
-        that do not fit, or a number that is not finite; the chain has a group, dilation, asymmetric padding or stride,
-        a ceiling, computed weights, or another thing that no layer here has; it has no convolution at all; or nobody
-        says the images' size.
+    ModelError : there is no such file, or it is no ONNX model as ONNX's checker defines it; it has data outside of its
+        folder, sizes that do not fit, or a number that is not finite; the chain has asymmetric padding or stride,
+        means rounded up, computed weights, or another thing that no layer here has; it has no convolution at all; or
+        nobody says the images' size.
     """
     chosen = name if name is not None else re.sub(r"[^\w.-]+", "_", file.stem).lstrip("_.-")
     if not is_model_name(chosen):
@@ -110,7 +111,7 @@ def import_onnx(
     chain, end = _follow(graph)
     if not chain.layers:
         raise ModelError(f"{file} does not begin with a convolution: {end or 'it has none'}")
-    channels = chain.weights[0][0].shape[1]
+    channels = chain.weights[0][0].shape[1] * chain.layers[0].groups
     centre, spread = _normalisation(chain, channels, mean, std)
     architecture = _named(chain, _side(graph, size), centre, spread, chosen)
     path = folder / f"{chosen}.toml"
@@ -147,8 +148,8 @@ def _follow(graph: Graph) -> tuple[_Chain, _EndError | None]:
         while graph.readers.get(value):
             chain, value = _step(graph, chain, value)
     except _EndError as end:
-        return chain, end
-    return chain, None
+        return chain, _EndError(f"{end}, and the zeros before it are no layer's") if chain.pad else end
+    return chain, _EndError("zeros are put around what the last layer gives") if chain.pad else None
 
 
 def _step(graph: Graph, chain: _Chain, value: str) -> tuple[_Chain, str]:
@@ -169,7 +170,7 @@ def _step(graph: Graph, chain: _Chain, value: str) -> tuple[_Chain, str]:
     (node,) = readers
     if node.domain not in ("", "ai.onnx"):
         raise _EndError(f"{called(node)} is of the domain {node.domain}")
-    if node.op_type in _ARITHMETIC and not chain.layers:
+    if node.op_type in _ARITHMETIC and not chain.layers and not chain.pad:
         return _normalised(graph, chain, node, value), node.output[0]
     if node.input[0] != value:
         raise _EndError(f"{called(node)} takes {value} as something else than its input")
@@ -195,17 +196,19 @@ def _convolved(graph: Graph, chain: _Chain, node: Node) -> _Chain:
     if bias.shape != (filters,):
         _refuse(file, node, f"has {filters} filters, and biases of shape {bias.shape}")
     given = attributes(node)
-    if (groups := given.get("group", 1)) != 1:
-        _refuse(file, node, f"has {groups} groups; convolutions here have 1")
+    groups = given.get("group", 1)
+    if type(groups) is not int or groups < 1 or filters % groups:
+        _refuse(file, node, f"has {filters} filters in {groups} groups")
     if list(given.get("kernel_shape", weight.shape[2:])) != list(weight.shape[2:]):
         _refuse(file, node, f"says that its kernel is {given['kernel_shape']}, and it is {list(weight.shape[2:])}")
-    expected = chain.layers[-1].channels if chain.layers else graph.channels or inputs
-    if inputs != expected:
-        _refuse(file, node, f"takes {inputs} channels, and {expected} come in")
+    expected = chain.layers[-1].channels if chain.layers else graph.channels or inputs * groups
+    if inputs * groups != expected:
+        _refuse(file, node, f"takes {inputs * groups} channels, and {expected} come in")
     if not weight.size:
         _refuse(file, node, "has no weights at all")
-    kernel, stride, padding = _window(file, node, list(weight.shape[2:]))
-    layer = Layer("", filters, kernel, stride, padding, activation="none")
+    kernel, stride, padding, dilation = _window(file, node, list(weight.shape[2:]))
+    chain, padding = replace(chain, pad=0), padding + chain.pad
+    layer = Layer("", filters, kernel, stride, padding, activation="none", groups=groups, dilation=dilation)
     return replace(
         chain,
         layers=(*chain.layers, layer),
@@ -238,8 +241,13 @@ def _folded(graph: Graph, chain: _Chain, node: Node) -> _Chain:
 
 
 def _rectified(graph: Graph, chain: _Chain, node: Node) -> _Chain:
-    slope = _slope(graph, node)
     activation = {"Relu": "relu", "LeakyRelu": "leaky_relu", "Abs": "avr"}[node.op_type]
+    return _rectified_by(chain, node, activation, _slope(graph, node))
+
+
+def _rectified_by(chain: _Chain, node: Node, activation: str, slope: float) -> _Chain:
+    if chain.pad:
+        raise _EndError(f"{called(node)} rectifies zeros that are put around")
     if chain.fresh:
         return _activated(chain, activation, slope, [node])
     last = chain.layers[-2:]
@@ -320,17 +328,21 @@ def _pooled(graph: Graph, chain: _Chain, node: Node) -> _Chain:
     given = attributes(node)
     if not chain.layers:
         raise _EndError(f"{called(node)} pools the image itself")
-    if given.get("ceil_mode", 0):
-        _refuse(graph.file, node, "rounds its grid up (ceil_mode); grids here are rounded down")
-    if sum(1 for output in node.output if output) > 1:
-        _refuse(graph.file, node, "also gives the places of its maxima, and that is no chain")
-    kernel, stride, padding = _window(graph.file, node, list(given["kernel_shape"]))
+    ceil_mode = bool(given.get("ceil_mode", 0))
+    if ceil_mode and node.op_type != "MaxPool":
+        _refuse(graph.file, node, "rounds its grid up (ceil_mode), to means of fewer numbers, which none here has")
+    kernel, stride, padding, dilation = _window(graph.file, node, list(given["kernel_shape"]))
+    if dilation != 1:
+        _refuse(graph.file, node, f"has the dilation {dilation}; poolings here have none")
     kind = "max_pool" if node.op_type == "MaxPool" else "avg_pool"
     if kind == "avg_pool" and padding and not given.get("count_include_pad", 0):
         _refuse(graph.file, node, "leaves its padding out of the means (count_include_pad); here it counts")
     if 2 * padding > kernel:
         _refuse(graph.file, node, f"has a padding of {padding}, more than half of its kernel {kernel}")
-    layer = Layer("", chain.layers[-1].channels, kernel, stride, padding, activation="none", kind=kind)
+    if chain.pad:
+        chain, padding = _with_pad(graph, chain, node, kind, kernel, padding)
+    channels = chain.layers[-1].channels
+    layer = Layer("", channels, kernel, stride, padding, activation="none", kind=kind, ceil_mode=ceil_mode)
     return replace(
         chain,
         layers=(*chain.layers, layer),
@@ -340,29 +352,69 @@ def _pooled(graph: Graph, chain: _Chain, node: Node) -> _Chain:
     )
 
 
-def _window(file: Path, node: Node, shape: list[int]) -> tuple[int, int, int]:
-    """Kernel, stride and padding of a square window, the same on all four sides."""
+def _with_pad(graph: Graph, chain: _Chain, node: Node, kind: str, kernel: int, padding: int) -> tuple[_Chain, int]:
+    """A pooling's padding with the zeros before it: a maximum takes them for nothing where nothing is below 0."""
+    whole = padding + chain.pad
+    last = next(layer for layer in reversed(chain.layers) if layer.has_weights)
+    if 2 * whole > kernel or (kind == "max_pool" and last.activation not in ("relu", "relu6", "crelu", "avr")):
+        raise _EndError(f"{called(node)} pools zeros that are not its padding")
+    return replace(chain, pad=0), whole
+
+
+def _padded(graph: Graph, chain: _Chain, node: Node) -> _Chain:
+    """Zeros around, which become the padding of the layer after it."""
+    given = attributes(node)
+    stated = numbers(graph, node.input[1]) if len(node.input) > 1 else numpy.asarray(given.get("pads", []))
+    value = numbers(graph, node.input[2]) if len(node.input) > 2 and node.input[2] else given.get("value", 0)
+    if given.get("mode", b"constant") != b"constant" or len(node.input) > 3 or stated is None or value is None:
+        raise _EndError(f"{called(node)} pads with something else than zeros, or not all of the picture")
+    pads = [int(each) for each in stated.reshape(-1)]
+    sides = {*pads[2:4], *pads[6:8]}
+    if len(pads) != 8 or any(pads[:2] + pads[4:6]) or len(sides) != 1 or min(sides) < 0 or numpy.any(value):
+        raise _EndError(f"{called(node)} has the paddings {pads}; here they are zeros, as many on all sides")
+    return replace(chain, pad=chain.pad + sides.pop(), fresh=False, used=chain.used | {id(node)})
+
+
+def _clipped(graph: Graph, chain: _Chain, node: Node) -> _Chain:
+    """A clip to 0 and more, or to 0 to 6: ReLU and ReLU6."""
+    given = attributes(node)
+    bounds = []
+    for place, name, default in ((1, "min", -numpy.inf), (2, "max", numpy.inf)):
+        stated: Any = given.get(name, default)
+        if len(node.input) > place and node.input[place]:
+            stated = numbers(graph, node.input[place])
+        if stated is None or numpy.size(stated) != 1:
+            raise _EndError(f"{called(node)} has bounds that are computed")
+        bounds.append(float(numpy.reshape(stated, ())))
+    kinds = {(0.0, 6.0): "relu6", (0.0, numpy.inf): "relu", (0.0, float(numpy.finfo(numpy.float32).max)): "relu"}
+    if tuple(bounds) not in kinds:
+        raise _EndError(f"{called(node)} clips to {bounds[0]:g} and {bounds[1]:g}; activations here to 0 and 6")
+    return _rectified_by(chain, node, kinds[bounds[0], bounds[1]], 0.0)
+
+
+def _window(file: Path, node: Node, shape: list[int]) -> tuple[int, int, int, int]:
+    """Kernel, stride, padding and dilation of a square window, the same on all four sides."""
     given = attributes(node)
     strides, dilations = list(given.get("strides", [1, 1])), list(given.get("dilations", [1, 1]))
     pads = list(given.get("pads", [0, 0, 0, 0]))
     if len(shape) != 2 or len(strides) != 2 or len(dilations) != 2 or len(pads) != 4:
         _refuse(file, node, f"is not of two axes: its kernel is {shape}")
-    if dilations != [1, 1]:
-        _refuse(file, node, f"has the dilation {dilations[0]} x {dilations[1]}; layers here have none")
+    if dilations[0] != dilations[1] or dilations[0] < 1:
+        _refuse(file, node, f"has the dilation {dilations[0]} x {dilations[1]}; here it is the same on both sides")
     if shape[0] != shape[1] or strides[0] != strides[1]:
         _refuse(file, node, f"has a kernel of {shape[0]} x {shape[1]} and strides of {strides}; both are square here")
     automatic = given.get("auto_pad", b"NOTSET")
     if automatic in (b"SAME_UPPER", b"SAME_LOWER"):
         if strides != [1, 1] or shape[0] % 2 == 0:
             _refuse(file, node, f"has the padding {automatic.decode()}, which is not the same on all sides")
-        pads = [shape[0] // 2] * 4
+        pads = [dilations[0] * (shape[0] // 2)] * 4
     elif automatic not in (b"NOTSET", b"VALID"):
         _refuse(file, node, f"has the unknown padding {automatic!r}")
     if len(set(pads)) != 1 or pads[0] < 0:
         _refuse(file, node, f"has the paddings {pads}; here they are the same on all sides")
     if min(shape[0], strides[0]) < 1:
         _refuse(file, node, f"has a kernel of {shape[0]} and a stride of {strides[0]}; both are at least 1")
-    return int(shape[0]), int(strides[0]), int(pads[0])
+    return int(shape[0]), int(strides[0]), int(pads[0]), int(dilations[0])
 
 
 def _normalised(graph: Graph, chain: _Chain, node: Node, value: str) -> _Chain:
@@ -494,6 +546,8 @@ _STEPS: dict[str, Callable[[Graph, _Chain, Node], _Chain]] = {
     "Relu": _rectified,
     "LeakyRelu": _rectified,
     "Abs": _rectified,
+    "Clip": _clipped,
+    "Pad": _padded,
     "MaxPool": _pooled,
     "AveragePool": _pooled,
 }

@@ -11,6 +11,7 @@ from typing import Any
 import numpy
 
 from reconstruct.errors import CallError, ModelError
+from reconstruct.zoo.onnx_external import take_in
 
 MOST_BYTES = 2**31 - 1
 """The largest file that Protocol Buffers can hold. Larger models have their weights in files beside them."""
@@ -49,8 +50,8 @@ def read_graph(file: Path) -> Graph:
     Raises
     ------
     CallError : the package ``onnx`` is missing.
-    ModelError : there is no such file, it is no ONNX model as ONNX's checker defines it, its weights are in another
-        file, its opset is older than ``OLDEST_OPSET``, or its input is another than one N x C x H x W.
+    ModelError : there is no such file, it is no ONNX model as ONNX's checker defines it, its weights are in a file
+        of another folder, its opset is older than ``OLDEST_OPSET``, or its input is another than one N x C x H x W.
     """
     model = _load(file)
     tensors = _tensors(file, model)
@@ -80,7 +81,7 @@ def numbers(graph: Graph, name: str) -> Array | None:
     tensor = graph.constants.get(name)
     if tensor is None or isinstance(tensor, numpy.ndarray):
         return tensor
-    sizes = {TensorProto.FLOAT: 4, TensorProto.FLOAT16: 2, TensorProto.DOUBLE: 8}
+    sizes = {TensorProto.FLOAT: 4, TensorProto.FLOAT16: 2, TensorProto.DOUBLE: 8, TensorProto.INT64: 8}
     if tensor.data_type not in sizes:
         return None
     # The checker of onnx 1.23 compares them as well; that others do is not relied on.
@@ -89,7 +90,12 @@ def numbers(graph: Graph, name: str) -> Array | None:
         fits = len(tensor.raw_data) == count * sizes[tensor.data_type]
     else:
         # float16 is kept as whole numbers.
-        fits = count in (len(tensor.float_data), len(tensor.double_data), len(tensor.int32_data))
+        fits = count in (
+            len(tensor.float_data),
+            len(tensor.double_data),
+            len(tensor.int32_data),
+            len(tensor.int64_data),
+        )
     if min(tensor.dims, default=1) < 0 or not fits:
         shape = " x ".join(map(str, tensor.dims))
         raise ModelError(f"{graph.file}: {name} claims to be {shape}, and holds another number of entries")
@@ -127,19 +133,32 @@ def _load(file: Path) -> Any:
 
 
 def _tensors(file: Path, model: Any) -> dict[str, Any]:
-    """Initializers, and the values of Constant nodes; refused where other files have them: the checker would look."""
+    """Initializers, and the values of Constant nodes, with what they have in files beside this one.
+
+    Refused where other tensors are in files: the checker would look.
+    """
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type == "Constant" and node.output:
             for each in node.attribute:
                 if each.name == "value":
                     tensors[node.output[0]] = each.t
-    for name, tensor in tensors.items():
-        if tensor.data_location == tensor.EXTERNAL or tensor.external_data:
-            raise ModelError(
-                f"{file}: {name} is in an external data file, which is not read; save the model with its weights inside"
-            )
+    take_in(file, tensors)
+    if _outside(model.graph):
+        raise ModelError(f"{file}: a constant inside of a node is in another file; save the model with it inside")
     return tensors
+
+
+def _outside(graph: Any) -> bool:
+    """Whether a tensor of a graph is in another file, those of its nodes' own graphs included."""
+    held = [*graph.initializer, *(each.values for each in graph.sparse_initializer)]
+    held += [each.indices for each in graph.sparse_initializer]
+    for node in graph.node:
+        for each in node.attribute:
+            held += [each.t, *each.tensors]
+            if any(_outside(inner) for inner in [*([each.g] if each.HasField("g") else []), *each.graphs]):
+                return True
+    return any(tensor.data_location == tensor.EXTERNAL or tensor.external_data for tensor in held)
 
 
 def _check(file: Path, model: Any) -> None:
@@ -161,7 +180,8 @@ def _with_numbers(nodes: Sequence[Node], tensors: dict[str, Any]) -> dict[str, A
     for node in nodes:
         if node.op_type == "Constant" and node.output[0] not in held:
             given = attributes(node)
-            number = given.get("value_float", given.get("value_floats"))
+            stated = (given.get(f"value_{kind}") for kind in ("float", "floats", "int", "ints"))
+            number = next((each for each in stated if each is not None), None)
             if number is not None:
                 held[node.output[0]] = numpy.asarray(number, dtype=numpy.float64)
         elif node.op_type == "Identity" and node.input[0] in held:

@@ -44,8 +44,11 @@ _LAYER_KEYS = {
     "dropout": float,
     "batch_norm": bool,
     "kind": str,
+    "groups": int,
+    "dilation": int,
+    "ceil_mode": bool,
 }
-_POOL_KEYS = ("name", "kind", "kernel", "stride", "padding", "dropout")
+_POOL_KEYS = ("name", "kind", "kernel", "stride", "padding", "dropout", "ceil_mode")
 
 
 def read_architecture(name: str) -> Architecture:
@@ -144,6 +147,7 @@ def _base(path: Path, spec: Mapping[str, Any]) -> Architecture:
         input_dropout=float(dropout),
         torchvision=_torchvision(path, spec.get("torchvision", {}), layers),
     )
+    _fitting_groups(path, architecture)
     smallest = min(min(size) for size in architecture.response_sizes((spec["input_size"],) * 2).values())
     expect(smallest >= 1, path, f"images of {spec['input_size']} pixels vanish on the way through the layers")
     return architecture
@@ -180,12 +184,13 @@ def _layer(path: Path, entry: object) -> Layer:
     layer = Layer(**entry)
     expect(layer.name.isidentifier(), path, f"layer name {layer.name!r} is not a plain word")
     expect(is_layer_name(layer.name), path, f"no layer can be called {layer.name!r}: the word has a meaning already")
-    sizes = (layer.kernel, layer.stride) if pool else (layer.filters, layer.kernel, layer.stride)
+    sizes = (layer.kernel, layer.stride, layer.groups, layer.dilation, *(() if pool else (layer.filters,)))
     expect(min(sizes) >= 1, path, f"layer {name}: sizes are at least 1")
     expect(layer.padding >= 0, path, f"layer {name}: padding is at least 0")
     # Beyond that a window could see nothing but padding.
     fits = not pool or 2 * layer.padding <= layer.kernel
     expect(fits, path, f"layer {name}: padding of {kind} is at most half its kernel")
+    expect(kind == "max_pool" or not layer.ceil_mode, path, f"layer {name}: ceil_mode is of max_pool, not of {kind}")
     expect(layer.activation in ACTIVATIONS, path, f"layer {name}: activation is one of {', '.join(ACTIVATIONS)}")
     expect(0 <= layer.slope < 1 and 0 <= layer.dropout < 1, path, f"layer {name}: slope and dropout lie in [0, 1)")
     return layer
@@ -220,6 +225,7 @@ def _variant(path: Path, spec: Mapping[str, Any], above: tuple[Path, ...]) -> Ar
             own = slope if activation.startswith("leaky") else 0.0
             layers[layer_name] = replace(layer, activation=activation, filters=filters, slope=float(own))
     variant = replace(base, base=base.name, layers=tuple(layers.values()))
+    _fitting_groups(path, variant)
     if "classes" not in spec:
         return variant
     expect(is_whole(spec["classes"], 1), path, f"classes is a whole number of 1 or above, not {spec['classes']!r}")
@@ -227,6 +233,19 @@ def _variant(path: Path, spec: Mapping[str, Any], above: tuple[Path, ...]) -> Ar
         return with_classes(variant, spec["classes"])
     except CallError as error:
         raise ModelError(f"{path}: {error}") from error
+
+
+def _fitting_groups(path: Path, architecture: Architecture) -> None:
+    """Refuse groups that do not divide a convolution's filters and the channels of its input."""
+    for layer in architecture.layers:
+        inputs = architecture.in_channels(layer.name)
+        fits = layer.filters % layer.groups == 0 and inputs % layer.groups == 0
+        expect(
+            fits,
+            path,
+            f"layer {layer.name}: {layer.groups} groups divide neither or one of its {layer.filters} "
+            f"filters and {inputs} channels, and they divide both",
+        )
 
 
 def _damping(path: Path, recorded: object, architecture: Architecture) -> dict[str, dict[str, float]]:

@@ -8,7 +8,9 @@ from typing import Any
 
 from reconstruct.network.architecture import Architecture, Layer
 
-_POOL_FIELDS = {"name", "kernel", "stride", "padding", "dropout", "kind"}
+_POOL_FIELDS = {"name", "kernel", "stride", "padding", "dropout", "kind", "ceil_mode"}
+# Newer than the format of a config: stated where they differ from the defaults, so that older versions read the rest.
+_NEWER = {"groups", "dilation", "ceil_mode"}
 _ALWAYS = {"name", "kernel"}
 
 
@@ -31,9 +33,14 @@ def specification_text(architecture: Architecture, weights: str) -> str:
 
 
 def layer_table(layer: Layer) -> dict[str, Any]:
-    """Everything that a specification may say of a layer, defaults included; a pooling has no filters or activation."""
+    """Everything that a specification may say of a layer, a pooling has no filters or activation.
+
+    Defaults are included, but for what older versions do not know.
+    """
     names = [each.name for each in fields(layer) if layer.has_weights or each.name in _POOL_FIELDS]
-    return {name: getattr(layer, name) for name in names}
+    defaults = Layer(layer.name)
+    kept = (name for name in names if name not in _NEWER or getattr(layer, name) != getattr(defaults, name))
+    return {name: getattr(layer, name) for name in kept}
 
 
 def _line(layer: Layer) -> str:

@@ -104,27 +104,21 @@ def test_crelu_and_avr_as_people_write_them(image: torch.Tensor) -> None:
 
 
 def test_what_is_no_chain(net: ModuleNetwork) -> None:
-    """Up to the first sum, concatenation or depthwise convolution there is one."""
+    """Up to the first sum or concatenation there is one."""
     found = {name for name in net.layer_names if net.as_chain(name) is not None}
-    inside = {"layer1.0.conv1", "layer1.0.norm", "layer1.0.relu"}
+    inside = {"layer1.0.conv1", "layer1.0.norm", "layer1.0.relu", "layer1.0.conv2"}
     assert found == {"stem.0", "stem.1", "stem.2", "stem", *inside}
 
 
-@pytest.mark.parametrize("change", ["groups", "dilation", "uneven", "same", "ceil", "twice"])
+@pytest.mark.parametrize("change", ["uneven", "means", "twice"])
 def test_convolutions_and_poolings_that_are_no_operators(change: str, image: torch.Tensor) -> None:
     """Refused as operators, run as modules."""
     odd: nn.Module = nn.Identity()
     match change:
-        case "groups":
-            odd = nn.Conv2d(4, 4, 3, groups=2)
-        case "dilation":
-            odd = nn.Conv2d(4, 4, 3, dilation=2)
         case "uneven":
             odd = nn.Conv2d(4, 4, (3, 1))
-        case "same":
-            odd = nn.Conv2d(4, 4, 3, padding="same")
-        case "ceil":
-            odd = nn.MaxPool2d(3, 2, ceil_mode=True)
+        case "means":
+            odd = nn.AvgPool2d(3, 2, ceil_mode=True)
         case "twice":
             odd = nn.Sequential(nn.ReLU(), nn.LeakyReLU(0.5))
     made = from_torch(drawn(nn.Sequential(nn.Conv2d(3, 4, 3), odd)), IMAGENET, input_size=32)
@@ -289,16 +283,17 @@ def test_the_command_line(call: Call, tmp_path: Path) -> None:
 def test_analyses_look_into_the_chain_that_a_module_begins_with(call: Call, tmp_path: Path) -> None:
     """Names, shapes and numbers of its convolutions; a module that begins with none says so."""
     chain = modules.resnet().longest_chain()
-    assert [each.name for each in chain.layers] == ["stem.0", "layer1.0.relu"]
+    assert [each.name for each in chain.layers] == ["stem.0", "layer1.0.conv1", "layer1.0.conv2"]
     arguments = ("--model", "tests.builders.modules:resnet", "--output", tmp_path, "--json")
     status, out, err = call("analyze", "pairs", *arguments)
     assert status == 0, err
-    expected = [layer_pairs(chain, name).record() for name in chain.layer_names]
+    assert "left out, for only filters of the same channels are paired: layer1.0.conv2 of resnet" in err
+    expected = [layer_pairs(chain, name).record() for name in chain.layer_names[:2]]
     assert [{key: each[key] for key in expected[0]} for each in json.loads(out)] == expected
     for analysis in (("complexity",), ("rectify", SAMPLE, "--layer", "stem.0"), ("spectrum", SAMPLE)):
         status, _, err = call("analyze", *analysis, *arguments)
         assert status == 0, err
-    made = from_torch(drawn(nn.Sequential(nn.Conv2d(3, 3, 3, groups=3), nn.Conv2d(3, 4, 3))), IMAGENET, input_size=32)
+    made = from_torch(drawn(nn.Sequential(nn.Conv2d(3, 3, (3, 1)), nn.Conv2d(3, 4, 3))), IMAGENET, input_size=32)
     with pytest.raises(CallError, match="does not begin with a chain"):
         made.longest_chain()
 

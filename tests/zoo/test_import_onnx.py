@@ -46,12 +46,14 @@ def rounding(net: Network, pictures: torch.Tensor, layer: str) -> torch.Tensor:
             convolution = net.convolution(each.name)
             weight, bias = convolution.weight.double().abs(), convolution.bias
             assert bias is not None
-            size = functional.conv2d(size, weight, bias.double().abs(), each.stride, each.padding)
+            size = functional.conv2d(
+                size, weight, bias.double().abs(), each.stride, each.padding, each.dilation, each.groups
+            )
             size = torch.cat((size, size), dim=1) if each.activation.endswith("crelu") else size
             units += weight[0].numel() + 8
         else:
             pool = functional.max_pool2d if each.kind == "max_pool" else functional.avg_pool2d
-            size = pool(size, each.kernel, each.stride, each.padding)
+            size = pool(size, each.kernel, each.stride, each.padding, ceil_mode=each.ceil_mode)
             units += each.kernel**2
     return units * EPS * size
 
@@ -226,6 +228,25 @@ GRAPHS: dict[str, tuple[Nodes, Weights, str]] = {
         ONE,
         "relu",
     ),
+    "a clip to 6, padded by a node, then a pooling that rounds up": (
+        [
+            CONV,
+            ("Clip", "z lo hi", "c"),
+            ("Pad", "c pads", "p"),
+            ("Conv", "p w", "e", {"group": 2}),
+            ("Clip", "e lo", "f"),
+            ("MaxPool", "f", "y", {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1}),
+        ],
+        ONE
+        | {"w": randn(6, 2, 4, 4, seed=7), "lo": torch.tensor(0.0), "hi": torch.tensor(6.0)}
+        | {"pads": torch.tensor([0, 0, 2, 2, 0, 0, 2, 2])},
+        "relu",
+    ),
+    "groups and gaps": (
+        [CONV, ("Conv", "z w", "g", {"group": 2, "dilations": [2, 2], "pads": [2] * 4}), ("Relu", "g", "y")],
+        ONE | {"w": randn(6, 2, 3, 3, seed=7)},
+        "relu",
+    ),
     "padded means": (
         [
             CONV,
@@ -332,8 +353,12 @@ LONG: Weights = {"a.weight": randn(4, 3, 3, 1), "a.bias": randn(4)}
 @pytest.mark.parametrize(
     ("nodes", "weights", "message"),
     [
-        (conv(group=3), ONE | {"a.weight": randn(3, 1, 3, 3), "a.bias": randn(3)}, "Conv 'y' has 3 groups"),
-        (conv(dilations=[2, 2]), ONE, "Conv 'y' has the dilation 2 x 2"),
+        (
+            conv(group=3),
+            ONE | {"a.weight": randn(4, 1, 3, 3), "a.bias": randn(4)},
+            "Conv 'y' has 4 filters in 3 groups",
+        ),
+        (conv(dilations=[2, 1]), ONE, "Conv 'y' has the dilation 2 x 1"),
         (conv(pads=[0, 0, 1, 1]), ONE, "has the paddings [0, 0, 1, 1]"),
         (conv(strides=[1, 2]), ONE, "strides of [1, 2]; both are square"),
         (conv(), LONG, "a kernel of 3 x 1"),
@@ -344,10 +369,9 @@ LONG: Weights = {"a.weight": randn(4, 3, 3, 1), "a.bias": randn(4)}
         (conv(), ONE | {"a.weight": torch.full((4, 3, 3, 3), torch.nan)}, "a.weight holds a number that is not finite"),
         (conv(), ONE | {"a.weight": torch.full((4, 3, 3, 3), 1e300, dtype=torch.float64)}, "not finite in float32"),
         ([("Relu", "a.weight", "w"), ("Conv", "x w", "y")], ONE, "has weights that are no constants"),
-        (pool("MaxPool", ceil_mode=1), ONE, "MaxPool 'y' rounds its grid up"),
+        (pool("AveragePool", ceil_mode=1), ONE, "AveragePool 'y' rounds its grid up"),
         (pool("MaxPool", pads=[0, 0, 1, 1]), ONE, "has the paddings"),
         (pool("MaxPool", dilations=[2, 2]), ONE, "has the dilation"),
-        ([*RELU, ("MaxPool", "r", "y i", {"kernel_shape": [2, 2]})], ONE, "the places of its maxima"),
         (pool("AveragePool", pads=[1] * 4), ONE, "count_include_pad"),
         (
             [CONV, ("BatchNormalization", "z g b m v", "y p q", {"training_mode": 1})],
@@ -408,7 +432,7 @@ def second_input(model: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (external, "a.weight is in an external data file, which is not read"),
+        (external, "a.weight is in '/etc/passwd', which is no file of the folder"),
         (huge, "a.weight|is no valid ONNX model"),
         (second_input, "has 2 inputs, and a chain has one"),
         (lambda model: setattr(model.opset_import[0], "version", 6), "is of opset 6"),
@@ -424,6 +448,67 @@ def test_files_that_could_do_harm_are_refused(change: Callable[[Any], object], m
     (tmp_path / "g.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(ModelError, match=message):
         import_onnx(tmp_path / "g.onnx", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def beside(path: Path, **given: str) -> Path:
+    """A graph whose weights are in files beside it, and what it says of the first tensor changed."""
+    import onnx
+
+    build(path, conv(), ONE)
+    onnx.save(
+        onnx.load(path),
+        path,
+        save_as_external_data=True,
+        all_tensors_to_one_file=True,
+        location="g.onnx.data",
+        size_threshold=0,
+    )
+    model = onnx.load(path, load_external_data=False)
+    for each in model.graph.initializer[0].external_data:
+        each.value = given.get(each.key, each.value)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@extras
+def test_weights_in_a_file_beside_the_graph(tmp_path: Path) -> None:
+    """As torch.onnx.export writes them."""
+    file = beside(tmp_path / "g.onnx")
+    assert (tmp_path / "g.onnx.data").stat().st_size >= 4 * (4 * 27 + 4)
+    found = import_onnx(file, tmp_path / "out", mean=[0.0], std=[1.0])
+    state = load_file(found.path.with_suffix(".safetensors"))
+    names = sorted(state)
+    assert torch.equal(state[names[1]], ONE["a.weight"])
+    assert torch.equal(state[names[0]], ONE["a.bias"])
+
+
+@extras
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"location": "../g.onnx.data"}, "no file of the folder"),
+        ({"location": "link.data"}, "no file of the folder"),
+        ({"location": "."}, "no file of the folder"),
+        ({"location": "a\0b"}, "no file of the folder"),
+        ({"location": "x" * 5000}, "no file of the folder|no such file beside it"),
+        ({"location": "gone.data"}, "no such file beside it"),
+        ({"offset": "-4"}, "another number of entries"),
+        ({"offset": "9" * 30}, "another number of entries"),
+        ({"length": "8"}, "another number of entries"),
+        ({"offset": "1" * 5000}, "no number"),
+        ({"length": "many"}, "no number"),
+    ],
+)
+def test_other_files_are_not_read(given: dict[str, str], message: str, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "link.data").symlink_to(tmp_path / "outside.data")
+    (tmp_path / "outside.data").write_bytes(bytes(10**4))
+    file = beside(folder / "g.onnx", **given)
+    with pytest.raises(ModelError, match=message) as caught:
+        import_onnx(file, tmp_path / "out")
+    assert len(str(caught.value)) < 600
     assert not (tmp_path / "out").exists()
 
 

@@ -1,9 +1,12 @@
+import json
 from pathlib import Path
 
 import pytest
 
 from reconstruct import ModelError, load_model
+from reconstruct.network.architecture import Architecture, Layer
 from reconstruct.zoo.specification import read_architecture
+from reconstruct.zoo.specification_text import specification_text
 from tests.builders.specifications import POOLED, SMALL, write
 
 
@@ -90,3 +93,40 @@ def test_a_base_that_leads_back_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, "two", 'base = "one.toml"')
     with pytest.raises(ModelError, match="leads back"):
         load_model(path)
+
+
+def test_groups_gaps_and_rounding_up_are_read_and_written(tmp_path: Path) -> None:
+    layers = (
+        Layer("a", 6, 3, padding=1, groups=3),
+        Layer("p", kernel=3, stride=2, kind="max_pool", ceil_mode=True),
+        Layer("b", 8, 3, padding=2, dilation=2, groups=2),
+    )
+    made = Architecture("g", layers, 20, (0.5,) * 3, (0.25,) * 3)
+    path = tmp_path / "g.toml"
+    path.write_text(specification_text(made, "g.safetensors"))
+    read = read_architecture(str(path))
+    assert read.layers == made.layers
+    assert [read.parameters(name) for name in ("a", "b")] == [6 * 9, 8 * 3 * 9]
+    assert read.response_sizes((20, 20)) == {"a": (20, 20), "p": (10, 10), "b": (10, 10)}
+    assert read.multiplications("b", (20, 20))["b"] == 8 * 3 * 9 * 100
+    assert read.receptive_field("b") == 3 + 2 + 4 * 2
+    # By hand: the centre of window 0 of a is pixel 0, of p one pixel on, and b is centred.
+    assert read.grid("b") == (1.5, 2)
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (Layer("a", 6, 3, groups=2), "layer a: 2 groups divide"),
+        (Layer("a", 4, 3, groups=3), "layer a: 3 groups divide"),
+        (Layer("a", 6, 3, groups=0), "sizes are at least 1"),
+        (Layer("a", 6, 3, dilation=0), "sizes are at least 1"),
+        (Layer("a", 6, 3, ceil_mode=True), "ceil_mode is of max_pool, not of conv"),
+    ],
+)
+def test_groups_that_do_not_fit(layer: Layer, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "g.toml"
+    line = ", ".join(f"{key} = {json.dumps(value)}" for key, value in vars(layer).items())
+    path.write_text(f"input_size = 20\nmean = [0, 0, 0]\nstd = [1, 1, 1]\nlayers = [{{ {line} }}]\n")
+    with pytest.raises(ModelError, match=message):
+        read_architecture(str(path))

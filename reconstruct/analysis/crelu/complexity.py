@@ -19,6 +19,7 @@ from typing import Any
 import numpy
 
 from reconstruct.errors import CallError
+from reconstruct.network.activations import phases
 from reconstruct.network.architecture import Architecture
 from reconstruct.network.network import Network
 
@@ -198,8 +199,9 @@ def layer_complexity(architecture: Architecture, net: Network | None = None) -> 
     for layer, upper in zip(layers, (*layers[1:], None), strict=True):
         height, width = sizes[layer.name]
         inputs = factor = None
-        if upper is not None:
-            inputs = layer.filters * upper.kernel**2
+        # Of phases that lie in several groups a filter sees one or the other, and the theorem is of both.
+        if upper is not None and (upper.groups == 1 or phases(layer.activation) == 1):
+            inputs = layer.filters // upper.groups * upper.kernel**2
             if net is not None and upper.name in net.layer_names:
                 norms = net.convolution(upper.name).weight.detach().flatten(1).double().norm(dim=1)
                 factor = math.sqrt(inputs) * float(norms.max())

@@ -113,8 +113,12 @@ def lacking(net: Network, layer: str) -> str | None:
     each = net.layer(layer)
     if not each.has_weights:
         return f"the {KINDS[each.kind]} {layer} has no responses of its own: name the convolution below it"
-    if _above(net, layer) is None:
+    upper = _above(net, layer)
+    if upper is None:
         return f"{net.name} has no convolution with weights above {layer}, so {layer} has no outgoing weights"
+    grouped = [name for name in (layer, upper) if net.layer(name).groups > 1]
+    if grouped:
+        return f"{grouped[0]} has groups, and weights are compared only where all filters see the same channels"
     return None
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from reconstruct.errors import CallError
 from reconstruct.network.network import Network
 
 DRAWS = 5
@@ -69,9 +70,13 @@ def layer_pairs(net: Network, layer: str, seed: int = 0) -> Pairs:
 
     Raises
     ------
-    CallError : no such layer, no weights for it, or a pooling.
+    CallError : no such layer, no weights for it, a pooling, or a convolution with groups.
     """
     weight = net.convolution(layer).weight.detach()
+    if net.layer(layer).groups > 1:
+        raise CallError(
+            f"{layer} has {net.layer(layer).groups} groups, and only filters of the same channels are paired"
+        )
     index, cosines = pairing(weight)
     chance = random_pairing(tuple(weight.shape), seed)
     matched = torch.stack([matched_pairing(weight, seed + draw).mean() for draw in range(DRAWS)])

@@ -16,7 +16,7 @@ import torch
 from reconstruct.network.architecture import Size
 from reconstruct.network.protocol import AnyNetwork
 from reconstruct.operators import arrays
-from reconstruct.operators.convolution import Convolution, upper_bound
+from reconstruct.operators.convolution import Convolution, convolution_of, upper_bound
 from reconstruct.solvers.conjugate_gradients import conjugate_gradients
 
 FIRST, ROUND = 30, 10
@@ -71,7 +71,7 @@ def step_over(
     assert chain is not None  # as ``steps_over`` has found
     below, convolution = chain.up_to(layer)[-2], chain.convolution(layer)
     area = chain.shapes(size)[below.name]
-    operator = Convolution(convolution.weight, convolution.stride[0], int(convolution.padding[0]), area, torch.float32)
+    operator = convolution_of(chain.layer(layer), convolution.weight, area, torch.float32)
     gram = operator.gram("inputs", single=True)
     upper = upper_bound(gram)
     spread = float(operator.column_energy.mean())
