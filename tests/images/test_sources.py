@@ -57,8 +57,11 @@ def test_folders_flat_and_by_class_in_the_order_of_paths(tmp_path: Path) -> None
         "Z.webp",
     ]
     write(tmp_path, names)
+    for name in ("n01/z.tar", "n01/notes.txt"):
+        (tmp_path / name).write_bytes(b"no picture")
     source = open_source(str(tmp_path))
     assert source.kind == "folder"
+    assert source.left_out == "left out are 1 hidden, 1 .txt, 1 .tar"
     assert source.names == ["Z.webp", "a.jpg", "n01/c.png", "n02/b.JPEG"]
     assert reds(tmp_path) == [names.index(name) for name in source.names]
 
