@@ -106,8 +106,9 @@ HOSTILE = {
     "huge.safetensors": (safetensors(SAFE % ("F32", "[1,192,100000,100000]", 72), bytes(72)), "damaged"),
     "header.safetensors": (safetensors("{}", claimed=10**10), "damaged"),
     "none.safetensors": (safetensors("{}"), "holds no tensor"),
-    "whole.safetensors": (safetensors(SAFE % ("I32", "[2,3,3]", 72), bytes(72)), "is I32; features are float16"),
-    "features.pt": (b"\x80\x02}.", "are read from .npy and .safetensors"),
+    "whole.safetensors": (safetensors(SAFE % ("I32", "[2,3,3]", 72), bytes(72)), "holds int32; features are float16"),
+    "features.pt": (b"\x80\x02}.", "damaged or holds more than tensors"),
+    "features.txt": (b"1 2 3", "are read from .npy, .npz, .safetensors and .pt"),
 }
 
 
