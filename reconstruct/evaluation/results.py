@@ -22,6 +22,7 @@ import pyarrow.parquet
 from filelock import FileLock, Timeout
 
 from reconstruct.errors import CallError
+from reconstruct.evaluation.check_results import MOST_BYTES, MOST_KEYS, check_rows, check_size, checked_run
 from reconstruct.images.atomic import file_part, write_atomically
 
 SCHEMA = pyarrow.schema(
@@ -85,7 +86,7 @@ def begin(folder: Path, run: Mapping[str, Any], chosen: Iterable[int], *, retry:
     """
     began: dict[str, Any] = {"sessions": []}
     if (folder / "run.json").exists():
-        began = read_run(folder)
+        began = {"sessions": [], "settings": {}, **read_run(folder)}
         if changes := differences(began["settings"], run["settings"]):
             raise CallError(
                 f"{folder} holds results of another call: {'; '.join(changes)}. Give another --output, or that call"
@@ -183,11 +184,16 @@ def _schema(columns: Sequence[str] | None) -> pyarrow.Schema:
 def _read(path: Path, columns: Sequence[str] | None) -> pyarrow.Table:
     schema = _schema(columns)
     try:
+        check_size(path, pyarrow.parquet.read_metadata(path).num_rows)
         # Not by memory map: a part may be replaced while it is read.
         table = pyarrow.parquet.read_table(path, columns=schema.names, memory_map=False)
-        return table.select(schema.names).cast(schema)
-    except (pyarrow.ArrowException, OSError, KeyError, ValueError) as error:
+        table = table.select(schema.names).cast(schema)
+        check_rows(path, table)
+    except CallError:
+        raise
+    except Exception as error:  # of a damaged file's columns and types, nearly any
         raise CallError(f"{path} does not hold rows of an evaluation: {error}") from error
+    return table
 
 
 def _write(table: pyarrow.Table, path: Path) -> None:
@@ -210,25 +216,39 @@ def read_run(folder: Path) -> dict[str, Any]:
     """
     path = folder / "run.json"
     try:
+        if path.stat().st_size > MOST_BYTES:
+            raise CallError(f"{path} is not what evaluate writes: it has more than {MOST_BYTES:,} bytes")
         run = json.loads(path.read_text())
     except FileNotFoundError:
         raise CallError(f"{folder} holds no results of an evaluation: it has no run.json") from None
-    except (OSError, ValueError) as error:
+    except CallError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
         raise CallError(f"{path} cannot be read: {error}") from error
-    if not isinstance(run, dict):
-        raise CallError(f"{path} is not what evaluate writes")
-    return run
+    return checked_run(path, run)
 
 
 def by_key(table: pyarrow.Table) -> dict[Key, pyarrow.Table]:
-    """The rows of each model, layer and method that succeeded, in the order of their first appearance."""
+    """The rows of each model, layer and method that succeeded, in the order of their first appearance.
+
+    Raises
+    ------
+    CallError : there are more than ``MOST_KEYS`` of them.
+    """
     found: dict[Key, pyarrow.Table] = {}
     done = table.filter(table["error"].is_null())
-    for row in done.group_by(Key._fields, use_threads=False).aggregate([]).to_pylist():
+    keys = done.group_by(Key._fields, use_threads=False).aggregate([]).to_pylist()
+    _check_count(len(keys))
+    for row in keys:
         key = Key(**row)
         same = [pyarrow.compute.equal(done[name], value).to_numpy() for name, value in key._asdict().items()]
         found[key] = done.filter(pyarrow.array(numpy.logical_and.reduce(same)))
     return found
+
+
+def _check_count(keys: int) -> None:
+    if keys > MOST_KEYS:
+        raise CallError(f"rows of {keys:,} models, layers and methods are no evaluation: at most {MOST_KEYS:,}")
 
 
 def summarise(table: pyarrow.Table, run: Mapping[str, Any]) -> dict[str, Any]:
@@ -245,6 +265,7 @@ def summarise(table: pyarrow.Table, run: Mapping[str, Any]) -> dict[str, Any]:
     for key in failures:
         if key.layer is not None:
             keys.setdefault(key, table.schema.empty_table())
+    _check_count(len(keys))
     seconds = sum(session["seconds"] for session in run["sessions"])
     worked = sum(session["images"] for session in run["sessions"])
     return {
@@ -279,7 +300,11 @@ def _rate(rows: pyarrow.Table) -> float | None:
 
 
 def distribution(values: numpy.ndarray) -> dict[str, float | None]:
-    """Mean and sample standard deviation of the finite values; median, 5th and 95th percentile of all."""
+    """Mean and sample standard deviation of the finite values; median, 5th and 95th percentile of all.
+
+    NaN is no value: the SSIM of an image that is too small for it.
+    """
+    values = values[~numpy.isnan(values)]
     finite = values[numpy.isfinite(values)]
     found = {
         "mean": float(finite.mean()) if len(finite) else None,

@@ -201,10 +201,7 @@ def _local(path: Path, split: str) -> Source:
     if not path.is_dir():
         what = "is neither a folder nor a file" if path.exists() else "does not exist"
         raise CallError(f"{path} {what}")
-    left: Counter[str] = Counter()
-    held: dict[str, list[str]] = {"picture": [], "tar": [], "packed": [], "other": []}
-    for name in sorted(_below(path, left)):
-        held["picture" if name.lower().endswith(SUFFIXES) else _kind(path / name)].append(name)
+    held, left = files_by_kind(path)
     pictures, tars, packed = (held[kind] for kind in ("picture", "tar", "packed"))
     left.update(map(_ending, held["other"]))
     if pictures:
@@ -222,6 +219,18 @@ def _local(path: Path, split: str) -> Source:
     if packed:
         raise CallError(f"{path} holds no pictures; unpack {packed[0]} first")
     return Files("folder", str(path), [], [], left_out=_left_out(left))
+
+
+def files_by_kind(folder: Path) -> tuple[dict[str, list[str]], Counter[str]]:
+    """The files below a folder, relative and in order, by what they are: ``picture``, ``tar``, ``packed``, ``other``.
+
+    And, counted, what is left out: hidden pictures, and what evaluate wrote.
+    """
+    left: Counter[str] = Counter()
+    held: dict[str, list[str]] = {"picture": [], "tar": [], "packed": [], "other": []}
+    for name in sorted(_below(folder, left)):
+        held["picture" if name.lower().endswith(SUFFIXES) else _kind(folder / name)].append(name)
+    return held, left
 
 
 def _local_file(path: Path, split: str) -> Source:

@@ -63,9 +63,11 @@ class Album:
 
 def _picture(path: Path, name: str) -> Picture | None:
     try:
+        if not path.is_file() or path.stat().st_size > MOST_CHARACTERS:
+            return None
         content = path.read_bytes()
         with Image.open(io.BytesIO(content), formats=("WEBP", "PNG", "JPEG")) as image:
             (width, height), kind = image.size, image.get_format_mimetype()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except Exception:  # over a damaged file Pillow may raise nearly any
         return None
     return Picture(name, width, height, f"data:{kind};base64,{base64.b64encode(content).decode()}")
