@@ -35,6 +35,7 @@ _MEASURES = {
 """Between what the finite numbers of a column lie."""
 _NEEDED = ("layer", "method", "psnr", "seconds", "forward_passes", "prepare_seconds", "prepare_passes")
 """Columns in which a row without an error has a value, and no NaN."""
+_FINITE = ("ssim", "seconds", "forward_passes", "prepare_seconds", "prepare_passes")
 
 
 def checked_run(path: Path, run: Any) -> dict[str, Any]:
@@ -110,18 +111,16 @@ def check_rows(path: Path, table: pyarrow.Table) -> None:
         low, high = _MEASURES[name]
         values = table[name].to_numpy()
         finite = values[numpy.isfinite(values)]
-        if len(finite) and not (low <= finite.min() and finite.max() <= high) or (values == -math.inf).any():
+        if (len(finite) and not (low <= finite.min() and finite.max() <= high)) or (values == -math.inf).any():
             raise CallError(f"{path} does not hold rows of an evaluation: {name} lies between {low:g} and {high:g}")
     if "error" not in names:
         return
     done = table.filter(table["error"].is_null())
     for name in set(_NEEDED) & set(names):
         column = done[name]
-        missing = column.null_count or (
-            pyarrow.types.is_floating(column.type) and numpy.isnan(column.to_numpy()).any()
-        )
+        missing = column.null_count or (pyarrow.types.is_floating(column.type) and numpy.isnan(column.to_numpy()).any())
         if missing:
             raise CallError(f"{path} does not hold rows of an evaluation: a row has neither an error nor its {name}")
-    for name in ("seconds", "forward_passes", "prepare_seconds", "prepare_passes"):
-        if name in names and numpy.isinf(done[name].to_numpy()).any():
+    for name in set(_FINITE) & set(names):
+        if numpy.isinf(done[name].to_numpy()).any():
             raise CallError(f"{path} does not hold rows of an evaluation: {name} is infinite")

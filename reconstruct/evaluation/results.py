@@ -86,8 +86,8 @@ def begin(folder: Path, run: Mapping[str, Any], chosen: Iterable[int], *, retry:
     """
     began: dict[str, Any] = {"sessions": []}
     if (folder / "run.json").exists():
-        began = {"sessions": [], "settings": {}, **read_run(folder)}
-        if changes := differences(began["settings"], run["settings"]):
+        began = read_run(folder)
+        if changes := differences(began.get("settings") or {}, run["settings"]):
             raise CallError(
                 f"{folder} holds results of another call: {'; '.join(changes)}. Give another --output, or that call"
             )
@@ -103,7 +103,7 @@ def begin(folder: Path, run: Mapping[str, Any], chosen: Iterable[int], *, retry:
             left.unlink()  # by a run that was killed
     if retry:
         _drop_failures(folder)
-    write_json(folder / "run.json", {**run, "sessions": [*began["sessions"], *run["sessions"]]})
+    write_json(folder / "run.json", {**run, "sessions": [*(began.get("sessions") or []), *run["sessions"]]})
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -125,8 +125,7 @@ def _said(value: Any) -> str:
 def update_session(folder: Path, session: Mapping[str, Any]) -> None:
     """Write down how far this session has come."""
     run = read_run(folder)
-    run["sessions"][-1] = dict(session)
-    write_json(folder / "run.json", run)
+    write_json(folder / "run.json", {**run, "sessions": [*(run.get("sessions") or [])[:-1], dict(session)]})
 
 
 def finished(folder: Path) -> set[int]:
@@ -266,8 +265,9 @@ def summarise(table: pyarrow.Table, run: Mapping[str, Any]) -> dict[str, Any]:
         if key.layer is not None:
             keys.setdefault(key, table.schema.empty_table())
     _check_count(len(keys))
-    seconds = sum(session["seconds"] for session in run["sessions"])
-    worked = sum(session["images"] for session in run["sessions"])
+    sessions = run.get("sessions") or []
+    seconds = sum(session["seconds"] for session in sessions)
+    worked = sum(session["images"] for session in sessions)
     return {
         "images": len(set(table["index"].to_pylist())),
         "failed": len(set(failed["index"].to_pylist())),

@@ -7,7 +7,6 @@ downloaded. It maps each file's name to a function that reads it.
 from __future__ import annotations
 
 import gzip
-import io
 import tarfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy
 
 from reconstruct.errors import CallError
-from reconstruct.images.content import GZIP
+from reconstruct.images.content import GZIP, Bounded
 from reconstruct.images.plain_pickle import PlainPickleError, read_plain_pickle
 
 SIDE = 32
@@ -124,8 +123,8 @@ def _packed(archive: Path) -> Shelf:
         with archive.open("rb") as file:
             packed = file.read(2) == GZIP
             file.seek(0)
-            stream = _Bounded(gzip.GzipFile(fileobj=file) if packed else file)
-            with tarfile.open(fileobj=stream, mode="r|") as tar:  # type: ignore[call-overload]
+            stream = Bounded(gzip.GzipFile(fileobj=file) if packed else file, MOST_BYTES)
+            with tarfile.open(fileobj=stream, mode="r|") as tar:
                 for member in tar:
                     name = PurePosixPath(member.name)
                     if member.isreg() and name.parent.name in FOLDERS and name.name in _FILES:
@@ -137,20 +136,6 @@ def _packed(archive: Path) -> Shelf:
         if found:
             raise CallError(f"{archive} is damaged, cut off or larger than CIFAR: {error}") from error
     return {name: partial(bytes, content) for name, content in found.items()}
-
-
-class _Bounded(io.RawIOBase):
-    """A stream that ends in an error after ``MOST_BYTES``: packed, a gigabyte of zeros takes a megabyte."""
-
-    def __init__(self, stream: Any) -> None:
-        self.stream, self.passed = stream, 0
-
-    def read(self, size: int = -1) -> bytes:
-        content = self.stream.read(size)
-        self.passed += len(content)
-        if self.passed > MOST_BYTES:
-            raise OSError(f"it has more than {MOST_BYTES:,} bytes")
-        return content
 
 
 def _load(where: Path, shelf: Shelf, split: str) -> Labelled | None:

@@ -1,9 +1,10 @@
-"""What a file holds, by its first bytes: names of files tell what somebody called them."""
+"""What a file holds, by its first bytes: names of files tell what somebody called them. And how much of it is read."""
 
 from __future__ import annotations
 
+import io
 import re
-from typing import Literal
+from typing import Any, Literal
 
 HEAD = 512
 """How many bytes it takes."""
@@ -35,8 +36,29 @@ def kind_of(head: bytes) -> Kind:
 
 
 def _is_tar(head: bytes) -> bool:
-    """Whether this is a header of tar: its sum, in octal digits, is that of its bytes with blanks in the sum's place."""
+    """Whether this is a header of tar: its sum in octal digits is that of its bytes, with blanks in place of the sum."""
     digits = head[148:156].split(b"\0")[0].strip()
     if len(head) < HEAD or not digits or not re.fullmatch(rb"[0-7]+", digits):
         return False
     return int(digits, 8) == sum(head) - sum(head[148:156]) + 8 * ord(" ")
+
+
+class Bounded(io.RawIOBase):
+    """A stream that ends in an error after so many bytes, and where it is read on and on behind its end.
+
+    Packed, a gigabyte of zeros takes a megabyte; and tarfile, in a stream, goes to wherever a header says block by
+    block.
+    """
+
+    def __init__(self, stream: Any, most: int = 1 << 62) -> None:
+        self.stream, self.most, self.passed, self.empty = stream, most, 0, 0
+
+    def read(self, size: int = -1) -> bytes:
+        content: bytes = self.stream.read(size)
+        self.passed += len(content)
+        self.empty = 0 if content else self.empty + 1
+        if self.passed > self.most:
+            raise OSError(f"it has more than {self.most:,} bytes")
+        if self.empty > 3:
+            raise EOFError("it is shorter than it says")
+        return content

@@ -55,7 +55,8 @@ class _Kind:
         self.dtype = _TYPES[name]
 
     def fill(self, state: Any) -> None:
-        self.dtype = self.dtype.newbyteorder({"<": "<", ">": ">"}.get(str(state[1]), "="))
+        order = state[1].decode() if isinstance(state[1], bytes) else state[1]
+        self.dtype = self.dtype.newbyteorder(">" if order == ">" else "<" if order == "<" else "=")
 
 
 def read_plain_pickle(content: bytes) -> Any:
@@ -84,6 +85,7 @@ def _values(found: Any) -> Any:
 def _interpreted(content: bytes) -> Any:
     stack: list[Any] = []
     memo: dict[int, Any] = {}
+    argument: Any
     for count, (code, argument, _) in enumerate(pickletools.genops(content)):
         if count > MOST_INSTRUCTIONS:
             raise PlainPickleError(f"it has more than {MOST_INSTRUCTIONS:,} instructions")

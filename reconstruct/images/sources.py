@@ -26,7 +26,7 @@ from PIL import Image
 
 from reconstruct.errors import CallError, ImageError
 from reconstruct.images.cifar import load_cifar
-from reconstruct.images.content import HEAD, kind_of
+from reconstruct.images.content import HEAD, Bounded, kind_of
 from reconstruct.images.files import SUFFIXES, decode, decode_file
 
 LABELLED = re.compile(r"(.*\S)\s+\d+")
@@ -272,16 +272,17 @@ def _below(folder: Path, left: Counter[str]) -> Iterable[str]:
         left["folder that cannot be read"] += 1
 
     seen = set()
-    for parent, folders, files in os.walk(folder, onerror=unreadable, followlinks=True):
+    for parent, folders, held in os.walk(folder, onerror=unreadable, followlinks=True):
         where = Path(parent)
         identity = (where.stat().st_dev, where.stat().st_ino)
         if identity in seen:  # links may lead in circles
             folders.clear()
             continue
         seen.add(identity)
-        if RESULTS[0] in files and RESULTS[1] in folders:
+        files = held
+        if RESULTS[0] in held and RESULTS[1] in folders:
             left["folder of results"] += 1
-            folders[:], files = ([name for name in each if name not in RESULTS_PARTS] for each in (folders, files))
+            folders[:], files = ([name for name in each if name not in RESULTS_PARTS] for each in (folders, held))
         left["hidden"] += sum(name.startswith(".") and name.lower().endswith(SUFFIXES) for name in files)
         # Sorted, so that of two ways to a folder always the same is taken.
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -399,7 +400,8 @@ def _archives(path: str, archives: dict[str, str], left: Counter[str], filesyste
         try:
             # Object storage is read through once: a jump to each header would be a request each.
             with _opened(archive, filesystem, stream=filesystem is not None) as stream:
-                ends = _read_index(index, stream, archive, prefix, "r:" if filesystem is None else "r|")
+                bounded = stream if filesystem is None else Bounded(stream)
+                ends = _read_index(index, bounded, archive, prefix, "r:" if filesystem is None else "r|")
             with _opened(archive, filesystem) as file:
                 for end, most in ends:
                     file.seek(end)

@@ -24,7 +24,7 @@ MOST_UNPACKED = 1 << 28
 """Bytes that an array may have which a file holds in fewer."""
 _MOST_HEADER_BYTES = 10_000  # of .npy: ast reads it, and a longer one only keeps it busy
 _MOST_NAMES = 100_000
-_DEEPEST = 4
+_DEEPEST = 6
 _ZIP = b"PK\x03\x04"
 
 

@@ -47,7 +47,7 @@ class Difference:
     Attributes
     ----------
     first, second : what was compared; the same layer and method where the runs share any.
-    pairs : images of which both runs have a finite PSNR; both measures are over these.
+    pairs : images of which both runs have a finite PSNR; both measures are over these, SSIM over those that have one.
     psnr, ssim : differences in dB, and of SSIM.
     infinite, failed, single : images left out: a PSNR is infinite; a row failed; in one run only.
     """
@@ -153,7 +153,7 @@ def _difference(one: Place, other: Place, first: Rows, second: Rows) -> Differen
         other,
         len(left),
         paired(second.psnr[right] - first.psnr[left]),
-        paired(second.ssim[right] - first.ssim[left]),
+        paired(_known(second.ssim[right] - first.ssim[left])),
         infinite=len(both) - len(left),
         failed=len(failures & names[0] & names[1]),
         single=len(names[0] ^ names[1]),
@@ -176,6 +176,11 @@ def paired(differences: numpy.ndarray) -> Paired:
         return Paired(same, same, same, better)
     half = float(stdtrit(number - 1, (1 + CONFIDENCE) / 2) * differences.std(ddof=1)) / math.sqrt(number)
     return Paired(mean, mean - half, mean + half, better)
+
+
+def _known(values: numpy.ndarray) -> numpy.ndarray:
+    """The values without NaN, which stands for the SSIM of images that are too small for it."""
+    return values[~numpy.isnan(values)]
 
 
 def _alone(names: Iterable[str]) -> bool:

@@ -9,7 +9,6 @@ from typing import Any
 
 from reconstruct.errors import ModelError
 
-
 LARGEST = 1e30
 """Numbers beyond this, and positive ones below its inverse, are not taken: in float32, which everything here is
 computed in, their products are infinite or nothing."""

@@ -135,12 +135,17 @@ def _load_weights(architecture: Architecture, path: Path) -> Network:
         raise
     except (OSError, SafetensorError, ValueError) as error:  # also a name that no file can have
         raise ModelError(f"{path} cannot be read as safetensors: {error}") from error
+    _check_numbers(path, state)
+    net = Network(architecture, depth)
+    net.load_state_dict(state)
+    return net
+
+
+def _check_numbers(path: Path, state: dict[str, torch.Tensor]) -> None:
+    """Refuse weights that are not finite, and variances below 0."""
     for key, value in state.items():
         # As float32, which the network computes in: a file may hold more.
         if value.is_floating_point() and not value.float().isfinite().all():
             raise ModelError(f"{path}: {key} holds a number that is not finite in float32")
         if key.endswith("running_var") and (value < 0).any():
             raise ModelError(f"{path}: {key} holds a negative number, and it is of variances")
-    net = Network(architecture, depth)
-    net.load_state_dict(state)
-    return net

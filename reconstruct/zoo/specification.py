@@ -142,7 +142,9 @@ def _base(path: Path, spec: Mapping[str, Any]) -> Architecture:
     expect(len(mean) <= _MOST_FILTERS, path, f"mean has {len(mean):,} channels, too many for an image")
     expect(len(mean) == len(std), path, "mean and std are one number a channel")
     expect(
-        is_whole(spec["input_size"], 1, _MOST_PIXELS), path, f"input_size is a whole number of pixels, 1 to {_MOST_PIXELS}"
+        is_whole(spec["input_size"], 1, _MOST_PIXELS),
+        path,
+        f"input_size is a whole number of pixels, 1 to {_MOST_PIXELS}",
     )
     dropout = spec.get("input_dropout", 0.0)
     expect(are_numbers([dropout]) and 0 <= dropout < 1, path, "input_dropout lies in [0, 1)")

@@ -127,7 +127,9 @@ def make_archive(folder: Path, rng: random.Random) -> None:
             for key in (b"size", b"path", b"GNU.sparse.map", b"GNU.sparse.major", b"hdrcharset", b"mtime")
             for word in (rng.choice(mutations.WORDS).encode("utf-8", "surrogatepass")[:40],)
         )
-        content = seeds.tar([("x", records)]).replace(b"\0" * 8 + b"0" + b"\0" * 8, b"\0" * 8 + b"x" + b"\0" * 8, 1) + content
+        content = (
+            seeds.tar([("x", records)]).replace(b"\0" * 8 + b"0" + b"\0" * 8, b"\0" * 8 + b"x" + b"\0" * 8, 1) + content
+        )
     if rng.random() < 0.1:
         content = _maybe(gzip.compress(content), rng, share=0.5)
     (folder / rng.choice(("a.tar", "a.tar", "a", "a.tar.gz"))).write_bytes(content)
@@ -145,8 +147,9 @@ def make_cifar(folder: Path, rng: random.Random) -> None:
     names = ["test_batch"] if rng.random() < 0.6 else [f"data_batch_{each}" for each in range(1, 6)]
     objects = numpy.empty(1, dtype=object)
     odd = [
-        objects, numpy.zeros((4, 3072)), numpy.zeros((4, 3072), ">u2"), numpy.zeros(0, "u1"), [2**31 - 1] * 4, [2**63] * 4,
-        [[0]] * 4, [-1] * 4, [True] * 4, b"x" * 3072, None, numpy.zeros(3, "M8[s]"), [10**400] * 4, numpy.zeros(4, "U9"),
+        objects, numpy.zeros((4, 3072)), numpy.zeros((4, 3072), ">u2"), numpy.zeros(0, "u1"), [2**31 - 1] * 4,
+        [2**63] * 4, [[0]] * 4, [-1] * 4, [True] * 4, b"x" * 3072, None, numpy.zeros(3, "M8[s]"), [10**400] * 4,
+        numpy.zeros(4, "U9"),
     ]  # fmt: skip
     for name in names:
         changes = {rng.choice(("data", "labels")): rng.choice(odd)} if rng.random() < 0.4 else {}
@@ -268,7 +271,7 @@ def make_checkpoint(folder: Path, rng: random.Random) -> None:
     if rng.random() < 0.3:
         whole = {"epoch": 1, rng.choice(("state_dict", "model", "x")): whole, "args": [1, "a"]}
     if rng.random() < 0.1:
-        whole = mutations.tree({name: 1 for name in state}, rng)
+        whole = mutations.tree(dict.fromkeys(state, 1), rng)
     if rng.random() < 0.2 and all(isinstance(each, torch.Tensor) for each in state.values()):
         with contextlib.suppress(Exception):  # what it does not save
             (folder / "c.pth").write_bytes(_safetensors(save(state), rng))
@@ -279,10 +282,11 @@ def make_checkpoint(folder: Path, rng: random.Random) -> None:
 
 def _tensors(like: torch.Tensor) -> list[Any]:
     return [
-        torch.nested.nested_tensor([torch.rand(2, 3), torch.rand(4, 3)]), like.to_sparse(), torch.zeros(1).expand(10**6, 10**6),
-        like.to(torch.complex64), like.double() * 1e300, like.to(torch.bfloat16), like * torch.nan, torch.zeros(0), 3, "a",
-        like[None], torch.quantize_per_tensor(like, 0.1, 0, torch.qint8), torch.zeros(1, dtype=torch.bool), [like], None,
-        like.t() if like.ndim == 2 else like.flip(0), torch.empty(3, device="meta"), torch.zeros(4, dtype=torch.int8),
+        torch.nested.nested_tensor([torch.rand(2, 3), torch.rand(4, 3)]), like.to_sparse(),
+        torch.zeros(1).expand(10**6, 10**6), like.to(torch.complex64), like.double() * 1e300, like.to(torch.bfloat16),
+        like * torch.nan, torch.zeros(0), 3, "a", like[None], torch.quantize_per_tensor(like, 0.1, 0, torch.qint8),
+        torch.zeros(1, dtype=torch.bool), [like], None, like.t() if like.ndim == 2 else like.flip(0),
+        torch.empty(3, device="meta"), torch.zeros(4, dtype=torch.int8),
     ]  # fmt: skip
 
 
@@ -361,7 +365,7 @@ def make_features(folder: Path, rng: random.Random) -> None:
             )  # fmt: skip
             (folder / "f.npz").write_bytes(_maybe(seeds.npz(arrays, rng.random() < 0.5), rng, share=0.6))
         case 2 if rng.random() < 0.05:
-            (folder / "f.npz").write_bytes(seeds.npz({"features": numpy.zeros((1, 1, 10_000, 10_000), "f4")}))
+            (folder / "f.npz").write_bytes(seeds.bomb())
         case 3 | 4:
             said = {rng.choice(("noise", "size", "scale", "x" * 2000)): rng.choice(("1", "nan", "é", "1e999", "0.1"))}
             kind = rng.choice((torch.float32, torch.bfloat16, torch.int8, torch.float8_e4m3fn, torch.int64, torch.bool))
@@ -414,7 +418,9 @@ def _odd_rows(rng: random.Random) -> pyarrow.Table:
     for row in rng.sample(rows, min(len(rows), rng.choice((1, 3, 24)))):
         name = rng.choice(SCHEMA.names)
         words = name in ("image", "model", "layer", "method", "status", "device", "output", "error")
-        row[name] = rng.choice([*mutations.WORDS, None] if words else [0.0, -1.0, 1e308, -1e308, math.inf, math.nan, None, 5e-324])
+        row[name] = rng.choice(
+            [*mutations.WORDS, None] if words else [0.0, -1.0, 1e308, -1e308, math.inf, math.nan, None, 5e-324]
+        )
         if name == "index":
             row[name] = rng.choice((-1, 2**63 - 1, None))
     if rng.random() < 0.2:
@@ -439,7 +445,9 @@ def read_results(folder: Path) -> None:
 
 def _run(folder: Path) -> Run:
     net = torch.nn.Linear(3, 2)
-    return Run(folder, {"seed": 1}, net, torch.optim.SGD(net.parameters(), lr=0.1), torch.amp.GradScaler("cpu", enabled=False))
+    return Run(
+        folder, {"seed": 1}, net, torch.optim.SGD(net.parameters(), lr=0.1), torch.amp.GradScaler("cpu", enabled=False)
+    )
 
 
 def make_run(folder: Path, rng: random.Random) -> None:
@@ -449,7 +457,9 @@ def make_run(folder: Path, rng: random.Random) -> None:
     if rng.random() < 0.4:
         saved = torch.load(folder / "checkpoint.pt", weights_only=True)
         key = rng.choice(list(saved))
-        content = seeds.saved(saved | {key: rng.choice([*_tensors(torch.zeros(2, 3)), mutations.value(rng), {}, [[1]]])})
+        content = seeds.saved(
+            saved | {key: rng.choice([*_tensors(torch.zeros(2, 3)), mutations.value(rng), {}, [[1]]])}
+        )
     else:
         content = mutations.bytes_of((folder / "checkpoint.pt").read_bytes(), rng)
     (folder / "checkpoint.pt").write_bytes(content)
@@ -464,7 +474,11 @@ def make_crops(folder: Path, rng: random.Random) -> None:
     text = seeds.as_json(mutations.tree(how, rng) if rng.random() < 0.5 else how)
     crops = seeds.npy(numpy.zeros((2, 3, 8, 8), rng.choice(("u1", "u1", "f4", "O"))))
     answers = seeds.npy(numpy.zeros((2, 5), rng.choice(("f2", "f2", "i4"))))
-    files = {"crops.json": text, "crops.npy": _maybe(crops, rng, share=0.4), "answers.npy": _maybe(answers, rng, share=0.4)}
+    files = {
+        "crops.json": text,
+        "crops.npy": _maybe(crops, rng, share=0.4),
+        "answers.npy": _maybe(answers, rng, share=0.4),
+    }
     seeds.write(folder, files)
 
 

@@ -12,8 +12,8 @@ WORDS = [
     "conv1", "features", "\ud7ff", "{}", "%s%n", "x.png", "<script>",
 ]  # fmt: skip
 NUMBERS: list[Any] = [
-    0, -1, 1, 2, 255, 256, 2**31 - 1, 2**31, 2**32, 2**63 - 1, 2**63, 10**20, 10**400, -(10**400), 1e300, 1e-320, -1e300,
-    1e39, 0.5, 1e-46, float("inf"), float("nan"), True, False, None,
+    0, -1, 1, 2, 255, 256, 2**31 - 1, 2**31, 2**32, 2**63 - 1, 2**63, 10**20, 10**400, -(10**400), 1e300, 1e-320,
+    -1e300, 1e39, 0.5, 1e-46, float("inf"), float("nan"), True, False, None,
 ]  # fmt: skip
 SHAPES: list[Any] = [[], {}, [[]], [None], ["a"] * 50, [1] * 5000, {"a": 1}, [0.5, 0.5, 0.5], {"0": {"1": []}}]
 _BITS = (b"\0", b"\xff", b"\x7f", b"\x80", b"\1", b"\xff" * 4, b"\0" * 4, b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f")
@@ -74,23 +74,14 @@ def deepened(text: str) -> str:
 def tree(found: Any, rng: random.Random, make: Callable[[random.Random], Any] = value) -> Any:
     """A tree of dictionaries and lists with another value, key or length somewhere; the original stays."""
     if isinstance(found, dict) and found and rng.random() < 0.85:
-        key = rng.choice(list(found))
-        match rng.randrange(12):
-            case 0:
-                return {name: each for name, each in found.items() if name != key}
-            case 1:
-                return found | {rng.choice(WORDS): make(rng)}
-            case _:
-                return found | {key: tree(found[key], rng, make)}
+        key, how = rng.choice(list(found)), rng.randrange(12)
+        if how == 0:
+            return {name: each for name, each in found.items() if name != key}
+        return found | ({rng.choice(WORDS): make(rng)} if how == 1 else {key: tree(found[key], rng, make)})
     if isinstance(found, list) and found and rng.random() < 0.8:
-        at = rng.randrange(len(found))
-        match rng.randrange(10):
-            case 0:
-                return found[:at] + found[at + 1 :]
-            case 1:
-                return found + found[at:]
-            case _:
-                return [*found[:at], tree(found[at], rng, make), *found[at + 1 :]]
+        at, how = rng.randrange(len(found)), rng.randrange(10)
+        inside = {0: [], 1: [found[at], *found[at:]]}.get(how) if how < 2 else [tree(found[at], rng, make)]
+        return [*found[:at], *(inside or []), *found[at + 1 :]]
     return make(rng)
 
 

@@ -49,7 +49,9 @@ def as_json(tree: Any) -> bytes:
 
 def _toml(each: Any) -> str:
     if isinstance(each, dict):
-        return "{" + ", ".join(f"{json.dumps(key)} = {_toml(one)}" for key, one in each.items() if one is not None) + "}"
+        return (
+            "{" + ", ".join(f"{json.dumps(key)} = {_toml(one)}" for key, one in each.items() if one is not None) + "}"
+        )
     if isinstance(each, list | tuple):
         return "[" + ", ".join(_toml(one) for one in each if one is not None) + "]"
     if isinstance(each, str):
@@ -110,7 +112,9 @@ def pictures() -> dict[str, bytes]:
     return found
 
 
-def tar(members: list[tuple[str, bytes]], form: int = tarfile.PAX_FORMAT, links: tuple[tuple[str, str], ...] = ()) -> bytes:
+def tar(
+    members: list[tuple[str, bytes]], form: int = tarfile.PAX_FORMAT, links: tuple[tuple[str, str], ...] = ()
+) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=form) as archive:
         for name, content in members:
@@ -165,6 +169,12 @@ def npz(arrays: dict[str, numpy.ndarray], packed: bool = True) -> bytes:
         for name, array in arrays.items():
             file.writestr(f"{name}.npy", npy(array))
     return buffer.getvalue()
+
+
+@cache
+def bomb() -> bytes:
+    """400 MB in half a megabyte."""
+    return npz({"features": numpy.zeros((1, 1, 10_000, 10_000), "f4")})
 
 
 def npy(array: numpy.ndarray) -> bytes:
