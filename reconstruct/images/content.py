@@ -36,7 +36,7 @@ def kind_of(head: bytes) -> Kind:
 
 
 def _is_tar(head: bytes) -> bool:
-    """Whether this is a header of tar: its sum in octal digits is that of its bytes, with blanks in place of the sum."""
+    """Whether this is a header of tar: its sum, in octal digits, is that of its bytes with the sum blank."""
     digits = head[148:156].split(b"\0")[0].strip()
     if len(head) < HEAD or not digits or not re.fullmatch(rb"[0-7]+", digits):
         return False

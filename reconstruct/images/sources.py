@@ -415,7 +415,8 @@ def _archives(path: str, archives: dict[str, str], left: Counter[str], filesyste
         except CallError:
             raise
         except Exception as error:  # over a damaged header tarfile may raise nearly any
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            own = isinstance(error, tarfile.TarError | OSError)  # with words for people
+            reason = " ".join(str(error).split())[:200] if own else "a header is damaged"
             raise CallError(
                 f"{archive} cannot be read as a tar archive: {reason} (a compressed one: unpack it)"
             ) from error
@@ -462,14 +463,17 @@ def _read_index(
                 links.append((member.name, posixpath.normpath(posixpath.join(beside, member.linkname))))
             elif not member.isreg() or member.issparse():
                 index.left["no plain file"] += 1
-            elif member.name.lower().endswith(SUFFIXES) or (kind := _member_kind(tar, member)) == "picture":
-                regular[posixpath.normpath(member.name)] = place
-                index.pictures.append((_printable(prefix + member.name), place))
-            elif kind == "tar" and not start:
-                inside = tar.extractfile(member)
-                ends += _read_index(index, inside, archive, f"{prefix}{member.name}/", mode, *place[1:])
             else:
-                index.left[_ending(member.name)] += 1
+                inside = tar.extractfile(member)
+                # Its head is looked at and not read: a stream cannot be read again.
+                kind = "other" if inside is None else kind_of(inside.peek(HEAD)[:HEAD])  # type: ignore[attr-defined]
+                if member.name.lower().endswith(SUFFIXES) or kind == "picture":
+                    regular[posixpath.normpath(member.name)] = place
+                    index.pictures.append((_printable(prefix + member.name), place))
+                elif kind == "tar" and not start:
+                    ends += _read_index(index, inside, archive, f"{prefix}{member.name}/", mode, *place[1:])
+                else:
+                    index.left[_ending(member.name)] += 1
         end = start + tar.offset
     for name, target in links:
         if target in regular:
@@ -477,12 +481,6 @@ def _read_index(
         else:
             index.left["link"] += 1
     return [*ends, (end, start + size - end)]
-
-
-def _member_kind(tar: tarfile.TarFile, member: tarfile.TarInfo) -> str:
-    """What a member is by its content."""
-    inside = tar.extractfile(member)
-    return "other" if inside is None else kind_of(inside.read(HEAD))
 
 
 def _printable(name: str) -> str:

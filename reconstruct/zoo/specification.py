@@ -137,8 +137,12 @@ def _base(path: Path, spec: Mapping[str, Any]) -> Architecture:
     for key in ("input_size", "mean", "std", "layers"):
         expect(key in spec, path, f"a specification without base needs {key}")
     mean, std = spec["mean"], spec["std"]
-    expect(isinstance(mean, list) and are_finite(mean) and len(mean) > 0, path, "mean is a list of numbers")
-    expect(isinstance(std, list) and are_positive(std), path, "std is a list of numbers above 0")
+    expect(
+        isinstance(mean, list) and are_finite(mean) and len(mean) > 0,
+        path,
+        "mean is a list of numbers that float32 holds",
+    )
+    expect(isinstance(std, list) and are_positive(std), path, "std is a list of numbers above 0 that float32 holds")
     expect(len(mean) <= _MOST_FILTERS, path, f"mean has {len(mean):,} channels, too many for an image")
     expect(len(mean) == len(std), path, "mean and std are one number a channel")
     expect(
