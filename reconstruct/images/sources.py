@@ -463,17 +463,13 @@ def _read_index(
                 links.append((member.name, posixpath.normpath(posixpath.join(beside, member.linkname))))
             elif not member.isreg() or member.issparse():
                 index.left["no plain file"] += 1
+            elif (kind := _member_kind(tar, member))[0] == "picture":
+                regular[posixpath.normpath(member.name)] = place
+                index.pictures.append((_printable(prefix + member.name), place))
+            elif kind[0] == "tar" and not start:
+                ends += _read_index(index, kind[1], archive, f"{prefix}{member.name}/", mode, *place[1:])
             else:
-                inside = tar.extractfile(member)
-                # Its head is looked at and not read: a stream cannot be read again.
-                kind = "other" if inside is None else kind_of(inside.peek(HEAD)[:HEAD])  # type: ignore[attr-defined]
-                if member.name.lower().endswith(SUFFIXES) or kind == "picture":
-                    regular[posixpath.normpath(member.name)] = place
-                    index.pictures.append((_printable(prefix + member.name), place))
-                elif kind == "tar" and not start:
-                    ends += _read_index(index, inside, archive, f"{prefix}{member.name}/", mode, *place[1:])
-                else:
-                    index.left[_ending(member.name)] += 1
+                index.left[_ending(member.name)] += 1
         end = start + tar.offset
     for name, target in links:
         if target in regular:
@@ -481,6 +477,15 @@ def _read_index(
         else:
             index.left["link"] += 1
     return [*ends, (end, start + size - end)]
+
+
+def _member_kind(tar: tarfile.TarFile, member: tarfile.TarInfo) -> tuple[str, Any]:
+    """What a member is, by its name where that is a picture's, else by its content, which comes with it."""
+    if member.name.lower().endswith(SUFFIXES):
+        return "picture", None
+    inside: Any = tar.extractfile(member)
+    # Its head is looked at and not read: a stream cannot be read again.
+    return kind_of(inside.peek(HEAD)[:HEAD]), inside
 
 
 def _printable(name: str) -> str:
