@@ -272,7 +272,7 @@ def summarise(table: pyarrow.Table, run: Mapping[str, Any]) -> dict[str, Any]:
         "images": len(set(table["index"].to_pylist())),
         "failed": len(set(failed["index"].to_pylist())),
         "seconds": seconds,
-        "images_per_second": worked / seconds if seconds else None,
+        "images_per_second": worked / seconds if seconds > 1e-9 else None,
         "results": [
             {
                 **key._asdict(),
@@ -296,7 +296,7 @@ def summarise(table: pyarrow.Table, run: Mapping[str, Any]) -> dict[str, Any]:
 
 def _rate(rows: pyarrow.Table) -> float | None:
     seconds = float(numpy.sum(rows["seconds"]))
-    return len(rows) / seconds if seconds else None
+    return len(rows) / seconds if seconds > 1e-9 else None
 
 
 def distribution(values: numpy.ndarray) -> dict[str, float | None]:

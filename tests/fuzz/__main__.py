@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 from tests.fuzz.children import Finding, kind_of, make, run
-from tests.fuzz.kinds import KINDS
+from tests.fuzz.kinds import KINDS, ORDER
 
 
 def main() -> int:
@@ -21,7 +21,7 @@ def main() -> int:
     parser.add_argument("--only", type=int, help="read this input alone, in this process")
     parser.add_argument("--keep", type=Path, help="write the inputs that got past into this folder")
     chosen = parser.parse_args()
-    kinds = list(KINDS)
+    kinds = ORDER
     if chosen.only is not None:
         with tempfile.TemporaryDirectory() as scratch:
             folder = chosen.keep or Path(scratch)

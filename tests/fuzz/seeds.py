@@ -167,7 +167,8 @@ def npz(arrays: dict[str, numpy.ndarray], packed: bool = True) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED if packed else zipfile.ZIP_STORED) as file:
         for name, array in arrays.items():
-            file.writestr(f"{name}.npy", npy(array))
+            # Of no day: the same file every time.
+            file.writestr(zipfile.ZipInfo(f"{name}.npy"), npy(array), file.compression)
     return buffer.getvalue()
 
 
