@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from tests.fuzz.children import Finding, kind_of, make, run
+from tests.fuzz.children import Finding, kind_of, make, run, warm
 from tests.fuzz.kinds import KINDS, ORDER
 
 
@@ -30,6 +30,7 @@ def main() -> int:
             KINDS[kind_of(chosen.only, kinds)][1](folder)
         return 0
     numbers = [n for n in range(chosen.count) if chosen.kind is None or kind_of(n, kinds) in chosen.kind.split(",")]
+    warm()
     began, findings, read = time.monotonic(), [], 0
     with tempfile.TemporaryDirectory() as scratch:
         for finding in run(numbers, kinds, chosen.seed, chosen.processes, Path(scratch)):

@@ -14,6 +14,7 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib import import_module
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -79,6 +80,12 @@ def check_message(error: Exception) -> None:
 
 def kind_of(number: int, kinds: list[str]) -> str:
     return kinds[number % len(kinds)]
+
+
+def warm() -> None:
+    """Import what readers import late, once, before the processes part."""
+    for name in ("matplotlib.backends.backend_svg", "jinja2", "torch._dynamo", "scipy.special"):
+        import_module(name)
 
 
 def run(numbers: list[int], kinds: list[str], seed: int, processes: int, scratch: Path) -> Iterator[Finding | None]:

@@ -28,6 +28,7 @@ def test_hostile_inputs_are_told_in_a_sentence() -> None:
     assert done.stdout.endswith(": 0 findings\n")
 
 
+@pytest.mark.slow
 def test_what_gets_past_is_found(tmp_path: Path) -> None:
     """A reader that fails, ends its process, hangs, grows, says too much or leaves half a file behind."""
     faults = {
