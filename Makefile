@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint test-slow test-package test-ray test-browser test-app test-extras test-gpu docs examples bench paper clean
+.PHONY: demo test lint test-slow test-package test-ray test-browser test-app test-extras test-gpu fuzz docs examples bench paper clean
 
 demo: $(READY)
 	$(BIN)/reconstruct samples/chelsea.jpg --model crelu_conv1_4 --layer conv1,conv2,conv3,conv4 --output demo
@@ -49,6 +49,10 @@ test-app: $(READY)
 test-extras: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[app,docs,onnx,deepinv,heic]'
 	$(BIN)/python -m pytest -m extras
+
+# Ten thousand hostile files of every kind that is read here; of ONNX where its package is installed.
+fuzz: $(READY)
+	$(BIN)/python -m tests.fuzz
 
 # The documentation as a site, in site/; a link that leads nowhere is an error.
 docs: $(READY)

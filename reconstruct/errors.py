@@ -1,8 +1,13 @@
 """The errors this package raises on purpose. Each carries one clear line for a person."""
 
+LONGEST = 1000
+"""Characters of a message. It may name what a file names, and a file may name anything: a word of a megabyte."""
+
 
 class ReconstructError(ValueError):
     """Something that the caller can put right; the message says what, where, and what would be right.
+
+    A message of more than ``LONGEST`` characters is cut in its middle.
 
     Examples
     --------
@@ -13,6 +18,12 @@ class ReconstructError(ValueError):
     ...     print(type(error).__name__)
     ModelError
     """
+
+    def __init__(self, message: object = "") -> None:
+        text = str(message)
+        if len(text) > LONGEST:
+            text = f"{text[: LONGEST // 2]} ... {text[5 - LONGEST // 2 :]}"
+        super().__init__(text)
 
 
 class CallError(ReconstructError):

@@ -168,6 +168,8 @@ def invariance(
 
     chosen = [(net, layer_list(net, layer)) for net in nets]
     source = open_source(images, split)
+    if source.left_out and not quiet:
+        notes.print(f"{images}: {source.left_out}", soft_wrap=True)
     indices = select(len(source.names), limit, sample, seed)
     failures: set[str] = set()
     found = {}

@@ -129,6 +129,8 @@ def evaluate(
             for at in joints(net, methods, tap):
                 tell_what_is_left_out(at, [0.0] * len(at.parts))
         source = open_source(images, split)
+        if source.left_out and not quiet:
+            notes.print(f"{images}: {source.left_out}", soft_wrap=True)
         chosen = select(len(source.names), limit, sample, seed)
         job = Job(
             methods, size, native,

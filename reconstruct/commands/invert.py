@@ -201,7 +201,7 @@ def _from_file(
     """Invert every entry of a file of features: the main job without pictures. Gives the records."""
     from reconstruct.evaluation.batch import CPU_PIXELS
     from reconstruct.images.batches import most_together
-    from reconstruct.images.features import read_features, recorded_noise
+    from reconstruct.images.features import path_and_name, read_features, recorded_noise
     from reconstruct.images.names import file_part
     from reconstruct.inversion.checks import checked, image_size
     from reconstruct.network.read_points import joint
@@ -218,20 +218,22 @@ def _from_file(
         for key, here in (("model", net.name), ("layer", part.name), ("tap", part.tap)):
             if stored.said.get(key, here) != here and not quiet:
                 notes.print(f"{own} says that its {key} is {stored.said[key]}", soft_wrap=True)
+        if stored.note and not quiet:
+            notes.print(stored.note, soft_wrap=True)
         levels.append(noise or recorded_noise(stored))
         values.append(stored.values.to(net.mean.device))
         # Of all at once, before any work. What only rounding has disturbed is still the activation's.
         last = part.net.layer(part.layer)
-        checked(part.net, values[-1], last, levels[-1] if noise or "noise" in stored.said else 0.0)
+        disturbed = noise or "noise" in stored.said or stored.rounded is not None
+        checked(part.net, values[-1], last, levels[-1] if disturbed else 0.0)
         area = image_size(part.net, values[-1], last, size if size is not None else area_of(stored.said.get("size")))
     count = len(values[0])
     if any(len(each) != count for each in values):
         raise CallError(f"{file} are of different numbers of images: {', '.join(str(len(each)) for each in values)}")
     if not quiet:
         tell_what_is_left_out(at, levels)
-    name, _, tensor = Path(files[0]).name.partition(".safetensors:")
     written = f".{file_part(net.name)}.{file_part(parts[0].name)}"  # by the command that extracts them
-    stem = file_part(name if tensor else Path(files[0]).stem).removesuffix(written)
+    stem = file_part(path_and_name(files[0])[0].stem).removesuffix(written)
     stems = [stem] if count == 1 else [f"{stem}-{number}" for number in range(1, count + 1)]
     names = [file] if count == 1 else [f"{file}[{index}]" for index in range(count)]
     together = most_together(area, CPU_PIXELS)

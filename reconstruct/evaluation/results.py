@@ -22,6 +22,7 @@ import pyarrow.parquet
 from filelock import FileLock, Timeout
 
 from reconstruct.errors import CallError
+from reconstruct.evaluation.check_results import MOST_BYTES, MOST_KEYS, check_rows, check_size, checked_run
 from reconstruct.images.atomic import write_atomically
 from reconstruct.images.names import file_name, method_part
 
@@ -87,7 +88,7 @@ def begin(folder: Path, run: Mapping[str, Any], chosen: Iterable[int], *, retry:
     began: dict[str, Any] = {"sessions": []}
     if (folder / "run.json").exists():
         began = read_run(folder)
-        if changes := differences(began["settings"], run["settings"]):
+        if changes := differences(began.get("settings") or {}, run["settings"]):
             raise CallError(
                 f"{folder} holds results of another call: {'; '.join(changes)}. Give another --output, or that call"
             )
@@ -103,7 +104,7 @@ def begin(folder: Path, run: Mapping[str, Any], chosen: Iterable[int], *, retry:
             left.unlink()  # by a run that was killed
     if retry:
         _drop_failures(folder)
-    write_json(folder / "run.json", {**run, "sessions": [*began["sessions"], *run["sessions"]]})
+    write_json(folder / "run.json", {**run, "sessions": [*(began.get("sessions") or []), *run["sessions"]]})
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -125,8 +126,7 @@ def _said(value: Any) -> str:
 def update_session(folder: Path, session: Mapping[str, Any]) -> None:
     """Write down how far this session has come."""
     run = read_run(folder)
-    run["sessions"][-1] = dict(session)
-    write_json(folder / "run.json", run)
+    write_json(folder / "run.json", {**run, "sessions": [*(run.get("sessions") or [])[:-1], dict(session)]})
 
 
 def finished(folder: Path) -> set[int]:
@@ -184,11 +184,16 @@ def _schema(columns: Sequence[str] | None) -> pyarrow.Schema:
 def _read(path: Path, columns: Sequence[str] | None) -> pyarrow.Table:
     schema = _schema(columns)
     try:
+        check_size(path, pyarrow.parquet.read_metadata(path).num_rows)
         # Not by memory map: a part may be replaced while it is read.
         table = pyarrow.parquet.read_table(path, columns=schema.names, memory_map=False)
-        return table.select(schema.names).cast(schema)
-    except (pyarrow.ArrowException, OSError, KeyError, ValueError) as error:
+        table = table.select(schema.names).cast(schema)
+        check_rows(path, table)
+    except CallError:
+        raise
+    except Exception as error:  # of a damaged file's columns and types, nearly any
         raise CallError(f"{path} does not hold rows of an evaluation: {error}") from error
+    return table
 
 
 def _write(table: pyarrow.Table, path: Path) -> None:
@@ -211,25 +216,39 @@ def read_run(folder: Path) -> dict[str, Any]:
     """
     path = folder / "run.json"
     try:
+        if path.stat().st_size > MOST_BYTES:
+            raise CallError(f"{path} is not what evaluate writes: it has more than {MOST_BYTES:,} bytes")
         run = json.loads(path.read_text())
     except FileNotFoundError:
         raise CallError(f"{folder} holds no results of an evaluation: it has no run.json") from None
-    except (OSError, ValueError) as error:
+    except CallError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
         raise CallError(f"{path} cannot be read: {error}") from error
-    if not isinstance(run, dict):
-        raise CallError(f"{path} is not what evaluate writes")
-    return run
+    return checked_run(path, run)
 
 
 def by_key(table: pyarrow.Table) -> dict[Key, pyarrow.Table]:
-    """The rows of each model, layer and method that succeeded, in the order of their first appearance."""
+    """The rows of each model, layer and method that succeeded, in the order of their first appearance.
+
+    Raises
+    ------
+    CallError : there are more than ``MOST_KEYS`` of them.
+    """
     found: dict[Key, pyarrow.Table] = {}
     done = table.filter(table["error"].is_null())
-    for row in done.group_by(Key._fields, use_threads=False).aggregate([]).to_pylist():
+    keys = done.group_by(Key._fields, use_threads=False).aggregate([]).to_pylist()
+    _check_count(len(keys))
+    for row in keys:
         key = Key(**row)
         same = [pyarrow.compute.equal(done[name], value).to_numpy() for name, value in key._asdict().items()]
         found[key] = done.filter(pyarrow.array(numpy.logical_and.reduce(same)))
     return found
+
+
+def _check_count(keys: int) -> None:
+    if keys > MOST_KEYS:
+        raise CallError(f"rows of {keys:,} models, layers and methods are no evaluation: at most {MOST_KEYS:,}")
 
 
 def summarise(table: pyarrow.Table, run: Mapping[str, Any]) -> dict[str, Any]:
@@ -246,13 +265,15 @@ def summarise(table: pyarrow.Table, run: Mapping[str, Any]) -> dict[str, Any]:
     for key in failures:
         if key.layer is not None:
             keys.setdefault(key, table.schema.empty_table())
-    seconds = sum(session["seconds"] for session in run["sessions"])
-    worked = sum(session["images"] for session in run["sessions"])
+    _check_count(len(keys))
+    sessions = run.get("sessions") or []
+    seconds = sum(session["seconds"] for session in sessions)
+    worked = sum(session["images"] for session in sessions)
     return {
         "images": len(set(table["index"].to_pylist())),
         "failed": len(set(failed["index"].to_pylist())),
         "seconds": seconds,
-        "images_per_second": worked / seconds if seconds else None,
+        "images_per_second": worked / seconds if seconds > 1e-9 else None,
         "results": [
             {
                 **key._asdict(),
@@ -276,7 +297,7 @@ def summarise(table: pyarrow.Table, run: Mapping[str, Any]) -> dict[str, Any]:
 
 def _rate(rows: pyarrow.Table) -> float | None:
     seconds = float(numpy.sum(rows["seconds"]))
-    return len(rows) / seconds if seconds else None
+    return len(rows) / seconds if seconds > 1e-9 else None
 
 
 def distribution(values: numpy.ndarray) -> dict[str, float | None]:

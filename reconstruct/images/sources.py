@@ -6,35 +6,46 @@ order and its name. Nothing is read until it is asked for, and a source can be s
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import io
 import os
+import posixpath
 import re
 import tarfile
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from pathlib import Path
-from typing import IO, Any, Protocol
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, NamedTuple, Protocol
 
 import numpy
 from PIL import Image
 
 from reconstruct.errors import CallError, ImageError
 from reconstruct.images.cifar import load_cifar
+from reconstruct.images.content import HEAD, Bounded, kind_of
 from reconstruct.images.files import SUFFIXES, decode, decode_file
 from reconstruct.images.names import shown
 
-LABELLED = re.compile(rf"(.*(?:{'|'.join(map(re.escape, SUFFIXES))}))\s+\d+", re.IGNORECASE)
+LABELLED = re.compile(r"(.*\S)\s+\d+")
 """A line of a list that ends in a class number, as ImageNet's do."""
+
+MOST_LIST_BYTES = 1 << 28
+"""Bytes of a list: two million long paths."""
+
+RESULTS = ("run.json", "rows")
+"""A folder with this file and this folder in it is one of results: what evaluate writes is no part of a set."""
+RESULTS_PARTS = ("run.json", "summary.json", "report.html", "rows", "thumbnails")
 
 LARGEST_MEMBER = 1 << 30
 """Bytes of a picture in an archive or on object storage, which is read into memory whole."""
 
 
 class Source(Protocol):
-    """A set of images; ``kind`` and ``path`` say where it comes from."""
+    """A set of images; ``kind`` and ``path`` say where it comes from, ``left_out`` what lies there besides."""
 
     @property
     def kind(self) -> str: ...
@@ -44,6 +55,11 @@ class Source(Protocol):
 
     @property
     def names(self) -> list[str]: ...
+
+    @property
+    def left_out(self) -> str:
+        """What is no part of the set, counted, as a sentence; empty where all is."""
+        ...
 
     def picture(self, index: int) -> Image.Image:
         """The image upright and in 8-bit RGB.
@@ -66,11 +82,17 @@ class Files:
     names: list[str]
     paths: list[str]
     filesystem: Any = None
+    left_out: str = ""
 
     def picture(self, index: int) -> Image.Image:
         path = self.paths[index]
         if self.filesystem is None:
-            return decode_file(Path(path))
+            try:
+                return decode_file(Path(path))
+            except (OSError, ValueError) as error:  # a list may name what no file can be called
+                if isinstance(error, ImageError):
+                    raise
+                raise ImageError(f"{self.names[index]} cannot be read: {_reason(error)}") from error
         return decode(io.BytesIO(_content(path, self.filesystem, path)), path)
 
 
@@ -83,6 +105,7 @@ class Archives:
     names: list[str]
     members: list[tuple[str, int, int]]
     filesystem: Any = None
+    left_out: str = ""
 
     def picture(self, index: int) -> Image.Image:
         archive, offset, length = self.members[index]
@@ -98,6 +121,7 @@ class Cifar:
     path: str
     split: str
     count: int
+    left_out: str = ""
 
     @cached_property
     def names(self) -> list[str]:
@@ -116,20 +140,24 @@ class Cifar:
 
     def __getstate__(self) -> dict[str, Any]:
         # Not the pictures: whoever gets this reads them.
-        return {name: getattr(self, name) for name in ("kind", "path", "split", "count")}
+        return {name: getattr(self, name) for name in ("kind", "path", "split", "count", "left_out")}
 
 
 def open_source(path: str, split: str = "test") -> Source:
     """The images of a set, listed and not yet read.
 
-    - A folder: every picture below it (ImageNet's validation set, flat or with a folder a class), by the suffix of its
-      name, in the order of their paths; hidden files and folders are left out. A folder with CIFAR's files and no
-      pictures is CIFAR, ``split`` being ``test`` or ``train``; one with ``.tar`` files and no pictures its archives.
-    - A ``.tar`` file (WebDataset): every picture in it, in the order of their names.
+    - A folder: every picture below it (ImageNet's validation set, flat or with a folder a class), in the order of their
+      paths. Hidden files and folders, and what evaluate wrote there, are left out. A folder with CIFAR's files and no
+      pictures is CIFAR, ``split`` being ``test`` or ``train``; one with tar archives and no pictures its archives.
+    - A tar archive (WebDataset), or one of tar archives (ImageNet's training set): every picture in it, in the order
+      of their names; links are what they lead to.
+    - CIFAR's archive as it is downloaded, packed.
     - A text file: a picture's path a line, from the list's own folder on; empty lines, lines that begin with ``#``,
       and a class number at a line's end are left out.
 
-    Each may lie on object storage: ``s3://``, ``gs://``, ``hdfs://``, whatever ``pyarrow.fs`` opens.
+    What a file is, its content decides; a file whose name ends as a picture's does is one, be it broken. What is left
+    out is counted in ``left_out``. Each may lie on object storage: ``s3://``, ``gs://``, ``hdfs://``, whatever
+    ``pyarrow.fs`` opens; in folders there, names decide.
 
     Raises
     ------
@@ -139,10 +167,13 @@ def open_source(path: str, split: str = "test") -> Source:
         raise CallError(f"a split is 'train' or 'test', not '{split}'")
     try:
         source = _remote(path) if "://" in path else _local(Path(path), split)
-    except OSError as error:
-        raise CallError(f"{path} cannot be listed: {error}") from error
+    except CallError:
+        raise
+    except (OSError, ValueError) as error:
+        raise CallError(f"{path} cannot be listed: {_reason(error)}") from error
     if not source.names:
-        raise CallError(f"{path} holds no pictures ({', '.join(SUFFIXES)})")
+        ending = f": {source.left_out}" if source.left_out else ""
+        raise CallError(f"{path} holds no pictures ({', '.join(SUFFIXES)}){ending}")
     return source
 
 
@@ -167,41 +198,116 @@ def select(count: int, limit: int | None = None, sample: int | None = None, seed
 
 def _local(path: Path, split: str) -> Source:
     if path.is_file():
-        if path.suffix.lower() == ".tar":
-            return _archives(str(path), {"": str(path)})
-        with path.open("rb") as file:
-            return _list(str(path), file, str(path.parent))
+        return _local_file(path, split)
     if not path.is_dir():
         what = "is neither a folder nor a file" if path.exists() else "does not exist"
         raise CallError(f"{path} {what}")
-    names = sorted(_below(path))
-    pictures = [name for name in names if name.lower().endswith(SUFFIXES)]
+    held, left = files_by_kind(path)
+    pictures, tars, packed = (held[kind] for kind in ("picture", "tar", "packed"))
+    left.update(map(_ending, held["other"]))
     if pictures:
-        return Files("folder", str(path), list(map(_printable, pictures)), [str(path / name) for name in pictures])
-    cifar = load_cifar(path, split)
-    if cifar is not None:
-        return Cifar("cifar", str(path), split, len(cifar.images))
-    if tars := [name for name in names if name.lower().endswith(".tar")]:
-        return _archives(str(path), {f"{name}/": str(path / name) for name in tars})
-    if packed := [name for name in names if name.lower().endswith((".tar.gz", ".tgz", ".zip"))]:
+        left.update(map(_ending, (*tars, *packed)))
+        paths = [str(path / name) for name in pictures]
+        return Files("folder", str(path), list(map(_printable, pictures)), paths, left_out=_left_out(left))
+    # In the folder itself, or as it was downloaded into it.
+    for place in (path, *(path / name for name in packed)):
+        cifar = load_cifar(place, split)
+        if cifar is not None:
+            return Cifar("cifar", str(place), split, len(cifar.images))
+    if tars:
+        left.update(map(_ending, packed))
+        return _archives(str(path), {f"{name}/": str(path / name) for name in tars}, left)
+    if packed:
         raise CallError(f"{path} holds no pictures; unpack {packed[0]} first")
-    return Files("folder", str(path), [], [])
+    return Files("folder", str(path), [], [], left_out=_left_out(left))
 
 
-def _below(folder: Path) -> Iterable[str]:
-    """Files below a folder, hidden ones left out, links followed, relative and with slashes."""
+def files_by_kind(folder: Path) -> tuple[dict[str, list[str]], Counter[str]]:
+    """The files below a folder, relative and in order, by what they are: ``picture``, ``tar``, ``packed``, ``other``.
+
+    And, counted, what is left out: hidden pictures, and what evaluate wrote.
+    """
+    left: Counter[str] = Counter()
+    held: dict[str, list[str]] = {"picture": [], "tar": [], "packed": [], "other": []}
+    for name in sorted(_below(folder, left)):
+        held["picture" if name.lower().endswith(SUFFIXES) else _kind(folder / name)].append(name)
+    return held, left
+
+
+def _local_file(path: Path, split: str) -> Source:
+    kind = _kind(path)
+    if kind in ("tar", "packed"):
+        cifar = load_cifar(path, split)
+        if cifar is not None:
+            return Cifar("cifar", str(path), split, len(cifar.images))
+    if kind == "packed":
+        raise CallError(f"{path} is packed, and pictures are read in place: unpack it, to a folder or a tar archive")
+    if kind == "tar":
+        return _archives(str(path), {"": str(path)}, Counter())
+    with path.open("rb") as file:
+        return _list(str(path), file, str(path.parent))
+
+
+def _kind(path: Path) -> str:
+    """What a file is by its content, and where that says nothing, by its name.
+
+    What is no regular file is not opened: a pipe would be waited for.
+    """
+    kind = "other"
+    if path.is_file():
+        try:
+            with path.open("rb") as file:
+                kind = kind_of(file.read(HEAD))
+        except OSError:  # not for us to read
+            return "other"
+    if kind == "other":  # damaged, or without a picture in it
+        name = path.name.lower()
+        return "tar" if name.endswith(".tar") else "packed" if name.endswith((".tar.gz", ".tgz", ".zip")) else "other"
+    return kind
+
+
+def _below(folder: Path, left: Counter[str]) -> Iterable[str]:
+    """Files below a folder, links followed, relative and with slashes; what is left out is counted."""
+
+    def unreadable(_: OSError) -> None:
+        left["folder that cannot be read"] += 1
+
     seen = set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
+    for parent, folders, held in os.walk(folder, onerror=unreadable, followlinks=True):
         where = Path(parent)
         identity = (where.stat().st_dev, where.stat().st_ino)
         if identity in seen:  # links may lead in circles
             folders.clear()
             continue
         seen.add(identity)
+        files = held
+        if RESULTS[0] in held and RESULTS[1] in folders:
+            left["folder of results"] += 1
+            folders[:], files = ([name for name in each if name not in RESULTS_PARTS] for each in (folders, held))
+        left["hidden"] += sum(name.startswith(".") and name.lower().endswith(SUFFIXES) for name in files)
         # Sorted, so that of two ways to a folder always the same is taken.
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         relative = where.relative_to(folder)
         yield from ((relative / name).as_posix() for name in files if not name.startswith("."))
+
+
+def _ending(name: str) -> str:
+    return _printable(PurePosixPath(name).suffix.lower()[:12]) or "without suffix"
+
+
+def _left_out(left: Counter[str]) -> str:
+    """What was left out, as a sentence; the commonest five kinds by name."""
+    total = (+left).total()
+    if not total:
+        return ""
+    kinds = [f"{count:,} {kind}" for kind, count in (+left).most_common(5)]
+    if others := total - sum(count for _, count in (+left).most_common(5)):
+        kinds.append(f"{others:,} others")
+    return f"left out {'is' if total == 1 else 'are'} {', '.join(kinds)}"
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def _remote(uri: str) -> Source:
@@ -214,71 +320,173 @@ def _remote(uri: str) -> Source:
         raise CallError(f"{uri} cannot be opened: {error}") from error
     here = filesystem.get_file_info(path)
     if here.type == fs.FileType.File:
-        if path.lower().endswith(".tar"):
-            return _archives(uri, {"": path}, filesystem)
         with filesystem.open_input_file(path) as file:
+            if kind_of(file.read(HEAD)) == "tar" or path.lower().endswith(".tar"):
+                return _archives(uri, {"": path}, Counter(), filesystem)
+            file.seek(0)
             return _list(uri, file, path.rpartition("/")[0], filesystem)
     if here.type != fs.FileType.Directory:
         raise CallError(f"{uri} does not exist")
     found = filesystem.get_file_info(fs.FileSelector(path, recursive=True))
     files = sorted(each.path.removeprefix(path).lstrip("/") for each in found if each.type != fs.FileType.Directory)
     names = [name for name in files if not any(part.startswith(".") for part in name.split("/"))]
-    if pictures := [name for name in names if name.lower().endswith(SUFFIXES)]:
-        return Files("folder", uri, pictures, [f"{path.rstrip('/')}/{name}" for name in pictures], filesystem)
+    left = Counter(_ending(name) for name in names if not name.lower().endswith((*SUFFIXES, ".tar")))
+    left["hidden"] = len(files) - len(names)
     tars = {f"{name}/": f"{path.rstrip('/')}/{name}" for name in names if name.lower().endswith(".tar")}
-    return _archives(uri, tars, filesystem)
+    if pictures := [name for name in names if name.lower().endswith(SUFFIXES)]:
+        left[".tar"] += len(tars)
+        paths = [f"{path.rstrip('/')}/{name}" for name in pictures]
+        return Files("folder", uri, pictures, paths, filesystem, _left_out(left))
+    return _archives(uri, tars, left, filesystem)
 
 
 def _list(path: str, file: IO[bytes], folder: str, filesystem: Any = None) -> Files:
-    if path.lower().endswith(SUFFIXES):
+    content = file.read(MOST_LIST_BYTES + 1)
+    if kind_of(content[:HEAD]) == "picture" or path.lower().endswith(SUFFIXES):
         raise CallError(
             f"{path} is a picture: this takes a folder, a list or an archive; 'reconstruct IMAGE' inverts one"
         )
-    try:
-        lines = [line.strip() for line in file.read().decode().splitlines()]
-    except UnicodeDecodeError:
-        raise CallError(f"{path} is neither a .tar archive nor a list of pictures, a path a line") from None
     names: dict[str, int] = {}
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(_lines(path, content), 1):
         if not line or line.startswith("#"):
             continue
         labelled = LABELLED.fullmatch(line)
-        name = labelled[1] if labelled else line
+        name = line if labelled is None or line.lower().endswith(SUFFIXES) else labelled[1]
         if name in names:
             raise CallError(f"{path} lists {name} twice, in line {names[name]} and in line {number}")
         names[name] = number
     join = os.path.join if filesystem is None else (lambda *parts: "/".join(parts))
-    return Files("list", path, list(names), [join(folder, name) for name in names], filesystem)
+    paths = [join(folder, name) for name in names]
+    if filesystem is None and paths and not any(map(_is_there, paths)):
+        raise CallError(f"{path} lists {len(paths):,} pictures, and not one is there: the first is {paths[0]}")
+    return Files("list", path, list(names), paths, filesystem)
 
 
-def _archives(path: str, archives: dict[str, str], filesystem: Any = None) -> Archives:
+def _lines(path: str, content: bytes) -> list[str]:
+    """The lines of a text in UTF-8, or in UTF-16 with the mark that Windows puts before it."""
+    marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        text = content.decode("utf-16" if marked else "utf-8-sig")
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text or len(content) > MOST_LIST_BYTES:
+        raise CallError(f"{path} is neither a .tar archive nor a list of pictures, a path a line")
+    return [line.strip() for line in text.splitlines()]
+
+
+def _is_there(path: str) -> bool:
+    try:
+        return os.path.lexists(path)
+    except ValueError:  # no file is called that
+        return False
+
+
+class _Index(NamedTuple):
+    """What the archives of a set hold.
+
+    Attributes
+    ----------
+    pictures : by name, the archive, and where in it the bytes lie.
+    left : what is left out.
+    """
+
+    pictures: list[tuple[str, tuple[str, int, int]]]
+    left: Counter[str]
+
+
+def _archives(path: str, archives: dict[str, str], left: Counter[str], filesystem: Any = None) -> Archives:
     """``archives``: where each lies, by what its pictures' names begin with."""
-    found: list[tuple[str, tuple[str, int, int]]] = []
+    index = _Index([], left)
     for prefix, archive in archives.items():
         try:
             # Object storage is read through once: a jump to each header would be a request each.
-            stream = _opened(archive, filesystem, stream=filesystem is not None)
-            with stream, tarfile.open(fileobj=stream, mode="r:" if filesystem is None else "r|") as tar:
-                found += [
-                    (_printable(prefix + member.name), (archive, member.offset_data, member.size))
-                    for member in tar
-                    if member.isreg() and not member.issparse() and _is_picture(member.name)
-                ]
-                end = tar.offset
-        except tarfile.TarError as error:
+            with _opened(archive, filesystem, stream=filesystem is not None) as stream:
+                bounded = stream if filesystem is None else Bounded(stream)
+                ends = _read_index(index, bounded, archive, prefix, "r:" if filesystem is None else "r|")
+            with _opened(archive, filesystem) as file:
+                for end, most in ends:
+                    file.seek(end)
+                    # tarfile takes a damaged header for the end.
+                    if (block := file.read(min(tarfile.BLOCKSIZE, most))).strip(b"\0") or 0 < len(block) < min(
+                        tarfile.BLOCKSIZE, most
+                    ):
+                        raise CallError(
+                            f"{archive} is damaged or cut off at byte {end:,}, after {len(index.pictures)} pictures"
+                        )
+        except CallError:
+            raise
+        except Exception as error:  # over a damaged header tarfile may raise nearly any
+            own = isinstance(error, tarfile.TarError | OSError)  # with words for people
+            reason = " ".join(str(error).split())[:200] if own else "a header is damaged"
             raise CallError(
-                f"{archive} cannot be read as a tar archive: {error} (a compressed one: unpack it)"
+                f"{archive} cannot be read as a tar archive: {reason} (a compressed one: unpack it)"
             ) from error
-        with _opened(archive, filesystem) as file:
-            file.seek(end)
-            # tarfile takes a damaged header for the end.
-            if (block := file.read(tarfile.BLOCKSIZE)).strip(b"\0") or 0 < len(block) < tarfile.BLOCKSIZE:
-                raise CallError(f"{archive} is damaged or cut off at byte {end:,}, after {len(found)} pictures")
-    found.sort()
+    found = sorted(index.pictures)
     for (name, _), (following, _) in pairwise(found):
         if name == following:
             raise CallError(f"{path} holds {name} twice")
-    return Archives("archive", path, [name for name, _ in found], [member for _, member in found], filesystem)
+    names, members = [name for name, _ in found], [member for _, member in found]
+    return Archives("archive", path, names, members, filesystem, _left_out(left))
+
+
+def _read_index(
+    index: _Index, stream: Any, archive: str, prefix: str, mode: str, start: int = 0, size: int = 1 << 62
+) -> list[tuple[int, int]]:
+    """Add the pictures of an archive to the index, and those of archives in it.
+
+    Parameters
+    ----------
+    stream : the archive's content, which is read from its beginning.
+    archive : the file that it is, or lies in.
+    mode : tarfile's: of a file that is read in jumps, or of a stream.
+    start, size : where in the file it lies, and how long it is there.
+
+    Returns
+    -------
+    Where its headers end, and those of the archives in it, and how many bytes may follow.
+    """
+    ends: list[tuple[int, int]] = []
+    regular: dict[str, tuple[str, int, int]] = {}
+    links: list[tuple[str, str]] = []
+    with tarfile.open(fileobj=stream, mode=mode) as tar:  # type: ignore[call-overload]
+        last = -1
+        for member in tar:
+            if member.offset <= last or member.size < 0:  # nor would it ever end
+                raise tarfile.ReadError("a header leads back to one before it")
+            last = member.offset
+            place = (archive, start + member.offset_data, member.size)
+            if member.isdir():
+                continue
+            if _is_hidden(member.name):
+                index.left["hidden"] += member.name.lower().endswith(SUFFIXES)
+            elif member.islnk() or member.issym():
+                beside = "" if member.islnk() else posixpath.dirname(member.name)
+                links.append((member.name, posixpath.normpath(posixpath.join(beside, member.linkname))))
+            elif not member.isreg() or member.issparse():
+                index.left["no plain file"] += 1
+            elif (kind := _member_kind(tar, member))[0] == "picture":
+                regular[posixpath.normpath(member.name)] = place
+                index.pictures.append((_printable(prefix + member.name), place))
+            elif kind[0] == "tar" and not start:
+                ends += _read_index(index, kind[1], archive, f"{prefix}{member.name}/", mode, *place[1:])
+            else:
+                index.left[_ending(member.name)] += 1
+        end = start + tar.offset
+    for name, target in links:
+        if target in regular:
+            index.pictures.append((_printable(prefix + name), regular[target]))
+        else:
+            index.left["link"] += 1
+    return [*ends, (end, start + size - end)]
+
+
+def _member_kind(tar: tarfile.TarFile, member: tarfile.TarInfo) -> tuple[str, Any]:
+    """What a member is, by its name where that is a picture's, else by its content, which comes with it."""
+    if member.name.lower().endswith(SUFFIXES):
+        return "picture", None
+    inside: Any = tar.extractfile(member)
+    # Its head is looked at and not read: a stream cannot be read again.
+    return kind_of(inside.peek(HEAD)[:HEAD]), inside
 
 
 def _printable(name: str) -> str:
@@ -286,9 +494,8 @@ def _printable(name: str) -> str:
     return shown(name)
 
 
-def _is_picture(name: str) -> bool:
-    hidden = any(part.startswith(".") and part.strip(".") for part in name.split("/"))
-    return name.lower().endswith(SUFFIXES) and not hidden
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") and part.strip(".") for part in name.split("/"))
 
 
 def _opened(path: str, filesystem: Any, stream: bool = False) -> Any:

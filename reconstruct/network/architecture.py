@@ -240,7 +240,7 @@ def side_or_area(size: Size) -> int | list[int]:
 
 def unknown_layer(network: str, layer: str, names: list[str], splits: Sequence[str] = ()) -> CallError:
     """The error that answers a layer's name which there is not, with the nearest one and all that there are."""
-    near = get_close_matches(layer, [*names, *splits], n=1)
+    near = get_close_matches(layer[:100], [*names, *splits], n=1)  # quadratic in a word's length
     end = f"; did you mean {near[0]}?" if near else "."
     points = f"; its split points: {', '.join(splits)}" if splits else ""
     return CallError(f"{network} has no layer '{layer}'{end} Its layers: {', '.join(names)}{points}")

@@ -13,6 +13,7 @@ from torch import nn
 
 from reconstruct.errors import CallError
 from reconstruct.images.atomic import write_atomically
+from reconstruct.images.tensor_files import is_plain, named_tensors, read_torch
 
 CHECKPOINT, LOG = "checkpoint.pt", "log.csv"
 
@@ -81,7 +82,7 @@ class Run:
         if not path.is_file():
             return
         try:
-            saved = torch.load(path, map_location="cpu", weights_only=True)
+            saved = _checked(read_torch(path))
             differs = [key for key in self.call | saved["call"] if saved["call"].get(key) != self.call.get(key)]
             if not differs:
                 self.net.load_state_dict(saved["net"])
@@ -131,6 +132,27 @@ class Run:
         mean = self.recent_losses[0] / self.recent_losses[1]
         self.recent_losses = (0.0, 0)
         return mean
+
+
+def _checked(saved: Any) -> dict[str, Any]:
+    """What a checkpoint holds, where it is of the form that ``save`` gives it; of numbers it may still be any."""
+    if not isinstance(saved, dict) or not isinstance(saved.get("call"), dict):
+        raise ValueError("it is no checkpoint of a run")
+    # One number may be said to be a billion, and what copies it would take the memory of as many.
+    if not all(map(is_plain, named_tensors(saved).values())):
+        raise ValueError("it holds tensors that are not plain")
+    rows = saved.get("rows")
+    if not isinstance(rows, list) or not all(isinstance(row, list) and len(row) <= len(LogRow._fields) for row in rows):
+        raise ValueError("its rows are no lists of numbers")
+    if not all(isinstance(value, int | float | None) for row in rows for value in row):
+        raise ValueError("its rows are no lists of numbers")
+    if type(saved.get("step")) is not int or not isinstance(saved.get("loss"), int | float):
+        raise ValueError("its step and its loss are no numbers")
+    for name in ("epoch_losses", "recent_losses"):
+        value = saved.get(name)
+        if not isinstance(value, tuple | list) or list(map(type, value)) != [float, int]:
+            raise ValueError(f"its {name} are no sum and count")
+    return saved
 
 
 def _first_difference(name: str, was: Any, now: Any) -> str:

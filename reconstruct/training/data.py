@@ -22,8 +22,12 @@ from PIL import Image
 from reconstruct.errors import CallError, ReconstructError
 from reconstruct.images.cifar import load_cifar, numbered
 from reconstruct.images.files import SUFFIXES, read_image
+from reconstruct.images.sources import files_by_kind
 
 ASPECT = (3 / 4, 4 / 3)
+RUN_FILES = ("checkpoint.pt", "log.csv")
+"""A folder with one of these is a training run's, and no class, where it lies among the class folders."""
+_MOST_CLASSES = 1 << 20
 T = TypeVar("T")
 
 
@@ -105,8 +109,8 @@ class Part:
 def load_pictures(folder: Path, split: str = "train") -> Pictures:
     """A data set from a folder, by what lies in it.
 
-    - CIFAR-10 or CIFAR-100 as published, the Python or the binary version, unpacked; ``split`` picks the training or
-      the test batches.
+    - CIFAR-10 or CIFAR-100 as published, the Python or the binary version, unpacked, or the archive as it is
+      downloaded; ``split`` picks the training or the test batches.
     - Crops with a teacher's answers (``distill.make_crops``).
     - A folder of class folders, as ImageNet's, or one with such a folder inside named as the split (``train``; ``val``,
       ``validation`` or ``test``). Classes are numbered in the order of their folders' names.
@@ -117,11 +121,16 @@ def load_pictures(folder: Path, split: str = "train") -> Pictures:
     """
     if split not in ("train", "test"):
         raise CallError(f"a split is 'train' or 'test', not '{split}'")
-    if not folder.is_dir():
-        raise CallError(f"there is no folder {folder}")
+    try:
+        if not folder.exists():
+            raise CallError(f"there is no folder {folder}")
+    except (OSError, ValueError) as error:  # a name that no folder can have
+        raise CallError(f"{folder} cannot be read: {error}") from error
     if (folder / "crops.json").is_file():
         return _crops(folder)
     cifar = load_cifar(folder, split)
+    if cifar is None and not folder.is_dir():
+        raise CallError(f"{folder} is no folder, and no archive of CIFAR's as it is downloaded")
     return _class_folders(_split_folder(folder, split)) if cifar is None else Arrays(*cifar)
 
 
@@ -302,7 +311,7 @@ def picture_paths(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise CallError(f"there is no folder {folder}")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    paths = sorted(folder / name for name in files_by_kind(folder)[0]["picture"] if (folder / name).is_file())
     if not paths:
         raise CallError(f"{folder} holds no pictures ({', '.join(SUFFIXES)})")
     return paths
@@ -322,11 +331,15 @@ def _split_folder(folder: Path, split: str) -> Path:
 
 
 def _class_folders(folder: Path) -> Files:
-    classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    classes = sorted(
+        path.name
+        for path in folder.iterdir()
+        if path.is_dir() and not path.name.startswith(".") and not any((path / name).exists() for name in RUN_FILES)
+    )
     paths: list[Path] = []
     targets: list[int] = []
     for number, name in enumerate(classes):
-        inside = sorted(path for path in (folder / name).rglob("*") if path.suffix.lower() in SUFFIXES)
+        inside = sorted(folder / name / each for each in files_by_kind(folder / name)[0]["picture"])
         paths += inside
         targets += [number] * len(inside)
     if len(classes) < 2 or not paths:
@@ -345,10 +358,13 @@ def _crops(folder: Path) -> Arrays:
             raise CallError(f"{folder}: {done} of {count} crops are made; the same call goes on making them")
         images = numpy.load(folder / "crops.npy", mmap_mode="r")
         answers = numpy.load(folder / "answers.npy", mmap_mode="r")
-        if images.ndim != 4 or answers.ndim != 2 or not len(images) == len(answers) == count:
+        fits = images.ndim == 4 and answers.ndim == 2 and len(images) == len(answers) == count > 0
+        if not fits or images.shape[1] != 3 or images.dtype != numpy.uint8 or answers.shape[1] > _MOST_CLASSES:
             raise ValueError(f"{images.shape} crops and {answers.shape} answers for a count of {count}")
+        if answers.dtype.kind != "f":
+            raise ValueError(f"answers of the type {answers.dtype}")
     except CallError:
         raise
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # damaged headers can raise nearly any
         raise CallError(f"{folder} holds no crops with a teacher's answers that can be read: {error}") from error
     return Arrays(images, answers, numbered(answers.shape[1]))

@@ -7,10 +7,11 @@ import math
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 
-from reconstruct.errors import ModelError
+from reconstruct.errors import CallError, ModelError
 from reconstruct.images.atomic import write_atomically
+from reconstruct.images.tensor_files import form_of, is_plain, read_safetensors, read_torch
 from reconstruct.network.architecture import Architecture
 from reconstruct.network.network import Network
 from reconstruct.zoo.registry import model_names, specification_path
@@ -18,13 +19,21 @@ from reconstruct.zoo.specification import read_architecture
 
 State = dict[str, torch.Tensor]
 
+HOLDERS = ("state_dict", "model_state_dict", "model", "net", "network", "module", "weights")
+"""Under what training scripts keep the state dict, beside epochs and optimisers."""
+WRAPPERS = ("module", "_orig_mod")
+"""What DataParallel and torch.compile put into keys, at the beginning or, around a part of a network, inside."""
+OWNERS = ("model", "net", "network", "student")
+"""What keys begin with where the network is an attribute of what was saved."""
+
 
 def import_checkpoint(file: Path, model: str, folder: Path) -> Path:
     """Write NAME.safetensors and NAME.toml, a variant of the model with these weights.
 
     Parameters
     ----------
-    file : a state dict with torchvision's keys, ``.safetensors`` or what ``torch.save`` wrote.
+    file : a state dict with torchvision's keys, ``.safetensors`` or what ``torch.save`` wrote; or what a training
+        script wrote, which has it in a dictionary (``HOLDERS``), with more in its keys (``WRAPPERS``, ``OWNERS``).
     model : a name in the zoo, or the path of a TOML specification; its table ``[torchvision]`` says where the
         checkpoint has each layer. A fully connected layer there is a convolution here.
     folder : where both files are written, the weights first.
@@ -62,17 +71,34 @@ def _read(file: Path) -> State:
     if not file.is_file():
         raise ModelError(f"there is no checkpoint {file}")
     try:
-        if file.suffix == ".safetensors":
-            state = load_file(file)
-        else:
-            state = torch.load(file, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise ModelError(f"{file} cannot be read: {error.strerror or error}") from error
-    except Exception as error:  # a hostile or damaged file can raise nearly any
-        raise ModelError(f"{file} is damaged or holds more than tensors; nothing of it was run") from error
+        state = read_safetensors(file)[0] if form_of(file) == "safetensors" else read_torch(file)
+    except CallError as error:
+        raise ModelError(str(error)) from error
+    for _ in range(3):  # Lightning's, of a script of somebody's
+        held = [key for key in HOLDERS if isinstance(state, dict) and isinstance(state.get(key), dict)]
+        if not held:
+            break
+        state = state[held[0]]
     if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
         raise ModelError(f"{file} is not a state dict: it holds no tensors by name")
     return state
+
+
+def _unwrapped(file: Path, state: State, wanted: set[str]) -> State:
+    """The tensors by their keys without what wrappers put into them, as far as no key that is wanted has it."""
+    if wanted <= state.keys():
+        return state
+    found: State = {}
+    for key, value in state.items():
+        plain = ".".join(part for part in key.split(".") if part not in WRAPPERS)
+        if plain in found:
+            raise ModelError(f"{file} holds {plain} twice, once as {key}")
+        found[plain] = value
+    first = {key.partition(".")[0] for key in found}
+    # Classifiers of one are called so, too: none of the wanted keys may begin with it.
+    if len(first) == 1 and first <= set(OWNERS) and not any(key.partition(".")[0] in first for key in wanted):
+        found = {key.partition(".")[2]: value for key, value in found.items()}
+    return found
 
 
 def _renamed(file: Path, state: State, architecture: Architecture) -> State:
@@ -86,6 +112,7 @@ def _renamed(file: Path, state: State, architecture: Architecture) -> State:
     for key in shapes:
         name, _, part = key.rpartition(".")
         theirs[f"{architecture.torchvision[name]}.{part}"] = key
+    state = _unwrapped(file, state, set(theirs))
     if missing := theirs.keys() - state.keys():
         raise ModelError(f"{file} lacks {min(missing)}, {theirs[min(missing)]} of {architecture.name}")
     if extra := state.keys() - theirs.keys():
@@ -94,12 +121,7 @@ def _renamed(file: Path, state: State, architecture: Architecture) -> State:
 
 
 def _checked(file: Path, key: str, value: object, shape: tuple[int, ...]) -> torch.Tensor:
-    if not (
-        isinstance(value, torch.Tensor)
-        and value.layout is torch.strided
-        and value.device.type == "cpu"
-        and value.is_floating_point()
-    ):
+    if not isinstance(value, torch.Tensor) or not is_plain(value) or not value.is_floating_point():
         raise ModelError(f"{file}: {key} is no plain tensor of floating-point numbers")
     # A fully connected layer sees its input's channels one after the other, each row by row.
     flat = (shape[0], math.prod(shape[1:]))

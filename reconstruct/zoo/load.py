@@ -73,6 +73,9 @@ def load_network(name: str | Path, *, random_weights: int | None = None, device:
         net = _load_weights(architecture, Path(architecture.weights))
     if any(layer.batch_norm for layer in net.layers):
         net = fold_batch_norm(net)
+        for key, value in net.state_dict().items():
+            if not value.isfinite().all():
+                raise ModelError(f"{architecture.name}: {key}, with its batch normalisation, is not finite in float32")
     return net.eval().requires_grad_(False).to(device)
 
 
@@ -133,13 +136,21 @@ def _load_weights(architecture: Architecture, path: Path) -> Network:
                 if kind not in _FLOATS and not key.endswith("num_batches_tracked"):
                     raise ModelError(f"{path}: {key} is {kind}, and weights are {', '.join(_FLOATS)}")
             state = {key: file.get_tensor(key) for key in expected}
-    except (OSError, SafetensorError) as error:
+    except ModelError:
+        raise
+    except (OSError, SafetensorError, ValueError) as error:  # also a name that no file can have
         raise ModelError(f"{path} cannot be read as safetensors: {error}") from error
-    for key, value in state.items():
-        if value.is_floating_point() and not value.isfinite().all():
-            raise ModelError(f"{path}: {key} holds a number that is not finite")
-        if key.endswith("running_var") and (value < 0).any():
-            raise ModelError(f"{path}: {key} holds a negative number, and it is of variances")
+    _check_numbers(path, state)
     net = Network(architecture, depth)
     net.load_state_dict(state)
     return net
+
+
+def _check_numbers(path: Path, state: dict[str, torch.Tensor]) -> None:
+    """Refuse weights that are not finite, and variances below 0."""
+    for key, value in state.items():
+        # As float32, which the network computes in: a file may hold more.
+        if value.is_floating_point() and not value.float().isfinite().all():
+            raise ModelError(f"{path}: {key} holds a number that is not finite in float32")
+        if key.endswith("running_var") and (value < 0).any():
+            raise ModelError(f"{path}: {key} holds a negative number, and it is of variances")

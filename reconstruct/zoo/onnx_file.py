@@ -99,7 +99,8 @@ def numbers(graph: Graph, name: str) -> Array | None:
     if min(tensor.dims, default=1) < 0 or not fits:
         shape = " x ".join(map(str, tensor.dims))
         raise ModelError(f"{graph.file}: {name} claims to be {shape}, and holds another number of entries")
-    found: Array = numpy_helper.to_array(tensor).astype(numpy.float64)
+    with numpy.errstate(invalid="ignore"):  # what is no number stays none, and is refused by whoever uses it
+        found: Array = numpy_helper.to_array(tensor).astype(numpy.float64)
     return found
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from reconstruct.errors import ModelError
-from reconstruct.zoo.checks import expect, table_of
+from reconstruct.zoo.checks import LONGEST_NAME, expect, is_there, table_of
 from reconstruct.zoo.not_models import what_it_is
 
 _PACKAGE = Path(__file__).parent.parent
@@ -50,20 +50,20 @@ def specification_path(name: str) -> Path:
     """
     if name.endswith(".toml"):
         path = Path(name)
-        if not path.is_file():
+        if not is_there(path):
             raise ModelError(f"there is no specification {name}")
         return path
     known = {path.stem: path for path in MODELS.glob("*.toml")}
     if name in known:
         return known[name]
-    if Path(name).is_dir():
+    if _is_folder(name):
         config = Path(name) / CONFIG
         if not config.is_file():
             raise ModelError(f"the folder {name} holds no {CONFIG}; name the .toml file of a model in it")
         return config
     if (told := what_it_is(name)) is not None:
         raise ModelError(told)
-    near = get_close_matches(name, known, n=3)
+    near = get_close_matches(name[:LONGEST_NAME], known, n=3)
     ending = f"; did you mean {', '.join(near)}?" if near else "."
     raise ModelError(
         f"there is no model '{name}'{ending} Models: {', '.join(sorted(known))}, the path of a .toml file, a folder, "
@@ -76,9 +76,16 @@ def is_zoo_name(name: str) -> bool:
     return any(path.stem == name for path in MODELS.glob("*.toml"))
 
 
+def _is_folder(name: str) -> bool:
+    try:
+        return Path(name).is_dir()
+    except (OSError, ValueError):  # too long for a name, or with a zero in it
+        return False
+
+
 def is_model_name(name: str) -> bool:
     """Whether a name serves in file names: letters, digits, ``_``, ``.`` and ``-``, the first a letter or digit."""
-    return re.fullmatch(r"[^\W_][\w.-]*", name) is not None
+    return len(name) <= LONGEST_NAME and re.fullmatch(r"[^\W_][\w.-]*", name) is not None
 
 
 def class_names(name: str) -> list[str] | None:
@@ -100,7 +107,7 @@ def class_names(name: str) -> list[str] | None:
         return None
     try:
         names = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path} cannot be read as JSON: {error}") from error
     expect(isinstance(names, list) and all(isinstance(each, str) for each in names), path, "this is no list of names")
     return names
@@ -123,7 +130,7 @@ def labels_of(path: Path, labels: object) -> list[str]:
 def file_beside(specification: Path, file: str) -> Path:
     """A file that belongs to a specification: it lies in the folder ``weights`` beside it, or beside it."""
     inside = specification.parent / "weights" / file
-    return inside if inside.is_file() else specification.parent / file
+    return inside if is_there(inside) else specification.parent / file
 
 
 def read_specification(path: Path) -> dict[str, Any]:
@@ -135,9 +142,10 @@ def read_specification(path: Path) -> dict[str, Any]:
     """
     what = "JSON" if path.name == CONFIG else "TOML"
     try:
+        small = path.stat().st_size <= _MOST_CONFIG_BYTES
+        expect(small, path, f"a specification is smaller than {_MOST_CONFIG_BYTES} bytes")
         if what == "TOML":
             return tomllib.loads(path.read_text(encoding="utf-8"))
-        expect(path.stat().st_size <= _MOST_CONFIG_BYTES, path, f"a config is smaller than {_MOST_CONFIG_BYTES} bytes")
         spec = json.loads(path.read_text(encoding="utf-8"))
     except ModelError:
         raise

@@ -13,7 +13,17 @@ from reconstruct.network.activations import ACTIVATIONS, TAPS
 from reconstruct.network.architecture import KINDS, Architecture, Layer, Split
 from reconstruct.network.network import is_layer_name
 from reconstruct.network.surgery import with_classes
-from reconstruct.zoo.checks import are_finite, are_numbers, are_positive, expect, hint, is_whole, table_of
+from reconstruct.zoo.checks import (
+    LONGEST_NAME,
+    are_finite,
+    are_numbers,
+    are_positive,
+    expect,
+    hint,
+    is_there,
+    is_whole,
+    table_of,
+)
 from reconstruct.zoo.not_models import whose_config
 from reconstruct.zoo.registry import (
     CONFIG,
@@ -32,6 +42,12 @@ _COMMON_KEYS = {"source", "weights", "damping", "splits"}
 _BASE_KEYS = _COMMON_KEYS | {"input_size", "mean", "std", "layers", "input_dropout", "torchvision"}
 _VARIANT_KEYS = _COMMON_KEYS | {"base", "slope", "halve_filters", "double_filters", "classes"}
 _CONFIG_KEYS = {"library_name", "library_version", "format", "dtype", "name", "base", "crelu_order", "id2label"}
+_LONGEST_CHAIN = 20  # of bases
+_MOST_LAYERS = 10_000
+_MOST_PIXELS = 16_384
+"""The side of an image, and the stride, kernel and padding of a layer."""
+_MOST_FILTERS = 1 << 20
+_MOST_PARAMETERS = 1 << 33
 _SWAPS = tuple(name for name in ACTIVATIONS if name != "none")
 _LAYER_KEYS = {
     "name": str,
@@ -126,13 +142,23 @@ def _base(path: Path, spec: Mapping[str, Any]) -> Architecture:
     for key in ("input_size", "mean", "std", "layers"):
         expect(key in spec, path, f"a specification without base needs {key}")
     mean, std = spec["mean"], spec["std"]
-    expect(isinstance(mean, list) and are_finite(mean) and len(mean) > 0, path, "mean is a list of numbers")
-    expect(isinstance(std, list) and are_positive(std), path, "std is a list of numbers above 0")
+    expect(
+        isinstance(mean, list) and are_finite(mean) and len(mean) > 0,
+        path,
+        "mean is a list of numbers that float32 holds",
+    )
+    expect(isinstance(std, list) and are_positive(std), path, "std is a list of numbers above 0 that float32 holds")
+    expect(len(mean) <= _MOST_FILTERS, path, f"mean has {len(mean):,} channels, too many for an image")
     expect(len(mean) == len(std), path, "mean and std are one number a channel")
-    expect(is_whole(spec["input_size"], 1), path, "input_size is a whole number of pixels")
+    expect(
+        is_whole(spec["input_size"], 1, _MOST_PIXELS),
+        path,
+        f"input_size is a whole number of pixels, 1 to {_MOST_PIXELS}",
+    )
     dropout = spec.get("input_dropout", 0.0)
     expect(are_numbers([dropout]) and 0 <= dropout < 1, path, "input_dropout lies in [0, 1)")
-    expect(isinstance(spec["layers"], list) and len(spec["layers"]) > 0, path, "layers is a list of tables")
+    listed = isinstance(spec["layers"], list) and 0 < len(spec["layers"]) <= _MOST_LAYERS
+    expect(listed, path, f"layers is a list of tables, at most {_MOST_LAYERS:,}")
     layers = tuple(_layer(path, entry) for entry in spec["layers"])
     names = [layer.name for layer in layers]
     taken = [*names, *(f"{layer.name}_bn" for layer in layers if layer.batch_norm)]
@@ -148,6 +174,8 @@ def _base(path: Path, spec: Mapping[str, Any]) -> Architecture:
         torchvision=_torchvision(path, spec.get("torchvision", {}), layers),
     )
     _fitting_groups(path, architecture)
+    parameters = architecture.parameters()
+    expect(parameters <= _MOST_PARAMETERS, path, f"its layers have {parameters:.3g} weights, too many for a network")
     smallest = min(min(size) for size in architecture.response_sizes((spec["input_size"],) * 2).values())
     expect(smallest >= 1, path, f"images of {spec['input_size']} pixels vanish on the way through the layers")
     return architecture
@@ -187,6 +215,10 @@ def _layer(path: Path, entry: object) -> Layer:
     sizes = (layer.kernel, layer.stride, layer.groups, layer.dilation, *(() if pool else (layer.filters,)))
     expect(min(sizes) >= 1, path, f"layer {name}: sizes are at least 1")
     expect(layer.padding >= 0, path, f"layer {name}: padding is at least 0")
+    largest = max(layer.dilation * layer.kernel, layer.stride, layer.padding)
+    expect(largest <= _MOST_PIXELS, path, f"layer {name}: kernel, stride and padding are at most {_MOST_PIXELS}")
+    expect(layer.filters <= _MOST_FILTERS, path, f"layer {name}: filters are at most {_MOST_FILTERS:,}")
+    expect(len(layer.name) <= LONGEST_NAME, path, f"layer name {layer.name!r} has more than {LONGEST_NAME} characters")
     # Beyond that a window could see nothing but padding.
     fits = not pool or 2 * layer.padding <= layer.kernel
     expect(fits, path, f"layer {name}: padding of {kind} is at most half its kernel")
@@ -201,9 +233,10 @@ def _variant(path: Path, spec: Mapping[str, Any], above: tuple[Path, ...]) -> Ar
     name = spec["base"]
     expect(isinstance(name, str), path, f"base is a model's name, not {name!r}")
     beside = path.parent / name
-    base_path = beside if name.endswith(".toml") and beside.is_file() else specification_path(name)
+    base_path = beside if name.endswith(".toml") and is_there(beside) else specification_path(name)
     resolved = base_path.resolve()
     expect(resolved not in (*above, path.resolve()), path, f"base {name} leads back to this file")
+    expect(len(above) < _LONGEST_CHAIN, path, f"a base has a base, and so on, more than {_LONGEST_CHAIN} times")
     base = _read(base_path, (*above, path.resolve()))
     slope = spec.get("slope", 0.0)
     expect(are_numbers([slope]) and 0 <= slope < 1, path, "slope lies in [0, 1)")
@@ -267,7 +300,8 @@ def _splits(path: Path, table: object, architecture: Architecture) -> dict[str, 
     for name, entry in table.items():
         plain = isinstance(entry, dict) and all(isinstance(value, str) for value in entry.values())
         expect(plain and entry.keys() == {"layer", "tap"}, path, complaint)
-        expect(name.isidentifier() and name != "all", path, f"the split point's name {name!r} is not a plain word")
+        plain = name.isidentifier() and name != "all" and len(name) <= LONGEST_NAME
+        expect(plain, path, f"the split point's name {name!r} is not a plain word")
         layer, tap = entry["layer"], entry["tap"]
         expect(layer in layers, path, f"split point {name}: there is no layer '{layer}'{hint(layer, layers)}")
         expect(layers[layer].has_weights, path, f"split point {name}: {layer} is a pooling and has no tap")

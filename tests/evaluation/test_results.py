@@ -139,6 +139,83 @@ def test_a_full_disk_leaves_whole_parts_only(tmp_path: Path, monkeypatch: pytest
     assert results.finished(tmp_path) == {0}
 
 
+NESTED: Any = 1
+for _ in range(30):
+    NESTED = {"a": [NESTED]}
+RUNS: dict[str, tuple[Any, str]] = {
+    "nested": (RUN | {"settings": {"a": NESTED}}, "nested too deeply"),
+    "settings": (RUN | {"settings": [1]}, "settings is no object"),
+    "selection": (RUN | {"selection": "all"}, "selection is no object"),
+    "sessions": (RUN | {"sessions": {"a": 1}}, "sessions is no list of objects"),
+    "a session": (RUN | {"sessions": [3]}, "sessions is no list of objects"),
+    "seconds": (RUN | {"sessions": [{"seconds": "1", "images": 1}]}, "seconds of a session is a number"),
+    "infinite": (RUN | {"sessions": [{"seconds": math.inf, "images": 1}]}, "seconds of a session is a number"),
+    "images": (RUN | {"sessions": [{"seconds": 1.0, "images": 10**400}]}, "images of a session is a number"),
+    "gallery": (RUN | {"gallery": 10**9}, "gallery is a whole number, 0 to 10,000"),
+    "half a gallery": (RUN | {"gallery": 1.5}, "gallery is a whole number"),
+    "too much": (RUN | {"versions": {str(each): each for each in range(30_000)}}, "says too much"),
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_json_that_others_made(name: str, tmp_path: Path) -> None:
+    run, message = RUNS[name]
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    with pytest.raises(CallError, match=f"run.json is not what evaluate writes.*{message}"):
+        results.read_run(tmp_path)
+
+
+def test_a_run_json_that_is_nested_beyond_what_python_reads(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("[" * 100_000)
+    with pytest.raises(CallError, match="cannot be read"):
+        results.read_run(tmp_path)
+
+
+ROWS: dict[str, tuple[dict[str, Any], str]] = {
+    "no layer": ({"layer": None}, "neither an error nor its layer"),
+    "no PSNR": ({"psnr": None}, "neither an error nor its psnr"),
+    "PSNR that is none": ({"psnr": math.nan}, "neither an error nor its psnr"),
+    "PSNR beyond drawing": ({"psnr": 1e308}, "psnr lies between"),
+    "PSNR below all": ({"psnr": -math.inf}, "psnr lies between"),
+    "SSIM": ({"ssim": math.inf}, "ssim is infinite"),
+    "seconds": ({"seconds": -1.0}, "seconds lies between"),
+    "passes": ({"forward_passes": math.inf}, "forward_passes is infinite"),
+    "preparing": ({"prepare_passes": None}, "neither an error nor its prepare_passes"),
+    "residual": ({"feature_residual": 1e300}, "feature_residual lies between"),
+    "index": ({"index": -1}, "an index is below 0"),
+    "no index": ({"index": None}, "a row has no index|cannot|null"),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_rows_that_others_made(name: str, tmp_path: Path) -> None:
+    changes, message = ROWS[name]
+    loose = results.pyarrow.schema([field.with_nullable(True) for field in results.SCHEMA])
+    table = results.pyarrow.Table.from_pylist([row(0), row(1) | changes], schema=loose)
+    (tmp_path / "rows").mkdir()
+    results.pyarrow.parquet.write_table(table, tmp_path / "rows" / "part-000000.parquet")
+    with pytest.raises(CallError, match=rf"part-000000\.parquet does not hold rows of an evaluation.*({message})"):
+        results.read_rows(tmp_path)
+
+
+def test_more_rows_than_a_file_holds_are_not_read(tmp_path: Path) -> None:
+    """Eight million equal rows take a few kilobytes, and read they take gigabytes."""
+    count = 8_000_000
+    column = results.pyarrow.array(numpy.zeros(count, "int64"))
+    (tmp_path / "rows").mkdir()
+    path = tmp_path / "rows" / "part-000000.parquet"
+    results.pyarrow.parquet.write_table(results.pyarrow.table({"index": column}), path)
+    assert path.stat().st_size < 100_000
+    with pytest.raises(CallError, match="does not hold rows of an evaluation: it claims 8,000,000"):
+        results.read_rows(tmp_path, ["index"])
+
+
+def test_more_layers_than_a_page_has_rows_for(tmp_path: Path) -> None:
+    results.write_part(tmp_path, [row(0, layer=f"conv{each}") for each in range(1001)])
+    with pytest.raises(CallError, match="rows of 1,001 models, layers and methods are no evaluation"):
+        results.by_key(results.read_rows(tmp_path))
+
+
 @given(
     values=st.lists(st.floats(-50, 150) | st.just(math.inf), min_size=1, max_size=40),
     failed=st.integers(0, 3),

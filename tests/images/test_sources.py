@@ -1,3 +1,4 @@
+import contextlib
 import io
 import os
 import pickle
@@ -57,8 +58,11 @@ def test_folders_flat_and_by_class_in_the_order_of_paths(tmp_path: Path) -> None
         "Z.webp",
     ]
     write(tmp_path, names)
+    for name in ("n01/z.tar", "n01/notes.txt"):
+        (tmp_path / name).write_bytes(b"no picture")
     source = open_source(str(tmp_path))
     assert source.kind == "folder"
+    assert source.left_out == "left out are 1 hidden, 1 .txt, 1 .tar"
     assert source.names == ["Z.webp", "a.jpg", "n01/c.png", "n02/b.JPEG"]
     assert reds(tmp_path) == [names.index(name) for name in source.names]
 
@@ -165,6 +169,146 @@ def test_archives_that_are_none(tmp_path: Path) -> None:
     twice = tar(tmp_path / "twice.tar", [("a.png", png(1)), ("a.png", png(2))])
     with pytest.raises(CallError, match=r"holds a\.png twice"):
         open_source(str(twice))
+
+
+def linked(path: Path, links: list[tuple[bytes, str, str]]) -> None:
+    """An archive of a.png and b/c.png, with links of a kind from one name to another."""
+    with tarfile.open(path, "w") as archive:
+        for name, value in (("./a.png", 1), ("b/c.png", 2), ("data", 3)):
+            info = tarfile.TarInfo(name)
+            info.size = len(png(value))
+            archive.addfile(info, io.BytesIO(png(value)))
+        for kind, name, target in links:
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, target
+            archive.addfile(info)
+
+
+def test_links_in_archives_are_what_they_lead_to(tmp_path: Path) -> None:
+    hard, soft = tarfile.LNKTYPE, tarfile.SYMTYPE
+    links = [
+        (hard, "d.png", "a.png"), (hard, "e", "./b/c.png"), (soft, "b/f.png", "../a.png"), (hard, "g.png", "data"),
+        (hard, "h.png", "nothing.png"), (soft, "i.png", "/etc/passwd"), (soft, "j.png", "j.png"),
+    ]  # fmt: skip
+    linked(tmp_path / "x.tar", links)
+    source = open_source(str(tmp_path / "x.tar"))
+    assert source.names == ["./a.png", "b/c.png", "b/f.png", "d.png", "data", "e", "g.png"]
+    assert reds(tmp_path / "x.tar") == [1, 2, 1, 1, 3, 2, 3]
+    assert source.left_out == "left out are 3 link"
+
+
+def test_an_archive_of_archives(tmp_path: Path) -> None:
+    """ImageNet's training set: a tar archive a class, in one; a third level is left out."""
+    inner = [tar(tmp_path / f"{n}.tar", [(f"{n}_0.JPEG", png(n)), ("readme", b"x")]).read_bytes() for n in (1, 2)]
+    deep = tar(tmp_path / "deep.tar", [("1.tar", inner[0])]).read_bytes()
+    whole = tar(tmp_path / "train.tar", [("n01.tar", inner[0]), ("n02", inner[1]), ("n03.tar", deep)])
+    for path in (str(whole), whole.as_uri()):
+        source = open_source(path)
+        assert source.names == ["n01.tar/1_0.JPEG", "n02/2_0.JPEG"]
+        assert reds(path) == [1, 2]
+        assert source.left_out == "left out are 2 without suffix, 1 .tar"
+    cut = inner[0].replace(b"readme", b"\1eadme")
+    tar(whole, [("n01.tar", cut), ("n02.tar", inner[1])])
+    with pytest.raises(CallError, match="is damaged or cut off at byte 1,536"):
+        open_source(str(whole))
+
+
+def test_content_decides_and_not_the_name(tmp_path: Path) -> None:
+    """Pictures without an ending, an archive and a list with others', text that is called a picture or an archive."""
+    folder = tmp_path / "set"
+    write(folder, ["one", "two.dat"])
+    (folder / "three.png").write_bytes(b"text")
+    (folder / "notes.txt").write_text("x")
+    source = open_source(str(folder))
+    assert source.names == ["one", "three.png", "two.dat"]
+    assert source.left_out == "left out is 1 .txt"
+    with pytest.raises(ImageError, match=r"three\.png"):
+        source.picture(1)
+    tar(tmp_path / "images.dat", [("a", png(6)), ("b.cls", b"3")])
+    assert reds(tmp_path / "images.dat") == [6]
+    assert open_source(str(tmp_path / "images.dat")).left_out == "left out is 1 .cls"
+    (tmp_path / "list.tsv").write_text("set/one 5\nset/two.dat\n")
+    assert reds(tmp_path / "list.tsv") == [0, 1]
+    (tmp_path / "x.dat").write_bytes(png(1))
+    with pytest.raises(CallError, match="is a picture"):
+        open_source(str(tmp_path / "x.dat"))
+    (tmp_path / "x.zip").write_bytes(b"PK\3\4")
+    with pytest.raises(CallError, match=r"x\.zip is packed, and pictures are read in place: unpack it"):
+        open_source(str(tmp_path / "x.zip"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be"])
+def test_lists_with_a_mark_of_their_encoding(encoding: str, tmp_path: Path) -> None:
+    write(tmp_path, ["caf\xe9.png", "b.png"])
+    mark = b"\xfe\xff" if encoding == "utf-16-be" else b""
+    (tmp_path / "list.txt").write_bytes(mark + "caf\xe9.png 3\r\nb.png\r\n".encode(encoding))
+    assert open_source(str(tmp_path / "list.txt")).names == ["caf\xe9.png", "b.png"]
+    assert reds(tmp_path / "list.txt") == [0, 1]
+
+
+def test_lists_of_what_is_not_there(tmp_path: Path) -> None:
+    write(tmp_path, ["a.png"])
+    listed = tmp_path / "list.txt"
+    listed.write_text("b.png\nc.png\n")
+    with pytest.raises(CallError, match=r"lists 2 pictures, and not one is there: the first is .*b\.png"):
+        open_source(str(listed))
+    listed.write_text(f"a.png\n{'x' * 5000}.png\n")
+    with pytest.raises(ImageError, match=r"cannot be read|too long"):
+        open_source(str(listed)).picture(1)
+
+
+def test_results_in_the_folder_are_no_part_of_the_set(tmp_path: Path) -> None:
+    """In a folder inside, whatever it is called, and in the folder itself; other pictures beside them stay."""
+    for place in (tmp_path / "set" / "results", tmp_path / "own"):
+        write(place, ["thumbnails/1.webp", "rows/.part", "kept.png"])
+        (place / "run.json").write_text("{}")
+    write(tmp_path / "set", ["a.png", "thumbnails/b.png"])
+    source = open_source(str(tmp_path / "set"))
+    assert source.names == ["a.png", "results/kept.png", "thumbnails/b.png"]
+    assert source.left_out == "left out is 1 folder of results"
+    assert open_source(str(tmp_path / "own")).names == ["kept.png"]
+
+
+def damaged_headers() -> dict[str, bytes]:
+    """Archives whose headers have the right sum and say what cannot be."""
+    info = tarfile.TarInfo("a.png")
+    info.size = len(png(1))
+    plain = info.tobuf(tarfile.GNU_FORMAT) + png(1).ljust(512, b"\0")
+
+    def header(**fields: bytes) -> bytes:
+        place = {"size": 124, "kind": 156, "name": 0}
+        changed = bytearray(plain[:512])
+        for name, value in fields.items():
+            changed[place[name] : place[name] + len(value)] = value
+        changed[148:156] = b"%06o\0 " % (sum(changed) - sum(changed[148:156]) + 8 * 32)
+        return bytes(changed)
+
+    def extended(kind: bytes, records: bytes, size: bytes | None = None) -> bytes:
+        size = b"%011o\0" % len(records) if size is None else size
+        return header(kind=kind, size=size) + records.ljust(512, b"\0") + plain
+
+    return {
+        "negative": header(size=b"\xff" * 12) + plain,
+        "vast": header(size=b"\x80" + b"\x7f" * 11) + plain,
+        "size of a word": extended(b"x", b"12 size=vast\n"),
+        "size below 0": extended(b"x", b"16 size=-1000000\n"),
+        "records of another length": extended(b"x", b"99999999 size=1\n"),
+        "records that are not UTF-8": extended(b"x", b"12 path=\xe8\xe9\n"),
+        "a header of exabytes": extended(b"x", b"", b"\x80" + b"\0" * 3 + b"\x7f" * 8),
+        "a name of exabytes": extended(b"L", b"", b"\x80" + b"\0" * 3 + b"\x7f" * 8),
+        "headers of headers": header(kind=b"x", size=b"00000000000\0") * 3000 + plain,
+        "sparse": extended(b"x", b"22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n"),
+    }
+
+
+@pytest.mark.parametrize("name", damaged_headers())
+def test_damaged_headers(name: str, tmp_path: Path) -> None:
+    """Read as far as they go, or a sentence; as a file, and as a stream."""
+    path = tmp_path / "x.tar"
+    path.write_bytes(damaged_headers()[name] + bytes(1024))
+    for place in (str(path), path.as_uri()):
+        with contextlib.suppress(CallError):
+            assert 1 <= len(open_source(place).names) <= 2
 
 
 @pytest.mark.parametrize("form", ["python", "binary", "hundred"])

@@ -83,6 +83,14 @@ def test_class_folders_and_their_splits(tmp_path: Path) -> None:
     assert len(load_pictures(tmp_path / "val", "test")) == 6  # no splits inside
 
 
+def test_a_run_among_the_classes_is_no_class(tmp_path: Path) -> None:
+    """train --data DATA --output DATA/run: the same call goes on."""
+    synthetic.class_folders(tmp_path, noise(4), numpy.arange(4) % 2, ["a", "zebra"])
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "log.csv").write_text("step\n")
+    assert load_pictures(tmp_path).classes == ["a", "zebra"]
+
+
 def test_what_is_no_data_set_is_refused(tmp_path: Path) -> None:
     def said(folder: Path, which: str = "train") -> str:
         with pytest.raises(CallError) as caught:

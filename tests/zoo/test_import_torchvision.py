@@ -1,3 +1,4 @@
+import argparse
 import os
 import pickle
 from collections.abc import Callable
@@ -182,8 +183,6 @@ def spoil(kind: str, file: Path, state: dict[str, torch.Tensor]) -> None:
             file.write_bytes(file.read_bytes()[:700])
         case "list":
             torch.save(list(state.values()), file)
-        case "wrapped":
-            torch.save({"state_dict": state}, file)
         case "missing":
             torch.save({key: value for key, value in state.items() if key != "classifier.0.bias"}, file)
         case "nowhere":
@@ -201,7 +200,6 @@ def spoil(kind: str, file: Path, state: dict[str, torch.Tensor]) -> None:
         ("text", "is damaged or holds more than tensors; nothing of it was run"),
         ("cut", "is damaged or holds more than tensors; nothing of it was run"),
         ("list", "is not a state dict"),
-        ("wrapped", r"lacks classifier\.0\.bias, fc2\.bias of small"),
         ("missing", r"lacks classifier\.0\.bias, fc2\.bias of small"),
         ("extra", r"holds features\.1\.weight, which small has no place for"),
         ("shape", r"classifier\.0\.weight is \(6, 100\), and \(6, 4, 4, 4\) is needed"),
@@ -230,8 +228,62 @@ def test_faulty_checkpoints_are_refused(kind: str, message: str, tmp_path: Path)
 def test_a_faulty_safetensors_file_is_refused(content: bytes, tmp_path: Path) -> None:
     model, _ = small(tmp_path)
     (tmp_path / "state.safetensors").write_bytes(content)
-    with pytest.raises(ModelError, match="is damaged or holds more than tensors; nothing of it was run"):
+    with pytest.raises(ModelError, match=r"is damaged, cut off, or no \.safetensors file"):
         import_checkpoint(tmp_path / "state.safetensors", model, tmp_path / "out")
+
+
+def prefixed(state: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {prefix + key: value for key, value in state.items()}
+
+
+WRITTEN: dict[str, Callable[[dict[str, torch.Tensor]], object]] = {
+    # PyTorch's ImageNet example, of a part of a network in DataParallel; with the arguments of torchvision's script.
+    "example": lambda state: {
+        "epoch": 90,
+        "args": argparse.Namespace(lr=0.1),
+        "state_dict": {key.replace("features.", "features.module."): value for key, value in state.items()},
+        "best_acc1": torch.tensor(56.5),
+    },
+    "parallel": lambda state: prefixed(state, "module."),
+    "compiled": lambda state: {"model": prefixed(state, "_orig_mod.")},
+    "both": lambda state: {"model_state_dict": prefixed(state, "_orig_mod.module.")},
+    "lightning": lambda state: {"state_dict": prefixed(state, "model."), "hyper_parameters": {"lr": 0.1}},
+    "nested": lambda state: {"model": {"state_dict": prefixed(state, "net.")}},
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_what_training_scripts_write(name: str, tmp_path: Path) -> None:
+    model, state = small(tmp_path)
+    torch.save(WRITTEN[name](state), tmp_path / "last.pth.tar")
+    net = load_model(import_checkpoint(tmp_path / "last.pth.tar", model, tmp_path / "out"))
+    assert torch.equal(net.state_dict()["conv1.weight"], state["features.0.weight"])
+
+
+def test_prefixes_of_safetensors_and_keys_that_are_there_twice(tmp_path: Path) -> None:
+    model, state = small(tmp_path)
+    save_file(prefixed(state, "module."), tmp_path / "s.safetensors")
+    import_checkpoint(tmp_path / "s.safetensors", model, tmp_path / "out")
+    twice = {key: value for key, value in state.items() if key != "classifier.2.bias"} | prefixed(state, "module.")
+    torch.save(twice, tmp_path / "twice.pth")
+    with pytest.raises(ModelError, match=r"holds features\.0\.weight twice, once as module\.features\.0\.weight"):
+        import_checkpoint(tmp_path / "twice.pth", model, tmp_path / "out")
+
+
+@pytest.mark.filterwarnings("ignore:.*nested tensors.*")
+def test_tensors_that_are_not_plain(tmp_path: Path) -> None:
+    model, state = small(tmp_path)
+    key = "features.0.weight"
+    for other in (
+        torch.nested.nested_tensor([torch.rand(2, 3), torch.rand(4, 3)]),
+        state[key].to_sparse(),
+        torch.zeros(1).expand(4, 3, 3, 3),  # a single number that is said to be 108
+        state[key].to(torch.complex64),
+    ):
+        torch.save(state | {key: other}, tmp_path / "s.pth")
+        with pytest.raises(ModelError, match=r"features\.0\.weight is no plain tensor of floating-point numbers"):
+            import_checkpoint(tmp_path / "s.pth", model, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_models_that_cannot_be_imported(tmp_path: Path) -> None:

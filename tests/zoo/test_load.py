@@ -290,6 +290,8 @@ def hostile(path: Path, kind: str) -> None:
             save_file({key: value for key, value in state.items() if not key.startswith("conv2")}, path)
         case "nan":
             save_file(state | {"conv1.bias": torch.full((96,), float("nan"))}, path)
+        case "beyond float32":
+            save_file(state | {"conv1.bias": torch.full((96,), 1e300, dtype=torch.float64)}, path)
         case "foreign":
             save_file({"features.0.weight": torch.zeros(1)}, path)
 
@@ -305,6 +307,7 @@ def hostile(path: Path, kind: str) -> None:
         ("missing", r"lacks conv3\.bias"),
         ("gap", "no place for"),
         ("nan", r"conv1\.bias holds a number that is not finite"),
+        ("beyond float32", r"conv1\.bias holds a number that is not finite in float32"),
         ("foreign", "no weights for conv1"),
     ],
 )
@@ -312,4 +315,16 @@ def test_hostile_weights_are_refused(kind: str, message: str, tmp_path: Path) ->
     hostile(tmp_path / "w.safetensors", kind)
     path = write(tmp_path, "mine", (MODELS / "crelu_conv1_4.toml").read_text().replace("crelu_conv1_4.saf", "w.saf"))
     with pytest.raises(ModelError, match=message):
+        load_model(path)
+
+
+def test_weights_that_are_not_finite_once_they_are_folded(tmp_path: Path) -> None:
+    """Each number is one of float32's, and gamma / sqrt(variance) times the weight is not."""
+    path = write(tmp_path, "x", NORMED)
+    net = Network(read_architecture(path))
+    state = {key: value.clone() for key, value in net.state_dict().items() if key not in ("mean", "std")}
+    state["a_bn.weight"][:] = 1e38
+    state["a_bn.running_var"][:] = 0
+    save_file(state, tmp_path / "w.safetensors")
+    with pytest.raises(ModelError, match=r"a\.weight, with its batch normalisation, is not finite in float32"):
         load_model(path)

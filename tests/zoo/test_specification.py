@@ -130,3 +130,61 @@ def test_groups_that_do_not_fit(layer: Layer, message: str, tmp_path: Path) -> N
     path.write_text(f"input_size = 20\nmean = [0, 0, 0]\nstd = [1, 1, 1]\nlayers = [{{ {line} }}]\n")
     with pytest.raises(ModelError, match=message):
         read_architecture(str(path))
+
+
+LAYER = '[{ name = "a", filters = 4, kernel = 3 }]'
+PLAIN = "input_size = 20\nmean = [0.5, 0.5, 0.5]\nstd = [0.2, 0.2, 0.2]\nlayers = " + LAYER
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("0.2, 0.2, 0.2", "1" + "0" * 400 + ", 0.2, 0.2", "std is a list of numbers above 0 that float32 holds"),
+        ("0.2, 0.2, 0.2", "1e-320, 0.2, 0.2", "std is a list of numbers above 0 that float32 holds"),
+        ("0.5, 0.5, 0.5", "1e300, 0.5, 0.5", "mean is a list of numbers that float32 holds"),
+        ("0.5, 0.5, 0.5", "1" + "0" * 400 + ", 0.5, 0.5", "mean is a list of numbers that float32 holds"),
+        ("input_size = 20", "input_size = 1000000000", "input_size is a whole number of pixels, 1 to 16384"),
+        ("kernel = 3", "kernel = 1" + "0" * 400, "layer a: kernel, stride and padding are at most 16384"),
+        ("filters = 4", "filters = 100000000000000000000", "layer a: filters are at most 1,048,576"),
+        ("filters = 4, kernel = 3", "filters = 1000000, kernel = 100, padding = 99", r"its layers have 3e\+10 weights"),
+        (LAYER, f"{[LAYER[1:-1]] * 10_001}".replace("'", ""), "layers is a list of tables, at most 10,000"),
+        ('name = "a"', f'name = "{"a" * 300}"', "has more than 100 characters"),
+    ],
+)
+def test_numbers_and_names_beyond_use(old: str, new: str, message: str, tmp_path: Path) -> None:
+    """Finite numbers of a file that float32 does not hold would give infinite features, or none."""
+    assert old in PLAIN
+    with pytest.raises(ModelError, match=message):
+        read_architecture(write(tmp_path, "x", PLAIN.replace(old, new)))
+
+
+def test_damping_beyond_float32(tmp_path: Path) -> None:
+    for number in ("1" + "0" * 400, "1e300", "1e-320"):
+        with pytest.raises(ModelError, match="damping is a table of tables"):
+            read_architecture(write(tmp_path, "x", f"{PLAIN}\n[damping.a]\na = {number}"))
+
+
+def test_a_chain_of_bases_has_an_end(tmp_path: Path) -> None:
+    write(tmp_path, "0", PLAIN)
+    for number in range(1000):
+        write(tmp_path, str(number + 1), f'base = "{number}.toml"')
+    assert read_architecture(str(tmp_path / "15.toml")).name == "15"
+    with pytest.raises(ModelError, match="a base has a base, and so on, more than 20 times"):
+        read_architecture(str(tmp_path / "1000.toml"))
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "a" * 300 + ".toml", "\\u0000", "\\u0000.toml"])
+def test_names_that_no_file_can_have(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"there is no (model|specification)"):
+        read_architecture(write(tmp_path, "x", f'base = "{name}"'))
+    path = write(tmp_path, "y", f'weights = "{name}"\n{PLAIN}')
+    with pytest.raises(ModelError, match="cannot be read as safetensors"):
+        load_model(path)
+
+
+def test_long_words_are_compared_quickly_and_cut(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="unknown key") as caught:
+        read_architecture(write(tmp_path, "x", f"{'a' * 100_000} = 1\n{PLAIN}"))
+    assert len(str(caught.value)) <= 1000
+    with pytest.raises(ModelError, match="a specification is smaller than"):
+        read_architecture(write(tmp_path, "x", f'source = "{"a" * 10**6}"\n{PLAIN}'))

@@ -144,7 +144,8 @@ def work(points: Sequence[Work], title: str, passes: tuple[float, float], qualit
 
 def work_limits(points: Sequence[Work]) -> tuple[tuple[float, float], tuple[float, float]]:
     """Limits of the axes that hold all points: whole decades of passes, and PSNR with a margin."""
-    found = [each for point in points for each in (point.passes, point.passes + point.preparation) if each > 0]
+    # A millionth of a pass is none: whoever says so has measured nothing.
+    found = [each for point in points for each in (point.passes, point.passes + point.preparation) if each > 1e-6]
     low = 10.0 ** math.floor(math.log10(min(found, default=1)) - 0.05)
     high = 10.0 ** math.ceil(math.log10(max(found, default=1)) + 0.05)
     lowest, highest = min(point.low for point in points), max(point.high for point in points)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -33,7 +34,9 @@ def as_svg(figure: Figure, description: str) -> str:
 
     buffer = io.StringIO()
     # The salt makes the names of clips and markers, so that a chart has the same ones every time.
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": description}):
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": description}), warnings.catch_warnings():
+        # Text stays text: the page's fonts draw it, and not the one that matplotlib measures it by.
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
         figure.savefig(
             buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
         )

@@ -63,7 +63,7 @@ class Album:
 
 def _picture(path: Path, name: str) -> Picture | None:
     try:
-        if path.stat().st_size > MOST_CHARACTERS:
+        if not path.is_file() or path.stat().st_size > MOST_CHARACTERS:
             return None
         content = path.read_bytes()
         with Image.open(io.BytesIO(content), formats=("WEBP", "PNG", "JPEG")) as image:
