@@ -253,7 +253,8 @@ class ModuleNetwork(nn.Module):
         if graph is None:
             return None
         call = self.call(layer)
-        if call.way or not call.layout.plain:
+        # The first of a tuple may be a max-pooling's values, beside the places of its maxima.
+        if call.way not in ((), (0,)) or not call.layout.plain:
             return None
         # As they are here: a network that was in half precision has rounded them.
         mean, std = (decimals(values.flatten()) for values in (self.mean, self.std))

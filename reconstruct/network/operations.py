@@ -175,13 +175,13 @@ def _leaky(negative_slope: float = 0.01, inplace: bool = False) -> Operation:
 
 
 def _norm(
-    mean: Any, variance: Any, weight: Any = None, bias: Any = None, training: bool = False, momentum: float = 0.1,
-    eps: float = 1e-5,
+    running_mean: Any, running_var: Any, weight: Any = None, bias: Any = None, training: bool = False,
+    momentum: float = 0.1, eps: float = 1e-5,
 ) -> Operation:  # fmt: skip
-    if training or mean is None or variance is None:  # statistics of the batch
+    if training or running_mean is None or running_var is None:  # statistics of the batch
         raise NoOperationError
-    gain = (variance.double() + eps).rsqrt() * (1 if weight is None else weight.double())
-    return _checked(gain, (0 if bias is None else bias.double()) - gain * mean.double())
+    gain = (running_var.double() + eps).rsqrt() * (1 if weight is None else weight.double())
+    return _checked(gain, (0 if bias is None else bias.double()) - gain * running_mean.double())
 
 
 def _convolution(

@@ -366,7 +366,9 @@ def _padded(graph: Graph, chain: _Chain, node: Node) -> _Chain:
     given = attributes(node)
     stated = numbers(graph, node.input[1]) if len(node.input) > 1 else numpy.asarray(given.get("pads", []))
     value = numbers(graph, node.input[2]) if len(node.input) > 2 and node.input[2] else given.get("value", 0)
-    if given.get("mode", b"constant") != b"constant" or len(node.input) > 3 or stated is None or value is None:
+    if stated is None or value is None or not numpy.isfinite(stated).all():
+        raise _EndError(f"{called(node)} pads by numbers that are computed, as PyTorch's older exporter writes them")
+    if given.get("mode", b"constant") != b"constant" or len(node.input) > 3:
         raise _EndError(f"{called(node)} pads with something else than zeros, or not all of the picture")
     pads = [int(each) for each in stated.reshape(-1)]
     sides = {*pads[2:4], *pads[6:8]}

@@ -303,10 +303,34 @@ def test_max_pooling_that_gives_indices() -> None:
     def unpooled(m: Any, x: torch.Tensor) -> torch.Tensor:
         x, places = m.pool(F.relu(m.conv1(x)))
         y = m.conv2(x)
-        return F.max_unpool2d(x, places, 2) + y.mean()
+        return F.max_unpool2d(x, places, 2) + y.mean((1, 2, 3), keepdim=True)
 
     module = Written(unpooled, pool=nn.MaxPool2d(2, return_indices=True))
     assert layers(found(module, "conv2", 22)) == pooled("pool", "max_pool")
+
+
+def test_a_max_pooling_that_gives_indices_is_a_layer() -> None:
+    """Of what it gives the values are its features, and their way is a chain; what it is unpooled to is none."""
+
+    def unpooled(m: Any, x: torch.Tensor) -> torch.Tensor:
+        return m.unpool(*m.pool(F.relu(m.conv1(x))))
+
+    module = Written(unpooled, pool=nn.MaxPool2d(2, return_indices=True), unpool=nn.MaxUnpool2d(2))
+    made = from_torch(drawn(module), IMAGENET, input_size=22)
+    chain = made.as_chain("pool")
+    assert layers(chain) == [("conv1", "conv", "relu"), ("pool", "max_pool", "none")]
+    assert chain is not None
+    assert torch.allclose(chain.features(images(22), "pool"), made.features(images(22), "pool"), atol=1e-5)
+    assert made.as_chain("unpool") is None
+
+
+def test_batch_normalisation_by_keywords() -> None:
+    module = Written(
+        lambda m, x: m.conv2(
+            F.batch_norm(m.conv1(x), running_mean=m.norm.running_mean, running_var=m.norm.running_var, eps=0.1)
+        )
+    )
+    assert layers(found(module, "conv2")) == first("none")
 
 
 @pytest.mark.parametrize("side", [20, 21, 22, 23])
@@ -427,7 +451,7 @@ NO_CHAINS: dict[str, Forward] = {
     "squared": lambda m, x: m.conv2(of_itself(operator.mul, m.conv1(x))),
     "doubled": lambda m, x: m.conv2(of_itself(operator.add, m.conv1(x))),
     "divided by": lambda m, x: m.conv1(1 / (x.abs() + 3)),
-    "a row of it": lambda m, x: m.conv2(m.conv1(x)[:1]),
+    "every other row": lambda m, x: m.conv2(m.conv1(x)[:, :, ::2]),
     "turned around": lambda m, x: m.conv1(0.5 - x),
     "a factor a position": lambda m, x: m.conv2(m.conv1(x) * m.mask),
     "sigmoid": lambda m, x: m.conv2(torch.sigmoid(m.conv1(x))),
@@ -438,6 +462,7 @@ NO_CHAINS: dict[str, Forward] = {
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same'")  # torch's own, of even kernels
+@pytest.mark.filterwarnings("ignore:Written takes the images of a batch together")
 @pytest.mark.parametrize("name", NO_CHAINS)
 def test_what_is_no_chain(name: str) -> None:
     module = Written(NO_CHAINS[name])
