@@ -58,6 +58,17 @@ def name_of(module: object) -> str:
     return str(getattr(module, "original_name", type(module).__name__))
 
 
+class OnOneDevice(nn.Module):
+    """In place of ``DataParallel``: what it holds, by the name that it has there, on the device where it is."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        return self.module(*inputs, **named)
+
+
 class Script(nn.Module):
     """A TorchScript as a part of a module: it takes no hooks of its own, and its parts none either."""
 
@@ -102,14 +113,11 @@ LONGEST = 300
 
 
 def _unwrapped(module: nn.Module) -> nn.Module:
-    """The module, or what it is a wrapper of; its parts likewise, in a copy of those that hold wrapped ones."""
-    while True:
-        if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            module = module.module
-        elif "_orig_mod" in module._modules:  # torch.compile
-            module = module.get_submodule("_orig_mod")
-        else:
-            break
+    """The module without what wraps it; its parts likewise, in a copy of those that hold wrapped ones."""
+    while "_orig_mod" in module._modules:  # torch.compile
+        module = module.get_submodule("_orig_mod")
+    if _is_parallel(module):
+        return OnOneDevice(_unwrapped(module.get_submodule("module")))
     if not any(_is_wrapped(part) for part in module.modules()):
         return module
     found = copy.copy(module)
@@ -118,7 +126,11 @@ def _unwrapped(module: nn.Module) -> nn.Module:
 
 
 def _is_wrapped(module: nn.Module) -> bool:
-    return isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel) or "_orig_mod" in module._modules
+    return _is_parallel(module) or "_orig_mod" in module._modules
+
+
+def _is_parallel(module: nn.Module) -> bool:
+    return isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel)
 
 
 def _tensors(held: Any, depth: int = 3) -> Iterator[torch.Tensor]:

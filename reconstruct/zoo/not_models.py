@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import os
 from pathlib import Path
 from typing import Any
+
+from reconstruct.zoo.checks import is_there
 
 _WEIGHTS = (".pth", ".pt", ".bin", ".ckpt", ".safetensors", ".npz", ".tar")
 _OTHERS = {
@@ -31,9 +34,9 @@ def what_it_is(name: str) -> str | None:
         return f"a function is named as package.module:function, so {_dotted(Path(module))}:{function}"
     if colon and module.split(":", 1)[0] in ("hf", "hf-hub", "hf_hub", "huggingface"):
         return f"{name} is a name on a hub, and nothing is downloaded: name a folder here, or timm:{path.name}"
-    if not path.is_file():
+    if not is_there(path):
         known = path.suffix in (".onnx", ".py", *_WEIGHTS, *_OTHERS)
-        return f"there is no file {name}" if known and not path.exists() else None
+        return f"there is no file {name}" if known and not os.path.isdir(name) else None  # noqa: PTH112 - of any name
     return _python(path) if path.suffix == ".py" else _file(path)
 
 

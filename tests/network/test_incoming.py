@@ -107,7 +107,8 @@ def test_an_exported_program_is_refused(images: torch.Tensor) -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("kind", ["compile", "compiled part", "in place", "parallel"])
 def test_what_is_wrapped_is_taken_out(kind: str, images: torch.Tensor) -> None:
-    """Its parts go by the names that they have without; the user's module stays wrapped."""
+    """Compiled parts go by the names that they have without, those of ``DataParallel`` by their own, as everywhere in
+    torch; the user's module stays wrapped."""
     plain = nn.Sequential(Sum(), nn.Sequential(nn.Conv2d(8, 4, 3), nn.ReLU()))
     wanted, wrapped = truth(plain, images), plain
     match kind:
@@ -120,7 +121,8 @@ def test_what_is_wrapped_is_taken_out(kind: str, images: torch.Tensor) -> None:
         case "parallel":
             wrapped = nn.Sequential(plain[0], nn.DataParallel(plain[1]))
     net = made(wrapped)
-    assert net.layer_names == ["0.one", "0.two", "0", "1.0", "1.1", "1"]
+    inside = ["1.module.0", "1.module.1", "1.module"] if kind == "parallel" else ["1.0", "1.1"]
+    assert net.layer_names == ["0.one", "0.two", "0", *inside, "1"]
     assert torch.allclose(net.features(images, "1"), wanted, atol=1e-6)
     assert kind != "compiled part" or "_orig_mod" in wrapped[0]._modules
 
