@@ -8,13 +8,13 @@ the search: there is no chain, and automatic differentiation takes its place.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy
 import torch
 from torch import fx, nn
 
 from reconstruct.network.architecture import Architecture, Layer
+from reconstruct.network.incoming import OnOneDevice
 from reconstruct.network.network import Network
 from reconstruct.network.operations import (
     Activation,
@@ -65,18 +65,9 @@ class _Found:
     positive: bool = False
 
 
-_PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
-
-
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        if isinstance(m, _PARALLEL):  # which torch.fx takes for a layer
-            return False
         return is_normalisation(m) or super().is_leaf_module(m, module_qualified_name)
-
-    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
-        # Straight through, whatever devices it would spread its batch over.
-        return super().call_module(m, m.module if isinstance(m, _PARALLEL) else forward, args, kwargs)
 
 
 def trace(module: nn.Module) -> fx.Graph | None:
@@ -131,7 +122,7 @@ def chain_in(module: nn.Module, graph: fx.Graph, end: Place, like: Architecture)
 
 def _inner(module: nn.Module) -> tuple[nn.Module, str]:
     """What there is to follow of a module, and what its parts' names begin with in the module's own."""
-    if not isinstance(module, _PARALLEL):
+    if not isinstance(module, OnOneDevice):
         return module, ""
     inner, prefix = _inner(module.module)
     return inner, f"module.{prefix}"
