@@ -200,7 +200,10 @@ def test_the_table(call: Call, tmp_path: Path) -> None:
         (("correlation", "--model", BOTH, "--layer", "conv8"), "no convolution with weights above conv8"),
         (("complexity", "--model", "cifar_vgg", "--layer", "pool1"), "poolings cost nothing"),
         (("invariance", "nowhere", "--model", "convpool_cnn_c"), "nowhere does not exist"),
-        (("invariance", ROOT / "samples", "--model", "convpool_cnn_c", "--rate", "2"), "rate lies in (0, 1)"),
+        (
+            ("invariance", ROOT / "samples", "--model", "convpool_cnn_c", "--rate", "2", "--quiet"),
+            "rate lies in (0, 1)",
+        ),
         (("spectrum", "--part", "series,bass"), "not 'bass'"),
         (("spectrum", SAMPLE), "add --model"),
         (("spectrum", "--model", "convpool_cnn_c"), "name at least one picture"),

@@ -94,6 +94,7 @@ def results_row(index: int, **changes: Any) -> dict[str, Any]:
     return (
         empty
         | {"index": index, "image": f"{index}", "model": "m", "layer": "l", "method": "map", "psnr": 1.0}
+        | dict.fromkeys(("seconds", "forward_passes", "prepare_seconds", "prepare_passes"), 0.0)
         | changes
     )
 
