@@ -20,6 +20,7 @@ def shown(name: object) -> str:
 
     Examples
     --------
+    >>> from reconstruct.images.names import shown
     >>> shown("caf\udce9.jpg"), shown("two\nlines.png"), shown("50 %.png")
     ('caf%E9.jpg', 'two%0Alines.png', '50 %.png')
     """
@@ -49,6 +50,7 @@ def file_name(first: str, *parts: str) -> str:
 
     Examples
     --------
+    >>> from reconstruct.images.names import file_name
     >>> file_name("photo", "googlenet", "conv1/7x7_s2", "png")
     'photo.googlenet.conv1%2F7x7_s2.png'
     """

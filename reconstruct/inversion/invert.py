@@ -96,7 +96,7 @@ def invert(
 
     How far off each pixel is expected to be, nine times of ten at most:
 
-    >>> result = reconstruct.invert(net, features, "conv1", size=63, budget=120, confidence=True)
+    >>> result = reconstruct.invert(net, features, "conv1", size=63, budget=300, confidence=True)
     >>> ((result.image - image).abs().amax(1, keepdim=True) <= result.expected_error).float().mean() > 0.8
     tensor(True)
     """

@@ -96,7 +96,9 @@ def numbers(graph: Graph, name: str) -> Array | None:
             len(tensor.int32_data),
             len(tensor.int64_data),
         )
-    if min(tensor.dims, default=1) < 0 or not fits:
+    # NumPy refuses an empty array whose other sides are beyond it.
+    beyond = math.prod(max(side, 1) for side in tensor.dims) >= 2**48
+    if min(tensor.dims, default=1) < 0 or beyond or not fits:
         shape = " x ".join(map(str, tensor.dims))
         raise ModelError(f"{graph.file}: {name} claims to be {shape}, and holds another number of entries")
     with numpy.errstate(invalid="ignore"):  # what is no number stays none, and is refused by whoever uses it

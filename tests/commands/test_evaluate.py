@@ -221,6 +221,7 @@ def test_a_scheduler_may_end_a_run_and_the_same_call_goes_on(call: Call, folder:
     assert len(rows(output)) == 50
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_the_rows_are_those_of_an_undisturbed_run(tmp_path: Path) -> None:
     kills, count = 10, 120
     where = tmp_path / "val"

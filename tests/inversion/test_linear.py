@@ -182,7 +182,10 @@ def test_images_are_independent_through_an_average_pooling(generator: torch.Gene
         assert together.forward_passes[i] == pytest.approx(alone.forward_passes[0])
 
 
-@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=() if path.stem == "chelsea" else pytest.mark.slow, id=path.stem) for path in SAMPLES],
+)
 def test_conv1_comes_back(path, net: Network) -> None:
     image = load_image(path, 227)[None]
     assert quality(image, invert(net, net.features(image, "conv1"), "conv1", "linear").image).psnr[0] > 40

@@ -108,6 +108,7 @@ def test_crelu_bounds_from_both_sides(net: Network, image: torch.Tensor) -> None
         assert two[known] > one[known] + 3, (two, one)
 
 
+@pytest.mark.slow
 def test_several_convolutions_below_the_pooling(photograph: torch.Tensor) -> None:
     net = load_model("convpool_cnn_c_crelu")
     image = photograph[:, :, 70:102, 50:82]

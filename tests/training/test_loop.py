@@ -369,6 +369,7 @@ def environment() -> dict[str, str]:
     return os.environ | {"OMP_NUM_THREADS": "1"}
 
 
+@pytest.mark.slow
 def test_killed_three_times_it_ends_as_undisturbed(tmp_path: Path) -> None:
     """kill -9 at random steps, saving at every step, so that a kill also falls into the writing of a checkpoint."""
     killed, whole = (tmp_path / name for name in ("killed", "whole"))

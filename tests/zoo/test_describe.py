@@ -7,6 +7,7 @@ from reconstruct import describe
 from tests.builders.specifications import NORMED, write
 
 
+@pytest.mark.slow
 def test_describe_counts_what_the_design_counts() -> None:
     model = json.loads(json.dumps(describe("crelu_conv1_4"), allow_nan=False))
     layers = {layer["name"]: layer for layer in model["layers"]}

@@ -527,6 +527,12 @@ def test_sizes_are_compared_without_the_checker(tmp_path: Path) -> None:
         tensor.dims.extend(dims)
         with pytest.raises(ModelError, match="w claims to be"):
             numbers(graph, "w")
+    # Empty, and yet beyond NumPy.
+    tensor.raw_data = b""
+    del tensor.dims[:]
+    tensor.dims.extend([0, 2**62, 3])
+    with pytest.raises(ModelError, match="w claims to be"):
+        numbers(graph, "w")
 
 
 @extras

@@ -78,6 +78,7 @@ def test_the_responses_below_come_back(filters: int) -> None:
     assert max(counts) < 400
 
 
+@pytest.mark.slow
 def test_conv4_of_the_trained_model(net: Network, photograph: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ill-conditioned, as trained layers are: deciding signs ends, and exactly, where least squares crawls on."""
     x = photograph[:, :, 60:123, 70:133]
