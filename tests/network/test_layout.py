@@ -174,3 +174,12 @@ def test_results_that_are_no_features() -> None:
     for name, reason in (("five", "of more than four axes"), ("waves", "no floating point numbers")):
         with pytest.raises(CallError, match=f"{name} of Steps cannot be read as features: .*{reason}"):
             net.layer(name)
+
+
+def test_a_layer_that_says_nothing_yet(images: torch.Tensor) -> None:
+    """As the last scale of a residual branch, which is 0 where training begins: said, and not divided by."""
+    scaled = nn.BatchNorm2d(8)
+    nn.init.zeros_(scaled.weight)
+    net = made(Steps(lambda own, x: own.scaled(own.part(x)), part=Sum(), scaled=scaled))
+    with pytest.raises(CallError, match="scaled of Steps gives the same for every image"):
+        invert(net, net.features(images, "scaled"), "scaled", budget=9)

@@ -19,6 +19,7 @@ from itertools import groupby
 
 import torch
 
+from reconstruct.errors import CallError
 from reconstruct.inversion.known import Exact
 from reconstruct.inversion.most_probable.task import Progress, Task, together
 from reconstruct.inversion.result import Watch
@@ -107,8 +108,15 @@ class Weighting:
 
 
 def prepare(task: Task) -> Weighting:
-    """The weighting of a layer's residuals, estimated once a network and layer."""
+    """The weighting of a layer's residuals, estimated once a network and layer.
+
+    Raises
+    ------
+    CallError : the layer gives the same for every image, as one whose scale is still 0 where its training began.
+    """
     lags, cost = response_covariance(task.net, task.layer)
+    if not variance(lags) > 0:
+        raise CallError(f"{task.layer} of {task.net.name} gives the same for every image: nothing of one is in it")
     smooth, more = smoothing(task.net, task.layer) if task.smoothed else (Smoothing([], {}), 0.0)
     matrices = spectrum(lags, task.operator.grid)
     inverses = (STAGES + 1 if smooth.spreads else 1) * task.passes_to_invert(matrices)
