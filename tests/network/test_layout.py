@@ -181,5 +181,8 @@ def test_a_layer_that_says_nothing_yet(images: torch.Tensor) -> None:
     scaled = nn.BatchNorm2d(8)
     nn.init.zeros_(scaled.weight)
     net = made(Steps(lambda own, x: own.scaled(own.part(x)), part=Sum(), scaled=scaled))
-    with pytest.raises(CallError, match="scaled of Steps gives the same for every image"):
+    with pytest.raises(CallError, match="the gradient of scaled of Steps by the image: it is 0 everywhere"):
         invert(net, net.features(images, "scaled"), "scaled", budget=9)
+    chain = made(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), scaled))
+    with pytest.raises(CallError, match="3 of Sequential gives the same for every image"):
+        invert(chain, chain.features(images, "3"), "3", budget=9)
