@@ -46,11 +46,14 @@ def quality_caption(psnr: float, ssim: float | None) -> str:
 
 
 def error_panel(error: torch.Tensor, title: str) -> Panel:
-    """The expected error of an image, 1 x H x W, as a picture: dark where it is small, on one scale for all images."""
+    """The expected error of an image, 1 x H x W, as a picture: dark where it is small, on one scale for all images.
+
+    Its mean stands below, and in brackets what is drawn black and white.
+    """
     low, high = ERRORS
     share = (error[0].clamp(low, high) / low).log() / math.log(high / low)
     colours = colormaps["magma"](share.cpu().numpy())[..., :3].astype(numpy.float32)
-    detail = f"black {low:g}, white {high:g}; mean {float(error.mean()):.2g}"
+    detail = f"mean {float(error.mean()):.2g} ({low:g} to {high:g})"
     return Panel(torch.from_numpy(colours).movedim(-1, 0), title, detail)
 
 
