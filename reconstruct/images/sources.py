@@ -208,7 +208,7 @@ def _local(path: Path, split: str) -> Source:
     if pictures:
         left.update(map(_ending, (*tars, *packed)))
         paths = [str(path / name) for name in pictures]
-        return Files("folder", str(path), list(map(_printable, pictures)), paths, left_out=_left_out(left))
+        return Files("folder", str(path), list(map(shown, pictures)), paths, left_out=_left_out(left))
     # In the folder itself, or as it was downloaded into it.
     for place in (path, *(path / name for name in packed)):
         cifar = load_cifar(place, split)
@@ -292,7 +292,7 @@ def _below(folder: Path, left: Counter[str]) -> Iterable[str]:
 
 
 def _ending(name: str) -> str:
-    return _printable(PurePosixPath(name).suffix.lower()[:12]) or "without suffix"
+    return shown(PurePosixPath(name).suffix.lower()[:12]) or "without suffix"
 
 
 def _left_out(left: Counter[str]) -> str:
@@ -466,7 +466,7 @@ def _read_index(
                 index.left["no plain file"] += 1
             elif (kind := _member_kind(tar, member))[0] == "picture":
                 regular[posixpath.normpath(member.name)] = place
-                index.pictures.append((_printable(prefix + member.name), place))
+                index.pictures.append((shown(prefix + member.name), place))
             elif kind[0] == "tar" and not start:
                 ends += _read_index(index, kind[1], archive, f"{prefix}{member.name}/", mode, *place[1:])
             else:
@@ -474,7 +474,7 @@ def _read_index(
         end = start + tar.offset
     for name, target in links:
         if target in regular:
-            index.pictures.append((_printable(prefix + name), regular[target]))
+            index.pictures.append((shown(prefix + name), regular[target]))
         else:
             index.left["link"] += 1
     return [*ends, (end, start + size - end)]
@@ -487,11 +487,6 @@ def _member_kind(tar: tarfile.TarFile, member: tarfile.TarInfo) -> tuple[str, An
     inside: Any = tar.extractfile(member)
     # Its head is looked at and not read: a stream cannot be read again.
     return kind_of(inside.peek(HEAD)[:HEAD]), inside
-
-
-def _printable(name: str) -> str:
-    """Names of files are bytes; those that are no text cannot be written into rows or pages."""
-    return shown(name)
 
 
 def _is_hidden(name: str) -> bool:

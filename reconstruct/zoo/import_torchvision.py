@@ -9,13 +9,14 @@ from pathlib import Path
 import torch
 from safetensors.torch import save
 
-from reconstruct.errors import CallError, ModelError
+from reconstruct.errors import ModelError
 from reconstruct.images.atomic import write_atomically
-from reconstruct.images.tensor_files import form_of, is_plain, read_safetensors, read_torch
+from reconstruct.images.tensor_files import is_plain
 from reconstruct.network.architecture import Architecture
 from reconstruct.network.network import Network
 from reconstruct.zoo.registry import model_names, specification_path
 from reconstruct.zoo.specification import read_architecture
+from reconstruct.zoo.weights_file import held_in
 
 State = dict[str, torch.Tensor]
 
@@ -68,12 +69,7 @@ def import_checkpoint(file: Path, model: str, folder: Path) -> Path:
 
 def _read(file: Path) -> State:
     """The state dict in a file; whatever is not one is refused."""
-    if not file.is_file():
-        raise ModelError(f"there is no checkpoint {file}")
-    try:
-        state = read_safetensors(file)[0] if form_of(file) == "safetensors" else read_torch(file)
-    except CallError as error:
-        raise ModelError(str(error)) from error
+    state = held_in(file)
     for _ in range(3):  # Lightning's, of a script of somebody's
         held = [key for key in HOLDERS if isinstance(state, dict) and isinstance(state.get(key), dict)]
         if not held:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
-from reconstruct.errors import ModelError
+from reconstruct.errors import CallError, ModelError
+from reconstruct.images.tensor_files import form_of, read_safetensors, read_torch
 
 _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
 """Keys under which training scripts keep the weights, beside what else they keep."""
@@ -24,6 +24,21 @@ def is_weights_file(name: str) -> bool:
     return Path(name).suffix in FILES
 
 
+def held_in(file: Path) -> Any:
+    """What a checkpoint holds: tensors, numbers and text, in dictionaries and lists; nothing of it is run.
+
+    Raises
+    ------
+    ModelError : there is no such file, it is damaged, or it holds more than that.
+    """
+    if not file.is_file():
+        raise ModelError(f"there is no checkpoint {file}")
+    try:
+        return read_safetensors(file)[0] if form_of(file) == "safetensors" else read_torch(file)
+    except CallError as error:
+        raise ModelError(str(error)) from error
+
+
 def read_weights(file: Path) -> dict[str, torch.Tensor]:
     """The state dict in a file, a checkpoint of a training run or weights alone.
 
@@ -31,17 +46,7 @@ def read_weights(file: Path) -> dict[str, torch.Tensor]:
     ------
     ModelError : there is no such file, it is damaged, or it holds more than tensors and plain data.
     """
-    if not file.is_file():
-        raise ModelError(f"there is no checkpoint {file}")
-    try:
-        if file.suffix == ".safetensors":
-            held: Any = load_file(file)
-        else:
-            held = torch.load(file, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise ModelError(f"{file} cannot be read: {error.strerror or error}") from error
-    except Exception as error:  # a hostile or damaged file can raise nearly any
-        raise ModelError(f"{file} is damaged or holds more than tensors; nothing of it was run") from error
+    held = held_in(file)
     if isinstance(held, Mapping):
         held = next((held[key] for key in _WRAPPERS if isinstance(held.get(key), Mapping)), held)
     if not isinstance(held, Mapping) or not all(
