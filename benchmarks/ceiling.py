@@ -33,7 +33,7 @@ def ceiling(task: Task, images: torch.Tensor, iterations: int) -> torch.Tensor:
     at = operator.linearise(images)
     given = task.known.known.float() if isinstance(task.known, Box) else torch.ones_like(at.responses)
     # A little of g keeps the products positive where rounding is all that is left.
-    weigh = search.prepare(task).inverse(search.Step(0.0, False, 0), 0.0)
+    weigh = search.prepare(task).inverse(0.0, coarse=False, noise=0.0)
 
     def pull(responses: torch.Tensor) -> torch.Tensor:
         field = prior.extend(operator.transposed(at, given * responses))

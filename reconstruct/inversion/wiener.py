@@ -23,9 +23,10 @@ from reconstruct.network.architecture import Size
 from reconstruct.network.network import Network
 from reconstruct.operators import arrays
 from reconstruct.operators.layer_stack import LayerStack, Linearised
+from reconstruct.operators.torus import inverse
 from reconstruct.prior.estimates import mean_field
 from reconstruct.prior.gaussian import Prior
-from reconstruct.prior.lags import inverse, spectrum, variance
+from reconstruct.prior.lags import spectrum, variance
 from reconstruct.solvers.conjugate_gradients import conjugate_gradients
 
 ITERATIONS = 80

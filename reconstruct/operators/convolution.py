@@ -22,7 +22,7 @@ from torch.nn.functional import conv2d, conv_transpose2d, pad
 from reconstruct.errors import CallError
 from reconstruct.network.architecture import Layer, Size
 from reconstruct.network.dense_filters import spread_taps
-from reconstruct.operators import arrays
+from reconstruct.operators import arrays, torus
 from reconstruct.operators.polyphase import polyphase, unpolyphase
 
 if TYPE_CHECKING:
@@ -274,28 +274,18 @@ class Convolution:
         """
         # In torch from end to end: on 2 cores its Fourier transforms are six times as fast as NumPy's and its
         # inverses of a batch of small matrices almost four times.
-        matrices = arrays.to_torch(gram).to(torch.complex64)
-        shifted = matrices + shift * torch.eye(matrices.shape[-1], device=matrices.device)
-        # By Cholesky: MKL's batched LU of complex matrices from about 192 x 192 fails on some threads.
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(shifted))
+        on_torus = torus.inverse(arrays.to_torch(gram).to(torch.complex64), shift)
         height, width = self.grid
 
         def solve(values: Array) -> Array:
-            if not len(values):  # which MKL's Fourier transform refuses
-                return values
             given = arrays.to_torch(values)
             tall, wide = given.shape[2:]
             if side == "inputs":
-                torus = self._split(given.float(), self.grid)
+                whole = self._split(given.float(), self.grid)
             else:
-                torus = pad(given.float(), (0, width - wide, 0, height - tall))
-            waves = torch.fft.rfft2(torus).permute(2, 3, 1, 0)
-            if self.groups > 1:
-                waves = (inverse @ waves.unflatten(2, (self.groups, -1))).flatten(2, 3)
-            else:
-                waves = inverse @ waves
-            torus = torch.fft.irfft2(waves.permute(3, 2, 0, 1), s=(height, width)).to(given.dtype)
-            return arrays.array_of(self._join(torus) if side == "inputs" else torus[:, :, :tall, :wide])
+                whole = pad(given.float(), (0, width - wide, 0, height - tall))
+            whole = on_torus(whole).to(given.dtype)
+            return arrays.array_of(self._join(whole) if side == "inputs" else whole[:, :, :tall, :wide])
 
         return solve
 

@@ -7,7 +7,6 @@ the reach. The triangular taper keeps it positive semi-definite and removes nois
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 
@@ -20,25 +19,6 @@ def spectrum(lags: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
     right = torch.arange(grid[1] // 2 + 1, device=lags.device)[:, None] * distances / grid[1]
     columns = torch.einsum("fd,edkl->efkl", _wave(right), lags.to(torch.complex64))
     return torch.einsum("fe,egkl->fgkl", _wave(down), columns)
-
-
-def inverse(matrices: torch.Tensor, shift: float) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The map (M + shift I)^-1 on a torus of the matrices' grid: N x K x g x g' to the same.
-
-    A 1 x 1 matrix stands for that multiple of the identity, whatever K is.
-    """
-    eye = torch.eye(matrices.shape[-1], device=matrices.device)
-    # By Cholesky, as in ``Convolution.torus_inverse``.
-    inverses = torch.cholesky_inverse(torch.linalg.cholesky(matrices + shift * eye))
-
-    def solve(values: torch.Tensor) -> torch.Tensor:
-        if not len(values):  # which MKL's Fourier transform refuses
-            return values
-        waves = torch.fft.rfft2(values).permute(2, 3, 1, 0)
-        waves = inverses * waves if matrices.shape[-1] == 1 else inverses @ waves
-        return torch.fft.irfft2(waves.permute(3, 2, 0, 1), s=values.shape[2:])
-
-    return solve
 
 
 def torus_lags(values: torch.Tensor, reach: int) -> torch.Tensor:

@@ -12,10 +12,11 @@ from reconstruct.network.module import from_torch
 from reconstruct.network.network import Network
 from reconstruct.operators.layer_stack import LayerStack
 from reconstruct.operators.polyphase import polyphase, unpolyphase
+from reconstruct.operators.torus import inverse
 from reconstruct.prior import estimates as covariance
 from reconstruct.prior.estimates import IMAGES, REACH, exact_image_gram, image_gram, mean_field, response_covariance
 from reconstruct.prior.gaussian import Prior
-from reconstruct.prior.lags import inverse, spectrum, taper, torus_lags, variance
+from reconstruct.prior.lags import spectrum, taper, torus_lags, variance
 from reconstruct.zoo.load import load_model
 from tests.builders.networks import randn, random_net
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconstruct.operators.polyphase import polyphase
+from reconstruct.operators.torus import inverse
 from reconstruct.prior.gaussian import AXES, EXPONENT, MARGIN, MEAN, SPREAD, VARIANCE, Prior
-from reconstruct.prior.lags import inverse
 from tests.builders.networks import randn
 
 EPS = torch.finfo(torch.float32).eps

@@ -17,9 +17,10 @@ import torch
 from reconstruct.inversion.most_probable.task import Progress, Task, together
 from reconstruct.inversion.result import Watch
 from reconstruct.operators.polyphase import polyphase, unpolyphase
+from reconstruct.operators.torus import inverse
 from reconstruct.prior.estimates import exact_image_gram, image_gram
 from reconstruct.prior.gaussian import Prior
-from reconstruct.prior.lags import inverse, spectrum, variance
+from reconstruct.prior.lags import spectrum, variance
 from reconstruct.solvers.conjugate_gradients import conjugate_gradients
 
 INNER, GROWTH = 8, 1.5

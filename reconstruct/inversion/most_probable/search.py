@@ -14,7 +14,8 @@ mean diagonal (``prior.estimates``).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import groupby
 
 import torch
@@ -24,8 +25,9 @@ from reconstruct.inversion.known import Exact
 from reconstruct.inversion.most_probable.task import Progress, Task, together
 from reconstruct.inversion.result import Watch
 from reconstruct.network.architecture import Size
+from reconstruct.operators.torus import inverse
 from reconstruct.prior.estimates import Smoothing, response_covariance, smoothing
-from reconstruct.prior.lags import inverse, spectrum, variance
+from reconstruct.prior.lags import spectrum, variance
 from reconstruct.solvers.lbfgs import Evaluate, Stage, lbfgs
 
 EVALUATION = 3
@@ -94,13 +96,19 @@ class Weighting:
         """Whether there are activations that can be smoothed."""
         return any(spread is not None for spread in self.smoothing.spreads)
 
-    def inverse(self, step: Step, noise: float) -> Weigh:
-        """(G + N(tau) + (e + white) g I)^-1, white by the noise of the features."""
+    def inverse(self, tau: float, coarse: bool, noise: float) -> Weigh:
+        """(G + N(tau) + (e + white) g I)^-1, white by the noise of the features; N(0) is 0."""
         matrices = self.matrices
-        if step.tau and self.smooth:
-            matrices = matrices + spectrum(self.smoothing.error(step.tau), self.grid)
+        if tau:
+            matrices = matrices + spectrum(self.smoothing.error(tau), self.grid)
         white = min(NOISE_WHITE * noise**2, MOST_WHITE)
-        return inverse(matrices, ((COARSE if step.coarse else self.fine) + white) * self.typical)
+        return inverse(matrices, ((COARSE if coarse else self.fine) + white) * self.typical)
+
+    def heard(self, tau: float) -> float:
+        """The tau of N(tau); 0 where nothing is smoothed, or where its variance is below e g: it changes nothing there,
+        and what was inverted without it serves again."""
+        audible = tau and self.smooth and variance(self.smoothing.error(tau)) > self.fine * self.typical
+        return tau if audible else 0.0
 
     def spreads(self, tau: float) -> Sequence[torch.Tensor | None] | None:
         """The deviations of what goes into the activations below, at this tau; None where nothing is smoothed."""
@@ -119,9 +127,8 @@ def prepare(task: Task) -> Weighting:
         raise CallError(f"{task.layer} of {task.net.name} gives the same for every image: nothing of one is in it")
     smooth, more = smoothing(task.net, task.layer) if task.smoothed else (Smoothing([], {}), 0.0)
     matrices = spectrum(lags, task.operator.grid)
-    inverses = (STAGES + 1 if smooth.spreads else 1) * task.passes_to_invert(matrices)
     pooled = not task.shallow and task.operator.layer.kind == "max_pool"
-    return Weighting(
+    weighting = Weighting(
         task.operator.grid,
         matrices,
         variance(lags),
@@ -129,8 +136,10 @@ def prepare(task: Task) -> Weighting:
         smooth,
         # The signs of a layer that cannot be smoothed are best sought once those of others have been found.
         waits=not smooth.spreads and task.operator.bends > 0,
-        cost=cost + more + inverses,
+        cost=cost + more,
     )
+    inverses = 1 + sum(weighting.heard(tau) > 0 for tau in _taus(STAGES, FIRST_TAU, LAST_TAU))
+    return replace(weighting, cost=weighting.cost + inverses * task.passes_to_invert(matrices))
 
 
 def plan(
@@ -154,16 +163,19 @@ def plan(
         return [Step(0.0, False, evaluations)]
     # Each smoothed stage looks at the network itself once.
     evaluations = int((budget - count) // EVALUATION)
-    ratio = (last / first) ** (1 / max(1, count - 1))
-    # A short search begins late rather than stops early.
-    taus = [last / ratio**step for step in reversed(range(count))]
     left = int(smooth * evaluations)
     steps = []
-    for place, tau in enumerate(taus):
+    for place, tau in enumerate(_taus(count, first, last)):
         most = LONGEST_UNSURE if tau > UNSURE else left
         steps.append(Step(tau, False, min(most, left // (count - place))))
         left -= steps[-1].evaluations
     return [*steps, Step(0.0, False, evaluations - sum(step.evaluations for step in steps))]
+
+
+def _taus(count: int, first: float, last: float) -> list[float]:
+    """From the first to the last, geometrically. A short search begins late rather than stops early."""
+    ratio = (last / first) ** (1 / max(1, count - 1))
+    return [last / ratio**step for step in reversed(range(count))]
 
 
 def search(
@@ -189,6 +201,11 @@ def search(
     if contrast is None:
         contrast = torch.ones_like(white[:, :1])
     prior = tasks[0].prior
+
+    @lru_cache(maxsize=len(tasks))  # the last of each layer: they are large
+    def weigh(place: int, tau: float, coarse: bool) -> Weigh:
+        return weightings[place].inverse(tau, coarse, tasks[place].noise)
+
     # What is known of the curvature at one e says nothing of it at another.
     for _, group in groupby(stages, lambda step: step.coarse):
         steps = list(group)
@@ -198,7 +215,10 @@ def search(
 
         def functions(steps: Plan = steps, live: torch.Tensor = live, report: Report = report) -> Iterator[Stage]:
             for step in steps:
-                yield _objective(tasks, weightings, step, live, contrast[live], tolerance, report), step.evaluations
+                yield (
+                    _objective(tasks, weightings, weigh, step, live, contrast[live], tolerance, report),
+                    step.evaluations,
+                )
 
         found = lbfgs(functions(), white[live] / contrast[live])
         for place, image in enumerate(live.tolist()):
@@ -233,6 +253,7 @@ def looks(stages: Plan, evaluations: int) -> int:
 def _objective(
     tasks: Sequence[Task],
     weightings: Sequence[Weighting],
+    weigh: Callable[[int, float, bool], Weigh],
     step: Step,
     live: torch.Tensor,
     local: torch.Tensor,
@@ -242,9 +263,9 @@ def _objective(
     """The function of w / local that is minimised, its gradient, and whether the residual is small enough."""
     prior = tasks[0].prior
     heard = [
-        (task, weighting.inverse(step, task.noise), weighting.spreads(step.tau), _ridge(task, weighting))
-        for task, weighting in zip(tasks, weightings, strict=True)
-        if not (step.tau and weighting.waits)
+        (task, weigh(place, each.heard(step.tau), step.coarse), each.spreads(step.tau), _ridge(task, each))
+        for place, (task, each) in enumerate(zip(tasks, weightings, strict=True))
+        if not (step.tau and each.waits)
     ]
     least = torch.stack([ridge for *_, ridge in heard]).amin(0)
     begins = True
@@ -256,11 +277,11 @@ def _objective(
         pulled = torch.zeros_like(pictures)
         value = 0.5 * (least[chosen] * points.square()).flatten(1).sum(1)
         misfits = []
-        for task, weigh, spreads, ridge in heard:
+        for task, inverted, spreads, ridge in heard:
             at = task.operator.linearise(pictures, spreads)
             residual, active = task.known[chosen].residual(at.responses)
             # By their ridges apart, each layer's term is what it would be alone beside one |w|^2.
-            weighted = least[chosen] / ridge[chosen] * weigh(residual)
+            weighted = least[chosen] / ridge[chosen] * inverted(residual)
             value = value + 0.5 * (residual * weighted).flatten(1).sum(1)
             pulled = pulled + task.operator.transposed(at, weighted if active is None else weighted * active)
             misfits.append(task.misfit(residual, chosen))
