@@ -1,10 +1,12 @@
 """The command line as a whole."""
 
+import os
 import subprocess
 import sys
 
 import pytest
 
+from reconstruct.commands.main import main
 from tests.builders.command_line import SAMPLE, run
 
 
@@ -40,3 +42,16 @@ def test_the_exit_status_of_a_wrong_call_and_of_a_failure() -> None:
         assert (done.returncode, done.stdout) == (status, "")
         assert message in done.stderr
         assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_that_wait_give_up_their_core(before: str | None, after: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless the user has said otherwise."""
+    monkeypatch.setattr(sys, "argv", ["reconstruct", "--version"])
+    if before is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    else:
+        monkeypatch.setenv("OMP_WAIT_POLICY", before)
+    with pytest.raises(SystemExit):
+        main()
+    assert os.environ["OMP_WAIT_POLICY"] == after
