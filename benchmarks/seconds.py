@@ -3,7 +3,8 @@
     python benchmarks/seconds.py samples/chelsea.jpg --threads 1,2 --neighbours 0,1
 
 Every figure is of a process of its own, with so many threads from its start, beside processes that do nothing but
-count. What a model and layer prepare once is prepared before the clock starts. Timings of two versions that are to be
+count. Threads that wait for each other give up their core, as the command line has them; with ``--waiting active`` they
+spin. What a model and layer prepare once is prepared before the clock starts. Timings of two versions that are to be
 compared are taken in one go: this file runs in either, by ``PYTHONPATH``.
 """
 
@@ -58,6 +59,7 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=450)
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--neighbours", default="0,1")
+    parser.add_argument("--waiting", choices=["passive", "active"], default="passive")
     parser.add_argument("--repeats", type=int, default=1, help="The median of so many runs.")
     parser.add_argument("--one", action="store_true", help="Measure the first layer and method in this process.")
     args = parser.parse_args()
@@ -73,7 +75,7 @@ def main() -> None:
                 for layer in layers:
                     command = [sys.executable, __file__, args.photograph, "--one", "--model", args.model]
                     command += ["--layers", layer, "--methods", method, "--budget", str(args.budget)]
-                    pools = {} if threads == "auto" else dict.fromkeys(POOLS, threads)
+                    pools = dict.fromkeys(POOLS, threads) | {"OMP_WAIT_POLICY": args.waiting}
                     with busy(neighbours):
                         runs = [
                             subprocess.run(command, env={**os.environ, **pools}, check=True, capture_output=True)
