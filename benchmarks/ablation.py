@@ -37,7 +37,7 @@ CASES: dict[str, list[tuple[Any, str, object]]] = {
     "steeper images: amplitude 1 / f^1": [(prior, "EXPONENT", 1.0)],
     "independent colours": [(prior, "AXES", GREY), (prior, "SPREAD", (1.0, 1.0, 1.0))],
     "residuals not weighted (L-BFGS without G)": [(search, "inverse", unweighted)],
-    "no smoothing: signs decided at once": [(task, "SMOOTHED", 0)],
+    "no smoothing: signs decided at once": [(task.Task, "smoothed", False)],
     "one tau: 0.03 from the start": [(search, "STAGES", 1)],
     "errors of the smoothed network not weighed": [
         (estimates.Smoothing, "error", lambda self, _: 0 * self.errors[1.0])

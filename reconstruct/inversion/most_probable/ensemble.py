@@ -63,7 +63,7 @@ def search_often(
         best = best.index_copy(0, live, tasks[0].prior.white(mixed(images, errors))[live])
         contrast = roughness(best)
     used = (EVALUATION * each + 1) * count
-    stages = plan(weightings, budget - used, first=AGAIN)
+    stages = plan(weightings, budget - used, first=AGAIN, again=True)
     return search(tasks, weightings, best, progress, stages, tolerance=tolerance, watch=watch)
 
 

@@ -80,6 +80,7 @@ class Weighting:
     fine : e of the residual's weight, but in coarse stages.
     smoothing : deviations and errors of the smoothed networks.
     waits : whether the layer's residual counts only once tau is 0.
+    deep : whether the first stage has coarse weights.
     cost : forward passes that preparing it took, and inverting it at every stage will.
     """
 
@@ -89,6 +90,7 @@ class Weighting:
     fine: float
     smoothing: Smoothing
     waits: bool
+    deep: bool
     cost: float
 
     @property
@@ -136,6 +138,7 @@ def prepare(task: Task) -> Weighting:
         smooth,
         # The signs of a layer that cannot be smoothed are best sought once those of others have been found.
         waits=not smooth.spreads and task.operator.bends > 0,
+        deep=task.deep,
         cost=cost + more,
     )
     inverses = 1 + sum(weighting.heard(tau) > 0 for tau in _taus(STAGES, FIRST_TAU, LAST_TAU))
@@ -149,10 +152,14 @@ def plan(
     first: float = FIRST_TAU,
     last: float = LAST_TAU,
     smooth: float = SMOOTH,
+    again: bool = False,
 ) -> Plan:
     """The stages for a budget in forward passes: tau falls geometrically, and is 0 in the last stage.
 
-    ``smooth`` : the share of the evaluations at tau above 0; with 1, whatever comes next takes over from the last tau.
+    Parameters
+    ----------
+    smooth : the share of the evaluations at tau above 0; with 1, whatever comes next takes over from the last tau.
+    again : whether the search begins at an image that another has found, and not at the prior's mean.
     """
     evaluations = int(budget // EVALUATION)
     if not any(each.smooth for each in weightings):
@@ -167,7 +174,9 @@ def plan(
     steps = []
     for place, tau in enumerate(_taus(count, first, last)):
         most = LONGEST_UNSURE if tau > UNSURE else left
-        steps.append(Step(tau, False, min(most, left // (count - place))))
+        # From grey on, a deep network's fine weights may choose the picture's negative.
+        coarse = place == 0 and not again and any(each.deep for each in weightings)
+        steps.append(Step(tau, coarse, min(most, left // (count - place))))
         left -= steps[-1].evaluations
     return [*steps, Step(0.0, False, evaluations - sum(step.evaluations for step in steps))]
 

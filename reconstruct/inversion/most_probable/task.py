@@ -19,8 +19,8 @@ SHALLOW = 1
 """Rectifications and max-poolings on the way up to which Gauss-Newton takes over: its preconditioner is a mean over
 their signs and switches."""
 
-SMOOTHED = 3
-"""Bends on the way up to which smoothing helps: with five, 450 passes at conv6 of ``crelu_conv1_4`` lose 6 dB by it."""
+DEEP = 3
+"""Bends above which a search is lost if it trusts the smoothed network from its first step."""
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,20 @@ class Task:
 
     @property
     def smoothed(self) -> bool:
-        """Whether signs below are found by smoothing: not where many bends add up what that gets wrong, and not where
-        the layer's own signs are unknown too."""
-        if isinstance(self.known, Modulus):
-            return False
-        bends = self.operator.bends
-        if math.isinf(bends):  # a module's activations are counted as they are called
-            bends = len(self.operator.spreads(self.prior.mean.expand(1, -1, *self.prior.size)))
-        return 0 < bends <= SMOOTHED
+        """Whether signs below are found by smoothing: not where the layer's own are unknown too."""
+        return self.bends > 0 and not isinstance(self.known, Modulus)
+
+    @property
+    def deep(self) -> bool:
+        """Whether there are many bends below, or a max-pooling is read: a search then begins with coarse weights."""
+        return self.bends > DEEP or (not self.shallow and self.operator.layer.kind == "max_pool")
+
+    @property
+    def bends(self) -> float:
+        """How many rectifications and max-poolings are below; a module's are counted as they are called."""
+        if math.isinf(self.operator.bends):
+            return len(self.operator.spreads(self.prior.mean.expand(1, -1, *self.prior.size)))
+        return self.operator.bends
 
     @property
     def determined(self) -> bool:
