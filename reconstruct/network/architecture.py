@@ -16,6 +16,10 @@ from reconstruct.network.activations import phases
 Size = tuple[int, int]
 """Height and width, in pixels or in positions of a layer's grid."""
 
+LARGEST = 1e30
+"""Numbers beyond this, and positive ones below its inverse, are not taken: in float32, which everything here is
+computed in, their products are infinite or nothing."""
+
 KINDS = {"conv": "convolution", "max_pool": "max-pooling", "avg_pool": "average pooling", "module": "module"}
 """Kinds of layers, as specifications name them and as messages do."""
 
