@@ -130,7 +130,7 @@ def trained_on(net: AnyNetwork) -> str | None:
     card = weights.with_name("README.md") if weights.name == PRETRAINED else weights.with_suffix(".md")
     if not card.is_file():
         return None
-    parts = card.read_text().split("\n- **")
+    parts = card.read_text(encoding="utf-8", errors="replace").split("\n- **")
     said = {name: text for name, _, text in (part.partition("**: ") for part in parts)}
     # The first line; those after it count pictures by package.
     lines = [said["Trained on"].splitlines()[0]] if "Trained on" in said else []

@@ -11,9 +11,8 @@ import torch
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from reconstruct.errors import ReconstructError
+from reconstruct.errors import ReconstructError, words_of
 from reconstruct.network.architecture import Layer, Size
-from reconstruct.network.incoming import words_of
 from reconstruct.network.kept import kept
 from reconstruct.network.protocol import AnyNetwork
 from reconstruct.network.smoothing import recorded, smoothing

@@ -1,10 +1,14 @@
 """The command line as a whole."""
 
+import math
 import subprocess
 import sys
 
 import pytest
 
+from reconstruct import ReconstructWarning
+from reconstruct.commands.main import _tell
+from reconstruct.commands.terminal import strict
 from tests.builders.command_line import SAMPLE, run
 
 
@@ -40,3 +44,17 @@ def test_the_exit_status_of_a_wrong_call_and_of_a_failure() -> None:
         assert (done.returncode, done.stdout) == (status, "")
         assert message in done.stderr
         assert len(done.stderr.splitlines()) == 1
+
+
+def test_records_are_json_at_any_depth() -> None:
+    record = {"psnr": math.inf, "rebuilt": {"switches": {"psnr": math.nan, "ssim": 1.0}}, "lines": [(1.0, -math.inf)]}
+    assert strict(record) == {
+        "psnr": None,
+        "rebuilt": {"switches": {"psnr": None, "ssim": 1.0}},
+        "lines": [[1.0, None]],
+    }
+
+
+def test_warnings_are_one_printable_line(capsys: pytest.CaptureFixture[str]) -> None:
+    _tell(ReconstructWarning("red\n \x1b[31mnet"), ReconstructWarning)
+    assert capsys.readouterr().err == "reconstruct: red %1B[31mnet\n"

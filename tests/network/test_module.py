@@ -259,6 +259,9 @@ def test_wrong_modules() -> None:
         ("tests.builders.modules:IMAGENET", "is tuple, not a function"),
         ("tests.builders.modules:broken", "gives a int"),
         ("tests.builders.modules:drawn", "called without arguments"),
+        # What goes wrong inside is no matter of arguments, whatever its kind.
+        ("tests.builders.user_modules:wrong_sum", r"wrong_sum fails: TypeError in user_modules\.py, line \d+: unsupp"),
+        ("tests.builders.user_modules:no_file", r"no_file fails: FileNotFoundError in user_modules\.py, line \d+: "),
     ):
         with pytest.raises(CallError, match=message):
             load_user_module(path)
