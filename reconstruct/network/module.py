@@ -20,14 +20,14 @@ from torch import nn
 
 from reconstruct.errors import CallError, ReconstructWarning
 from reconstruct.network.activations import activate
-from reconstruct.network.architecture import LARGEST, Architecture, Layer, Size, Split, unknown_layer
+from reconstruct.network.architecture import LARGEST, Architecture, Layer, Size, Split, decimals, unknown_layer
 from reconstruct.network.calls import Call, Way, heard, ran, taken
 from reconstruct.network.incoming import Script, device_of, incoming, name_of
 from reconstruct.network.kept import kept
 from reconstruct.network.network import Network, check_images
 from reconstruct.network.preprocessing import Preprocessing, difference_from_own
 from reconstruct.network.surgery import in_float32
-from reconstruct.network.tracing import Place, chain_in, decimals, trace
+from reconstruct.network.tracing import Place, chain_in, trace
 from reconstruct.network.trial import corner_images, tried
 
 FIELD_ENERGY = 0.999
@@ -257,7 +257,7 @@ class ModuleNetwork(nn.Module):
         if call.way not in ((), (0,)) or not call.layout.plain:
             return None
         # As they are here: a network that was in half precision has rounded them.
-        mean, std = (decimals(values.flatten()) for values in (self.mean, self.std))
+        mean, std = (decimals(values.flatten().tolist()) for values in (self.mean, self.std))
         area = None if len(set(self.input_area)) == 1 else self.input_area
         like = Architecture(self.name, (), self.input_size, mean, std, area=area)
         found = chain_in(module, graph, Place(layer, "0" if lone else call.part, call.number), like)
