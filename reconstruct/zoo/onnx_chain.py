@@ -2,8 +2,8 @@
 
 It goes from the image on, for as long as the graph is what a ``Network`` can be: an optional normalisation,
 convolutions (batch normalisation is folded into them), activations, poolings. Where it is something else, as at a
-branch or a fully connected layer, the chain ends, and says so. What looks like a layer and is not one of ours, such as a
-convolution with uneven padding, is refused by name.
+branch or a fully connected layer, the chain ends, and says so. What looks like a layer and is not one of ours, such as
+a convolution with uneven padding, is refused by name.
 """
 
 from __future__ import annotations
