@@ -8,6 +8,8 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from reconstruct import from_torch
+
 HALF = ((0.5,) * 3, (0.25,) * 3)
 SIDE = 32
 
@@ -150,3 +152,10 @@ def no_file() -> nn.Module:
     """One whose weights are not there."""
     with open("weights that are nowhere.pth", "rb"):  # noqa: PTH123
         return Sum()
+
+
+def numpy_inside() -> Any:
+    """A network with NumPy inside, which takes no tensor with a gradient."""
+    return from_torch(
+        Steps(lambda own, x: torch.from_numpy(own.conv(x).numpy()), conv=nn.Conv2d(3, 4, 3)), input_size=16
+    )

@@ -19,7 +19,7 @@ from reconstruct.operators.autodiff import Differentiation
 from reconstruct.zoo.user_module import load_user_module
 from tests.builders import modules
 from tests.builders.modules import IMAGENET, PhasePairs, ResNet, chain, drawn
-from tests.builders.user_modules import Steps
+from tests.builders.user_modules import numpy_inside
 from tests.conftest import ROOT, Call
 
 SAMPLE = ROOT / "samples" / "chelsea.jpg"
@@ -352,6 +352,5 @@ def test_sizes_may_be_numbers_of_numpy() -> None:
 
 def test_no_receptive_field_where_the_module_cannot_be_differentiated() -> None:
     """NumPy inside takes no tensor with a gradient: None, and the model is described all the same."""
-    module = Steps(lambda own, x: torch.from_numpy(own.conv(x).numpy()), conv=nn.Conv2d(3, 4, 3))
-    net = from_torch(module, input_size=16)
+    net = numpy_inside()
     assert {name: net.receptive_field(name) for name in net.layer_names} == {"conv": 3, WHOLE: None}
