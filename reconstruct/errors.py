@@ -2,6 +2,22 @@
 
 LONGEST = 1000
 """Characters of a message. It may name what a file names, and a file may name anything: a word of a megabyte."""
+LONGEST_WORDS = 300
+"""Characters of somebody else's message that are passed on in ours."""
+
+
+def cut(text: str, most: int) -> str:
+    """The text without its middle, where it is longer than so many characters."""
+    return text if len(text) <= most else f"{text[: most // 2 - 1]}...{text[2 - most + most // 2 :]}"
+
+
+def words_of(error: BaseException, most: int = LONGEST_WORDS) -> str:
+    """What somebody else's error says, on one line and not at length; its kind where it says nothing.
+
+    Its beginning: what torch appends to some messages is its own stack.
+    """
+    said = " ".join(str(error).split()) or type(error).__name__
+    return said if len(said) <= most else f"{said[: most - 3]}..."
 
 
 class ReconstructError(ValueError):
@@ -20,10 +36,7 @@ class ReconstructError(ValueError):
     """
 
     def __init__(self, message: object = "") -> None:
-        text = str(message)
-        if len(text) > LONGEST:
-            text = f"{text[: LONGEST // 2]} ... {text[5 - LONGEST // 2 :]}"
-        super().__init__(text)
+        super().__init__(cut(str(message), LONGEST))
 
 
 class CallError(ReconstructError):

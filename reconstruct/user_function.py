@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from traceback import extract_tb
 from types import ModuleType
 from typing import Any
 
-from reconstruct.errors import CallError
+from reconstruct.errors import CallError, words_of
 
 
 def is_function_name(name: str) -> bool:
@@ -60,7 +61,9 @@ def function_named(name: str, what: str) -> Callable[..., Any]:
         with current_folder_importable():
             home = import_module(module)
     except (ImportError, SyntaxError) as error:
-        raise CallError(f"{what} {name}: {module} cannot be imported: {error}") from error
+        raise CallError(f"{what} {name}: {module} cannot be imported: {words_of(error)}") from error
+    except Exception as error:  # whatever the module's own code raises
+        raise CallError(f"{what} {name}: {module} cannot be imported: {failure(error)}") from error
     found: Any = getattr(home, function, None)
     if found is None:
         raise CallError(f"{what} {name}: {_hidden(home, module) or f'{module} has no function {function}'}")
@@ -68,6 +71,12 @@ def function_named(name: str, what: str) -> Callable[..., Any]:
         raise CallError(f"{what} {name}: {function} is {type(found).__name__}, not a function")
     called: Callable[..., Any] = found
     return called
+
+
+def failure(error: Exception) -> str:
+    """What somebody's code has raised, and in which line: nobody sees a traceback."""
+    place = extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} in {Path(place.filename).name}, line {place.lineno}: {words_of(error)}"
 
 
 def _hidden(home: ModuleType, module: str) -> str | None:

@@ -7,7 +7,7 @@ import pytest
 from reconstruct.errors import CallError
 from reconstruct.evaluation.results import read_rows
 from reconstruct.user_function import current_folder_importable, function_named, is_function_name
-from tests.builders.command_line import SAMPLE, run
+from tests.builders.command_line import SAMPLE, refused, run
 from tests.conftest import Call
 
 SMALL = ("--model", "convpool_cnn_c_crelu", "--layer", "conv1", "--json")
@@ -67,3 +67,15 @@ def test_what_names_a_function() -> None:
     assert is_function_name("package.module:method")
     for name in ("own", "own:", ":method", "own.py:method", "folder/own:method", "C:\\own:method"):
         assert not is_function_name(name)
+
+
+def test_what_fails_while_it_is_imported_is_a_sentence_with_its_line(
+    tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    module = f"broken_{tmp_path.name}"
+    Path(f"{module}.py").write_text("x = 1\nnet = {}['weights']\n")
+    message = f"{module} cannot be imported: KeyError in {module}.py, line 2: 'weights'"
+    with pytest.raises(CallError, match=message):
+        function_named(f"{module}:net", "method")
+    assert message in refused(call, "models", f"{module}:net")

@@ -5,7 +5,6 @@ Each analysis writes its figures and ``WHAT.json`` into the output folder.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import product
@@ -31,7 +30,7 @@ from reconstruct.commands.options import (
     check_selection,
     numbers_of,
 )
-from reconstruct.commands.terminal import busy, notes, printed, progress
+from reconstruct.commands.terminal import busy, notes, number, printed, progress
 from reconstruct.errors import CallError, ImageError
 
 if TYPE_CHECKING:
@@ -46,6 +45,7 @@ analyze = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 Models = Annotated[
     str, typer.Option("--model", help="Names in the zoo or paths of TOML specifications, several with commas.")
 ]
+_ONE_NAME = "two of the models have one name: what is written of one would overwrite the other's"
 LayerList = Annotated[str, typer.Option("--layer", help="A layer, several with commas, or 'all'.")]
 
 
@@ -74,8 +74,9 @@ def pairs(
         net.convolution(name)  # refuses a pooling before anything is written
     if layer == "all":
         grouped = [f"{name} of {net.name}" for net, name in chosen if net.layer(name).groups > 1]
-        if grouped:
-            print(f"left out, for only filters of the same channels are paired: {', '.join(grouped)}", file=sys.stderr)
+        if grouped and not quiet:
+            left_out = f"left out, for only filters of the same channels are paired: {', '.join(grouped)}"
+            notes.print(left_out, soft_wrap=True)
         chosen = [(net, name) for net, name in chosen if net.layer(name).groups == 1]
     rows: dict[str, list[tuple[str, Any, Any]]] = {}
     records = []
@@ -171,26 +172,30 @@ def invariance(
     if source.left_out and not quiet:
         notes.print(f"{images}: {source.left_out}", soft_wrap=True)
     indices = select(len(source.names), limit, sample, seed)
-    failures: set[str] = set()
+    failures: dict[str, dict[int, str]] = {net.name: {} for net in nets}
     found = {}
     with progress(2 * len(indices) * len(nets), quiet or as_json, "scoring") as advance:
         for net, names in chosen:
-            readable = partial(_squares, source, indices, net, names, size, failures)
+            readable = partial(_squares, source, indices, net, names, size, failures[net.name])
             found[net.name] = scored(net, readable, names, rate=rate, best=best, advance=advance)
-    used = len(indices) - len(failures)
-    records = [{"model": name, "images": used, **each.record()} for name, layers in found.items() for each in layers]
+    records = [
+        {"model": name, "images": len(indices) - len(failures[name]), **each.record()}
+        for name, layers in found.items()
+        for each in layers
+    ]
     kinds = records[0]["scores"]
     columns: Columns = {
         "units": lambda r: f"{r['units'] - r['silent']} of {r['units']}",
-        **{kind: lambda r, kind=kind: _score(r["scores"][kind]["best"]) for kind in kinds},  # type: ignore[misc]
-        "mean": lambda r: _score(r["best"]),
-        "on other images": lambda r: _score(r["held_out"]),
-        "all units": lambda r: _score(r["mean"]),
+        **{kind: lambda r, kind=kind: number(r["scores"][kind]["best"], ".1f") for kind in kinds},  # type: ignore[misc]
+        "mean": lambda r: number(r["best"], ".1f"),
+        "on other images": lambda r: number(r["held_out"], ".1f"),
+        "all units": lambda r: number(r["mean"], ".1f"),
     }
     drawn = write(invariance_figure(found), output / "invariance.png")
     finish("invariance", [(records, columns, [drawn])], output, as_json, quiet)
-    if failures and not quiet:
-        notes.print(f"reconstruct: {len(failures)} images left out: {min(failures)}", soft_wrap=True)
+    left_out = {index: why for own in failures.values() for index, why in own.items()}
+    if left_out and not quiet:
+        notes.print(f"reconstruct: {len(left_out)} images left out: {min(left_out.values())}", soft_wrap=True)
 
 
 @analyze.command()
@@ -222,6 +227,8 @@ def complexity(
                 layers = [each for each in layers if each.layer in wanted]
             if not layers:
                 raise CallError(f"none of {layer} of {architecture.name} has weights: poolings cost nothing")
+            if architecture.name in found:
+                raise CallError(_ONE_NAME)
             found[architecture.name] = layers
     with busy("estimating", quiet or as_json):
         estimates, example = sample_estimates(draws, seed)
@@ -232,7 +239,7 @@ def complexity(
         "parameters": lambda r: f"{r['parameters']:,}",
         "neurons": lambda r: f"{r['neurons']:,}",
         "responses": lambda r: f"{r['responses']:,}",
-        "sqrt(d) B": lambda r: "-" if r["factor"] is None else f"{r['factor']:.1f}",
+        "sqrt(d) B": lambda r: number(r["factor"], ".1f"),
     }
     rademacher = [
         {"what": "rademacher", "sample": sample, **each.record()}
@@ -330,7 +337,7 @@ def load_nets(model: str, layer: str, random_weights: int | None, device: str, s
         where = device_of(device, needs_cupy=False)
         nets = [load_chain(name, random_weights, where, layer) for name in _names(model)]
     if len({net.name for net in nets}) < len(nets):
-        raise CallError("two of the models have one name: their files would overwrite each other")
+        raise CallError(_ONE_NAME)
     return nets
 
 
@@ -381,7 +388,12 @@ def _applicable(
 
 
 def _squares(
-    source: Source, indices: Sequence[int], net: Network, layers: Sequence[str], size: int | None, failures: set[str]
+    source: Source,
+    indices: Sequence[int],
+    net: Network,
+    layers: Sequence[str],
+    size: int | None,
+    failures: dict[int, str],
 ) -> Iterator[torch.Tensor]:
     """Batches of the images of a set as they go into a network; those that cannot be used are left out, and told."""
     import torch
@@ -394,9 +406,14 @@ def _squares(
 
 
 def _usable_squares(
-    source: Source, indices: Sequence[int], net: Network, layers: Sequence[str], size: int | None, failures: set[str]
+    source: Source,
+    indices: Sequence[int],
+    net: Network,
+    layers: Sequence[str],
+    size: int | None,
+    failures: dict[int, str],
 ) -> Iterator[torch.Tensor]:
-    """The images that can be used, 3 x H x W, one by one; the error of any other is added to ``failures``."""
+    """The images that can be used, 3 x H x W, one by one; the error of any other is in ``failures``, by its number."""
     from reconstruct.images.files import model_input, quiet_pillow, to_tensor
 
     for index in indices:
@@ -405,11 +422,6 @@ def _usable_squares(
                 picture = source.picture(index)
             fitted = model_input(picture, source.names[index], net, layers, size, False)
         except ImageError as error:
-            failures.add(str(error))
+            failures[index] = str(error)
             continue
         yield to_tensor(fitted)
-
-
-def _score(value: float | None) -> str:
-    """A score as a table shows it."""
-    return "-" if value is None else f"{value:.1f}"

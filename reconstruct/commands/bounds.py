@@ -10,7 +10,7 @@ import typer
 
 from reconstruct.commands.common import Item, batches, device_of, load_chain, tell_other_size
 from reconstruct.commands.options import AsJson, Device, Model, Native, Output, Quiet, RandomWeights, Size, check_size
-from reconstruct.commands.terminal import busy, print_json, printed, progress
+from reconstruct.commands.terminal import busy, number, print_json, printed, progress
 from reconstruct.errors import CallError
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def _bounds_table(records: list[dict[str, Any]]) -> None:
         table.add_row(
             shown(Path(record["image"]).name),
             *(
-                _mean(of[name])
+                number(of[name]["mean"], ".3f")
                 for of, name in (
                     (record, "reconstruction_ratio"),
                     (random, "reconstruction_ratio"),
@@ -166,7 +166,3 @@ def _bounds_table(records: list[dict[str, Any]]) -> None:
             *(f"{each['psnr']:.1f}" for each in record["rebuilt"].values()),
         )
     printed.print(table)
-
-
-def _mean(found: dict[str, float | None]) -> str:
-    return "-" if found["mean"] is None else f"{found['mean']:.3f}"

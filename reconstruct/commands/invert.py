@@ -212,7 +212,7 @@ def _from_file(
     files = file.split("+") if len(parts) > 1 else [file]
     if len(files) != len(parts):
         raise CallError(f"--layer {layer} needs features of each, as --features A.npy+B.npy, not '{file}'")
-    values, levels = [], []
+    values, levels, areas = [], [], []
     for own, part in zip(files, parts, strict=True):
         stored = read_features(own)
         for key, here in (("model", net.name), ("layer", part.name), ("tap", part.tap)):
@@ -226,10 +226,14 @@ def _from_file(
         last = part.net.layer(part.layer)
         disturbed = noise or "noise" in stored.said or stored.rounded is not None
         checked(part.net, values[-1], last, levels[-1] if disturbed else 0.0)
-        area = image_size(part.net, values[-1], last, size if size is not None else area_of(stored.said.get("size")))
-    count = len(values[0])
+        said = size if size is not None else area_of(stored.said.get("size"))
+        areas.append(image_size(part.net, values[-1], last, said))
+    count, area = len(values[0]), areas[0]
     if any(len(each) != count for each in values):
         raise CallError(f"{file} are of different numbers of images: {', '.join(str(len(each)) for each in values)}")
+    if any(each != area for each in areas):
+        sizes = ", ".join(f"{height}x{width}" for height, width in areas)
+        raise CallError(f"{file} are of images of different sizes, {sizes}: say which is right, --size HxW")
     if not quiet:
         tell_what_is_left_out(at, levels)
     written = f".{file_part(net.name)}.{file_part(parts[0].name)}"  # by the command that extracts them

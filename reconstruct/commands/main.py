@@ -25,8 +25,8 @@ from reconstruct.commands.invert import invert
 from reconstruct.commands.models import models
 from reconstruct.commands.spectrum import spectrum  # noqa: F401 - joins analyze
 from reconstruct.commands.train import classify, train
-from reconstruct.errors import CallError, ReconstructError, ReconstructWarning
-from reconstruct.images.names import cut, shown
+from reconstruct.errors import CallError, ReconstructError, ReconstructWarning, cut
+from reconstruct.images.names import shown
 from reconstruct.user_function import current_folder_importable
 from reconstruct.version import __version__
 
@@ -92,15 +92,19 @@ def _as_path(argument: str) -> str:
 
 
 def _fail(message: str, status: int) -> None:
-    # Of what others have written, as a file's own names, no more than can be read.
-    print(f"reconstruct: {cut(shown(' '.join(message.split())), LONGEST_MESSAGE)}", file=sys.stderr)
+    _say(message)
     sys.exit(status)
+
+
+def _say(message: str) -> None:
+    """A message on one line. Of what others have written, as a file's own names, no more than can be read."""
+    print(f"reconstruct: {cut(shown(' '.join(message.split())), LONGEST_MESSAGE)}", file=sys.stderr)
 
 
 def _tell(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
     """Our own warnings in one line, as errors are; those of others as Python writes them."""
     if issubclass(category, ReconstructWarning):
-        print(f"reconstruct: {' '.join(str(message).split())}", file=sys.stderr)
+        _say(str(message))
     else:
         sys.stderr.write(warnings.formatwarning(message, category, *where[:2]))
 

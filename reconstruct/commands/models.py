@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from reconstruct.commands.options import Output, RandomWeights, numbers_of
-from reconstruct.commands.terminal import busy, notes, printed
+from reconstruct.commands.terminal import busy, notes, number, printed
 from reconstruct.errors import CallError
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ def _layer_table(described: dict[str, Any]) -> None:
             "" if layer["unknowns"] is None else f"{layer['unknowns']:,}",
             f"{layer['equations']:,}",
             "" if bounds is None else f"{bounds[0]:.1e} {bounds[1]:.1f}",
-            "" if bounds is None else f"{layer['condition_number']:,.0f}",
+            "" if bounds is None else number(layer["condition_number"], ",.0f"),
             "" if bounds is None else f"{layer['dimensions_lost']:.0%}",
         )
     printed.print(table)

@@ -46,11 +46,13 @@ def print_json(records: Iterable[dict[str, Any]]) -> None:
     print(json.dumps([strict(record) for record in records], indent=2, allow_nan=False))
 
 
-def strict(record: dict[str, Any]) -> dict[str, Any]:
-    """The record as JSON can hold it: without infinity, so that the PSNR of a perfect image is null."""
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in record.items()
-    }
+def strict(value: Any) -> Any:
+    """A record as JSON can hold it: without infinity, so that the PSNR of a perfect image is null."""
+    if isinstance(value, dict):
+        return {key: strict(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def number(value: float | None, form: str) -> str:

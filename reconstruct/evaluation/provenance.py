@@ -8,7 +8,7 @@ import platform
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,6 +19,7 @@ import torch
 from reconstruct.evaluation.batch import Job
 from reconstruct.images.sources import Source, digest
 from reconstruct.network.architecture import side_or_area
+from reconstruct.network.kept import plain
 from reconstruct.network.protocol import AnyNetwork
 from reconstruct.operators import arrays
 from reconstruct.user_function import function_named
@@ -118,8 +119,27 @@ def fingerprint(net: AnyNetwork) -> str:
         found.update(repr(sorted(net.splits.items())).encode())
     for name, values in sorted(net.state_dict().items()):
         found.update(name.encode())
-        found.update(values.detach().cpu().contiguous().numpy().tobytes())
+        for part in _contents(values):
+            found.update(part)
     return found.hexdigest()[:16]
+
+
+def _contents(value: Any) -> Iterator[bytes]:
+    """The bytes of an entry of a state dict, in which parts of modules may keep other things than tensors."""
+    if isinstance(value, torch.Tensor):
+        # By their bytes: NumPy does not have all types.
+        yield plain(value).cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _contents(each)
+    elif isinstance(value, Mapping):
+        for key, each in value.items():
+            yield repr(key).encode()
+            yield from _contents(each)
+    elif isinstance(value, int | float | str | torch.dtype | None):
+        yield repr(value).encode()
+    else:  # whose text may have an address in it
+        yield type(value).__name__.encode()
 
 
 def trained_on(net: AnyNetwork) -> str | None:
@@ -130,7 +150,7 @@ def trained_on(net: AnyNetwork) -> str | None:
     card = weights.with_name("README.md") if weights.name == PRETRAINED else weights.with_suffix(".md")
     if not card.is_file():
         return None
-    parts = card.read_text().split("\n- **")
+    parts = card.read_text(encoding="utf-8", errors="replace").split("\n- **")
     said = {name: text for name, _, text in (part.partition("**: ") for part in parts)}
     # The first line; those after it count pictures by package.
     lines = [said["Trained on"].splitlines()[0]] if "Trained on" in said else []

@@ -138,6 +138,7 @@ def fit(image: Image.Image, size: Size | int | Preprocessing) -> Image.Image:
     Raises
     ------
     CallError : the shape has no pixels, or more than ``MOST_PIXELS``.
+    ImageError : the picture is far longer than wide, and resized as its publisher does it, it would have more.
     """
     if isinstance(size, Preprocessing):
         return prepare(image, size)
@@ -174,7 +175,7 @@ def model_input(
 
     Raises
     ------
-    ImageError : the picture is too small for the deepest layer.
+    ImageError : the picture is too small for the deepest layer, or far longer than wide.
     CallError : the network takes images of another number of channels than 1 or 3.
     """
     picture = picture.convert(picture_mode(net.channels, net.name))
@@ -189,12 +190,12 @@ def model_input(
         else:
             # A module may take images of its own size alone.
             net.shapes((resized, resized) if isinstance(resized, int) else resized, deepest)
-    except CallError as error:
+        if native:
+            height, width = net.covered_size(own, deepest)
+            return picture.crop((0, 0, width, height))
+        return fit(picture, net.preprocessing if net.preprocessing is not None and size is None else resized)
+    except (CallError, ImageError) as error:
         raise ImageError(f"{name}: {error}") from error
-    if native:
-        height, width = net.covered_size(own, deepest)
-        return picture.crop((0, 0, width, height))
-    return fit(picture, net.preprocessing if net.preprocessing is not None and size is None else resized)
 
 
 def picture_mode(channels: int, taker: str) -> str:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 
+from reconstruct.errors import cut, words_of
+
 LONGEST = 160
 """Characters of a name in a message."""
 LONGEST_FILE = 255
@@ -34,12 +36,7 @@ def told(name: object) -> str:
 
 def reason(error: BaseException) -> str:
     """What somebody else's error says, as a part of a sentence: a file's own bytes may be in it."""
-    return cut(shown(" ".join(str(error).split())) or type(error).__name__, LONGEST)
-
-
-def cut(text: str, most: int) -> str:
-    """The text without its middle, where it is longer than so many characters."""
-    return text if len(text) <= most else f"{text[: most // 2 - 1]}...{text[2 - most + most // 2 :]}"
+    return cut(shown(words_of(error)), LONGEST)
 
 
 def file_name(first: str, *parts: str) -> str:

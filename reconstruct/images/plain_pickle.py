@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy
 
+from reconstruct.errors import words_of
+
 MOST_INSTRUCTIONS = 3_000_000
 """Instructions that are read: CIFAR-100's training pictures have some 500,000, and one takes a microsecond."""
 
@@ -71,8 +73,7 @@ def read_plain_pickle(content: bytes) -> Any:
     except PlainPickleError:
         raise
     except Exception as error:  # a damaged pickle may ask for anything
-        reason = " ".join(str(error).split())[:100]
-        raise PlainPickleError(f"it is damaged ({reason or type(error).__name__})") from error
+        raise PlainPickleError(f"it is damaged ({words_of(error, 100)})") from error
 
 
 def _values(found: Any) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from PIL import Image
 
+from reconstruct.errors import ImageError
+from reconstruct.images.limits import too_large
 from reconstruct.network.preprocessing import Preprocessing
 
 
@@ -12,6 +14,10 @@ def prepare(image: Image.Image, how: Preprocessing) -> Image.Image:
 
     Their rounding, too: the longer side is rounded down, and half a pixel of the crop's place to the even one. What is
     cut out of a smaller picture is black around it.
+
+    Raises
+    ------
+    ImageError : resized like this the picture would have more than ``MOST_PIXELS``: it is far longer than wide.
     """
     wide, tall = image.size
     if how.squashed:
@@ -20,6 +26,8 @@ def prepare(image: Image.Image, how: Preprocessing) -> Image.Image:
         wide, tall = how.resize, int(how.resize * tall / wide)
     else:
         wide, tall = int(how.resize * wide / tall), how.resize
+    if why := too_large(tall, wide):
+        raise ImageError(f"it cannot be resized as {how.stated_by} asks: {why}")
     if (wide, tall) != image.size:
         image = image.resize((wide, tall), Image.Resampling[how.interpolation.upper()])
     left, top = _middle(wide, how.size), _middle(tall, how.size)

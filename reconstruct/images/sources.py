@@ -24,7 +24,7 @@ from typing import IO, Any, NamedTuple, Protocol
 import numpy
 from PIL import Image
 
-from reconstruct.errors import CallError, ImageError
+from reconstruct.errors import CallError, ImageError, words_of
 from reconstruct.images.cifar import load_cifar
 from reconstruct.images.content import HEAD, Bounded, kind_of
 from reconstruct.images.files import SUFFIXES, decode, decode_file
@@ -417,7 +417,7 @@ def _archives(path: str, archives: dict[str, str], left: Counter[str], filesyste
             raise
         except Exception as error:  # over a damaged header tarfile may raise nearly any
             own = isinstance(error, tarfile.TarError | OSError)  # with words for people
-            reason = " ".join(str(error).split())[:200] if own else "a header is damaged"
+            reason = words_of(error) if own else "a header is damaged"
             raise CallError(
                 f"{archive} cannot be read as a tar archive: {reason} (a compressed one: unpack it)"
             ) from error

@@ -6,15 +6,21 @@ An ``Architecture`` is read from a specification by ``zoo``; ``network.Network``
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+
+import numpy
 
 from reconstruct.errors import CallError
 from reconstruct.network.activations import phases
 
 Size = tuple[int, int]
 """Height and width, in pixels or in positions of a layer's grid."""
+
+LARGEST = 1e30
+"""Numbers beyond this, and positive ones below its inverse, are not taken: in float32, which everything here is
+computed in, their products are infinite or nothing."""
 
 KINDS = {"conv": "convolution", "max_pool": "max-pooling", "avg_pool": "average pooling", "module": "module"}
 """Kinds of layers, as specifications name them and as messages do."""
@@ -236,6 +242,12 @@ def side_or_area(size: Size) -> int | list[int]:
     """The side of a square, or height and width of what is none, as JSON holds them."""
     height, width = size
     return height if height == width else [height, width]
+
+
+def decimals(values: Iterable[float]) -> tuple[float, ...]:
+    """The shortest decimals that are the same numbers in float32, in which a network has them."""
+    with numpy.errstate(over="ignore"):  # whoever takes them refuses infinities
+        return tuple(float(str(value)) for value in numpy.asarray([*values], dtype=numpy.float32))
 
 
 def unknown_layer(network: str, layer: str, names: list[str], splits: Sequence[str] = ()) -> CallError:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from threading import RLock
 from typing import Any
 
 import torch
 from torch import nn
 
-from reconstruct.errors import CallError, ReconstructError
+from reconstruct.errors import CallError, ReconstructError, words_of
 from reconstruct.network.activations import activate
 from reconstruct.network.architecture import Layer, Size
-from reconstruct.network.incoming import words_of
 from reconstruct.network.layout import Layout, tensor_at, tensors_in
 
 WHOLE = "(output)"
@@ -182,8 +182,8 @@ def taken(module: nn.Module, inputs: torch.Tensor, place: Place, name: str, *, b
         hooks = (target.register_forward_pre_hook(into, with_kwargs=True), target.register_forward_hook(out))
         try:
             ran(module, inputs, name)
-        except _Taken as taken:
-            return taken.values
+        except _Taken as end:
+            return end.values
         finally:
             for hook in hooks:
                 hook.remove()
@@ -203,17 +203,17 @@ def _hooked(module: nn.Module, ended: Callable[[str, nn.Module, torch.Tensor | N
     def into(_: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
         inputs.append(_first(given, named).clone())
 
-    for name, part in module.named_modules():
-        if isinstance(part, torch.jit.ScriptModule):  # which take no hooks
-            continue
-        if _activation(part) is None:
-            hooks.append(part.register_forward_hook(lambda each, _, result, name=name: ended(name, each, None, result)))
-            continue
-        hooks.append(part.register_forward_pre_hook(into, with_kwargs=True))
-        hooks.append(
-            part.register_forward_hook(lambda each, _, result, name=name: ended(name, each, inputs.pop(), result))
-        )
+    def out(each: nn.Module, _: Any, result: Any, *, name: str, rectifies: bool) -> None:
+        ended(name, each, inputs.pop() if rectifies else None, result)
+
     try:
+        for name, part in module.named_modules():
+            if isinstance(part, torch.jit.ScriptModule):  # which take no hooks
+                continue
+            rectifies = _activation(part) is not None
+            if rectifies:
+                hooks.append(part.register_forward_pre_hook(into, with_kwargs=True))
+            hooks.append(part.register_forward_hook(partial(out, name=name, rectifies=rectifies)))
         yield
     finally:
         for hook in hooks:

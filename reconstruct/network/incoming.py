@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from reconstruct.errors import CallError
+from reconstruct.errors import CallError, words_of
 
 Copied = TypeVar("Copied")
 
@@ -46,6 +46,8 @@ def incoming(module: object, name: str | None) -> nn.Module:
             raise CallError(f"{called} has no weights: {part} is on the device meta; load them before")
     try:
         found = deep_copy(module).float().eval()
+    except torch.OutOfMemoryError:
+        raise
     except Exception as error:  # whatever the user's own code raises
         raise CallError(f"{called} cannot be copied and set to evaluation mode: {words_of(error)}") from error
     for values in found.parameters():  # a TorchScript has no requires_grad_ of its own
@@ -100,16 +102,6 @@ def device_of(module: nn.Module) -> torch.device:
     """Where the module's numbers are: the device of the first, the CPU if it has none."""
     first = next(chain(module.parameters(), module.buffers()), None)
     return torch.device("cpu") if first is None else first.device
-
-
-def words_of(error: BaseException) -> str:
-    """What an error says, on one line and not at length; its kind where it says nothing."""
-    said = " ".join(str(error).split()) or type(error).__name__
-    return said if len(said) <= LONGEST else f"{said[:LONGEST]} ..."
-
-
-LONGEST = 300
-"""Letters of somebody else's message that are passed on: torch appends its own stack to some."""
 
 
 def _unwrapped(module: nn.Module) -> nn.Module:

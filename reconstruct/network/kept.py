@@ -72,10 +72,11 @@ def state(net: Any) -> State:
 
 def _state(values: torch.Tensor) -> Hashable:
     version = 0 if values.is_inference() else values._version
-    about = (values.device, values.dtype, values.shape, values.data_ptr(), version)
+    strided = values.layout is torch.strided
+    about = (values.device, values.dtype, values.shape, values.data_ptr() if strided else None, version)
     if values.is_meta:  # it has no numbers
         return about
-    numbers = values.detach()
+    numbers = plain(values)
     sums = (numbers,) if numbers.ndim < 2 else (numbers.flatten(1).sum(1), numbers.sum(0))
     return *about, *map(_bits, sums)
 
@@ -85,3 +86,10 @@ def _bits(values: torch.Tensor) -> int:
     # NumPy has no bfloat16.
     exact = values.double() if values.is_floating_point() else values
     return hash(exact.cpu().numpy().tobytes())
+
+
+def plain(values: torch.Tensor) -> torch.Tensor:
+    """A tensor's numbers as they are, of one that is sparse or quantised written out."""
+    numbers = values.detach()
+    numbers = numbers.dequantize() if numbers.is_quantized else numbers
+    return numbers if numbers.layout is torch.strided else numbers.to_dense()

@@ -10,24 +10,24 @@ and ``map`` and ``gradient`` apply.
 from __future__ import annotations
 
 import copy
-import math
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from numbers import Integral
 
 import torch
 from torch import nn
 
 from reconstruct.errors import CallError, ReconstructWarning
 from reconstruct.network.activations import activate
-from reconstruct.network.architecture import Architecture, Layer, Size, Split, unknown_layer
+from reconstruct.network.architecture import LARGEST, Architecture, Layer, Size, Split, decimals, unknown_layer
 from reconstruct.network.calls import Call, Way, heard, ran, taken
 from reconstruct.network.incoming import Script, device_of, incoming, name_of
 from reconstruct.network.kept import kept
 from reconstruct.network.network import Network, check_images
 from reconstruct.network.preprocessing import Preprocessing, difference_from_own
 from reconstruct.network.surgery import in_float32
-from reconstruct.network.tracing import Place, chain_in, decimals, trace
+from reconstruct.network.tracing import Place, chain_in, trace
 from reconstruct.network.trial import corner_images, tried
 
 FIELD_ENERGY = 0.999
@@ -257,7 +257,7 @@ class ModuleNetwork(nn.Module):
         if call.way not in ((), (0,)) or not call.layout.plain:
             return None
         # As they are here: a network that was in half precision has rounded them.
-        mean, std = (decimals(values.flatten()) for values in (self.mean, self.std))
+        mean, std = (decimals(values.flatten().tolist()) for values in (self.mean, self.std))
         area = None if len(set(self.input_area)) == 1 else self.input_area
         like = Architecture(self.name, (), self.input_size, mean, std, area=area)
         found = chain_in(module, graph, Place(layer, "0" if lone else call.part, call.number), like)
@@ -307,13 +307,13 @@ class ModuleNetwork(nn.Module):
         noise = torch.rand(FIELD_IMAGES, self.channels, *self.input_area, generator=generator)
         with torch.enable_grad():
             images = noise.to(self.mean).requires_grad_(True)
-            responses = self.responses(images, layer)
-            height, width = responses.shape[2:]
-            signs = torch.randn(responses.shape[:2], generator=generator).to(self.mean)
-            middle = (responses[:, :, height // 2, width // 2] * signs).sum()
             try:
+                responses = self.responses(images, layer)
+                height, width = responses.shape[2:]
+                signs = torch.randn(responses.shape[:2], generator=generator).to(self.mean)
+                middle = (responses[:, :, height // 2, width // 2] * signs).sum()
                 (slope,) = torch.autograd.grad(middle, images)
-            except RuntimeError:  # as torch answers where there is no way back, for whatever reason
+            except (CallError, RuntimeError):  # as a module or torch answers where there is no way back
                 return None
         energy = slope.double().square().sum((0, 1))
         return _side_of(energy, FIELD_ENERGY)
@@ -360,17 +360,40 @@ def from_torch(
     >>> net.features(torch.rand(1, 3, 32, 32), "1").shape
     torch.Size([1, 8, 32, 32])
     """
-    mean, std = (tuple(float(value) for value in values) for values in normalise)
-    if len(mean) != len(std) or not mean or min(std) <= 0 or not all(map(math.isfinite, (*mean, *std))):
-        raise CallError("normalise is (mean, std), as many numbers each as an image has channels, std above 0")
-    area = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
-    if len(area) != 2 or not all(isinstance(side, int) and side > 0 for side in area):
-        raise CallError(f"input_size is a side in pixels, or height and width as (64, 32), not {input_size}")
-    net = ModuleNetwork(module, mean, std, (area[0], area[1]), name)
-    difference = difference_from_own(module, mean, std, (area[0], area[1]))
+    mean, std = _statistics(normalise)
+    area = _area(input_size)
+    net = ModuleNetwork(module, mean, std, area, name)
+    difference = difference_from_own(module, mean, std, area)
     for doubt in [*net.doubts, *([difference] if difference else [])]:
         warnings.warn(doubt, ReconstructWarning, stacklevel=2)
     return net
+
+
+def _statistics(normalise: object) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation as they are given, if float32 holds what is made of them."""
+    try:
+        mean, std = (tuple(float(value) for value in values) for values in normalise)  # type: ignore[attr-defined]
+    except (TypeError, ValueError, OverflowError):
+        mean, std = (), ()
+    held = all(abs(value) < LARGEST for value in mean) and all(1 / LARGEST < value < LARGEST for value in std)
+    if not mean or len(mean) != len(std) or not held:
+        raise CallError(
+            "normalise is (mean, std), as many numbers each as an image has channels, std above 0, and all within "
+            "what float32 holds"
+        )
+    return mean, std
+
+
+def _area(input_size: object) -> Size:
+    """Height and width, of a side or of both."""
+    sides = (input_size, input_size) if isinstance(input_size, Integral) else input_size
+    if not isinstance(sides, Sequence) or len(sides) != 2 or not all(map(_is_side, sides)):
+        raise CallError(f"input_size is a side in pixels, or height and width as (64, 32), not {input_size!r}")
+    return int(sides[0]), int(sides[1])
+
+
+def _is_side(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) > 0
 
 
 def _side_of(energy: torch.Tensor, share: float) -> int:

@@ -177,12 +177,12 @@ class Network(nn.Module):
 
         Parameters
         ----------
-        images : N x 3 x H x W, floating point, in [0, 1].
+        images : N x C x H x W, floating point, in [0, 1].
         layer : a layer's name.
 
         Returns
         -------
-        N x C x h x w, with C twice the layer's filters after CReLU (positive phases first).
+        N x K x h x w, with K twice the layer's filters after CReLU (positive phases first).
 
         Raises
         ------

@@ -102,10 +102,10 @@ class AnyNetwork(Protocol):
         """Weights without biases, of a layer or of the whole network."""
 
     def responses(self, images: torch.Tensor, layer: str) -> torch.Tensor:
-        """What goes into a layer's activation: N x 3 x H x W to N x K x h x w."""
+        """What goes into a layer's activation: N x C x H x W to N x K x h x w."""
 
     def features(self, images: torch.Tensor, layer: str) -> torch.Tensor:
-        """What a layer gives: N x 3 x H x W to N x C x h x w."""
+        """What a layer gives: N x C x H x W to N x K x h x w."""
 
     def as_features(self, given: torch.Tensor, layer: str) -> torch.Tensor:
         """Features in the layout of whatever part gives them, or as they are here, as N x C x h x w."""

@@ -8,7 +8,6 @@ from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from torch import nn
 
 from reconstruct.errors import CallError
 from reconstruct.network.activations import TAPS, phases
@@ -46,30 +45,13 @@ def fold_batch_norm(net: Network) -> Network:
     plain = Network(replace(net.architecture, layers=layers), len(net.layers)).eval()
     for layer in net.layers_with_weights:
         source, target = getattr(net, part_of(layer.name)), getattr(plain, part_of(layer.name))
-        weight, bias = folded_convolution(
-            source, getattr(net, f"{part_of(layer.name)}_bn") if layer.batch_norm else None
-        )
+        weight, bias = source.weight, source.bias
+        if layer.batch_norm:
+            norm = getattr(net, f"{part_of(layer.name)}_bn")
+            weight, bias = folded(weight, bias, norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.eps)
         target.weight.copy_(weight)
         target.bias.copy_(bias)
     return plain.to(net.mean.device)
-
-
-@torch.no_grad()
-def folded_convolution(convolution: nn.Conv2d, norm: nn.BatchNorm2d | None) -> tuple[torch.Tensor, torch.Tensor]:
-    """A convolution's weight and bias with the batch normalisation behind it, if any, folded in.
-
-    Raises
-    ------
-    ValueError : the normalisation keeps no statistics of its own; it then depends on the batch.
-    """
-    weight = convolution.weight
-    bias = weight.new_zeros(len(weight)) if convolution.bias is None else convolution.bias
-    if norm is None:
-        return weight, bias
-    if norm.running_mean is None or norm.running_var is None:
-        raise ValueError("a batch normalisation without running statistics depends on the batch")
-    gain, offset = (norm.weight, norm.bias) if norm.affine else (torch.ones_like(bias), torch.zeros_like(bias))
-    return folded(weight, bias, gain, offset, norm.running_mean, norm.running_var, norm.eps)
 
 
 def folded(

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-import numpy
 import torch
 from torch import fx, nn
 
-from reconstruct.network.architecture import Architecture, Layer
+from reconstruct.network.architecture import Architecture, Layer, decimals
 from reconstruct.network.incoming import OnOneDevice
 from reconstruct.network.network import Network
 from reconstruct.network.operations import (
@@ -280,9 +279,4 @@ def _normalised(like: Architecture, affine: Affine | None) -> Architecture:
     if affine.gain.numel() not in (1, len(mean)) or not bool((affine.gain > 0).all()):
         raise NoOperationError
     centre, spread = mean - affine.offset * std / affine.gain, std / affine.gain
-    return replace(like, mean=decimals(centre), std=decimals(spread))
-
-
-def decimals(values: torch.Tensor) -> tuple[float, ...]:
-    """The shortest decimals that are the same numbers in float32."""
-    return tuple(float(str(value)) for value in values.detach().cpu().numpy().astype(numpy.float32))
+    return replace(like, mean=decimals(centre.tolist()), std=decimals(spread.tolist()))

@@ -23,6 +23,7 @@ SAME_TWICE = 1e-4
 """How far two runs on the same image may be apart, relative to the norm: sums in another order on a GPU."""
 SAME_BESIDE, SAME_BESIDE_ROUNDED = 1e-3, 5e-2
 """The same alone and in a batch, whose convolutions torch computes in another way; and with half precision inside."""
+QUANTISED = (torch.quint8, torch.qint8, torch.qint32)
 
 
 @dataclass(frozen=True)
@@ -57,14 +58,16 @@ def tried(module: nn.Module, image: torch.Tensor, corners: torch.Tensor, name: s
         first = heard(module, image, name, lambda _, values: sample(values))
         batch, doubts = _beside(module, torch.cat((image, corners)), name, first)
         again = heard(module, image, name, lambda _, values: sample(values))
+    moves = {place: each.noted for place, each in (batch or {}).items() if each.noted is not None}
     refused: dict[Place, str] = {}
     traces: dict[Place, Trace] = {}
     for place, each in first.items():
-        found = _images(each, None if batch is None else batch.get(place))
+        # A part may be called for one image, and not for several.
+        found = _images(each, None if batch is None else batch.get(place), 1 + len(corners))
         if isinstance(found, str):
             refused[place] = found
             continue
-        apart = None if batch is None else batch[place].noted[1]
+        apart = moves[place][1] if place in moves else None
         shape = tuple(side for axis, side in enumerate(each.shape) if axis != found)
         traces[place] = Trace(module.get_submodule(place[0]), found, shape, apart)
     names = _names(list(traces), first)
@@ -80,7 +83,7 @@ def tried(module: nn.Module, image: torch.Tensor, corners: torch.Tensor, name: s
     rounded = any(each.numbers not in (torch.float32, torch.float64) for each in first.values())
     allowed = SAME_BESIDE_ROUNDED if rounded else SAME_BESIDE
     beside = {
-        names[place] for place in names if batch is None or differ(first[place].noted, batch[place].noted[0]) > allowed
+        names[place] for place in names if place not in moves or differ(first[place].noted, moves[place][0]) > allowed
     } - set(random)
     if random:
         doubts.append(
@@ -135,8 +138,8 @@ def _beside(
     return found, []
 
 
-def _images(one: Heard, several: Heard | None, count: int = 3) -> int | str:
-    """Which axis of a result is the images', or why it is no features of theirs."""
+def _images(one: Heard, several: Heard | None, count: int) -> int | str:
+    """Which axis of a result is the images', ``count`` of them in ``several``; or why it is no features of theirs."""
     if not one.numbers.is_floating_point and one.numbers not in QUANTISED:
         return "it gives no floating point numbers"
     shape = " x ".join(map(str, one.shape)) or "one number"
@@ -151,9 +154,6 @@ def _images(one: Heard, several: Heard | None, count: int = 3) -> int | str:
         if len(one.shape) == len(several.shape) and each > 1 and other == count * each:
             return f"it gives {each} results for each image, such as views or windows of it: {shape} for one"
     return f"what it gives, {shape}, does not follow the number of images"
-
-
-QUANTISED = (torch.quint8, torch.qint8, torch.qint32)
 
 
 def _axis(one: tuple[int, ...], several: tuple[int, ...], count: int) -> int | None:

@@ -11,9 +11,8 @@ import torch
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from reconstruct.errors import ReconstructError
+from reconstruct.errors import ReconstructError, words_of
 from reconstruct.network.architecture import Layer, Size
-from reconstruct.network.incoming import words_of
 from reconstruct.network.kept import kept
 from reconstruct.network.protocol import AnyNetwork
 from reconstruct.network.smoothing import recorded, smoothing
@@ -140,8 +139,7 @@ class Differentiation:
 
         An activation of N x T x C or N x h x w x C has positions where others have channels, as many as the image has.
         """
-        own = (self.net.input_size, self.net.input_size)
-        if spreads is None or self.size == own or len(spreads) != len(self._shapes):
+        if spreads is None or self.size == self.net.input_area or len(spreads) != len(self._shapes):
             return spreads
         return _of_channels(spreads, self._shapes)
 
@@ -178,9 +176,9 @@ def no_gradient(net: AnyNetwork, layer: str, *, twice: bool = False) -> str | No
 
 
 def _no_gradient(net: AnyNetwork, layer: str, twice: bool) -> str | None:
-    side, generator = net.input_size, torch.Generator().manual_seed(0)
-    images = torch.rand(1, net.channels, side, side, generator=generator).to(net.mean)
-    operator = Differentiation(net, layer, (side, side))
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(1, net.channels, *net.input_area, generator=generator).to(net.mean)
+    operator = Differentiation(net, layer, net.input_area)
     try:
         at = operator.linearise(images)
         if not at.graph.requires_grad:

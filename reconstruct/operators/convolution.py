@@ -345,7 +345,7 @@ class Frame:
     ``lower`` and ``upper`` are the smallest non-zero and the largest eigenvalue of M(w)^H M(w) over all
     frequencies. ``rank`` is the mean rank of M(w) and ``unknowns`` its number of columns: 1 - rank / unknowns
     is the share of input dimensions that the layer loses. Torus values: of the real layer, with its borders,
-    they bound only the largest eigenvalue.
+    they bound only the largest eigenvalue. Of a layer without any weight but 0 both bounds and the rank are 0.
     """
 
     lower: float
@@ -355,8 +355,8 @@ class Frame:
 
     @property
     def condition_number(self) -> float:
-        """Largest by smallest non-zero singular value."""
-        return math.sqrt(self.upper / self.lower)
+        """Largest by smallest non-zero singular value; NaN where there is none."""
+        return math.sqrt(self.upper / self.lower) if self.lower else math.nan
 
     @property
     def lost(self) -> float:
@@ -409,4 +409,5 @@ def frame(operator: Convolution) -> Frame:
     # Of all groups' blocks at a frequency together.
     counts = nonzero.reshape(*nonzero.shape[:2], -1).sum(axis=-1)
     rank = float((counts * weights).sum()) / math.prod(operator.frequencies)
-    return Frame(float(values[nonzero].min()), upper, rank, operator.groups * operator.symbol_shape[1])
+    lower = float(values[nonzero].min()) if nonzero.any() else 0.0
+    return Frame(lower, upper, rank, operator.groups * operator.symbol_shape[1])

@@ -8,10 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reconstruct.errors import ModelError
-
-LARGEST = 1e30
-"""Numbers beyond this, and positive ones below its inverse, are not taken: in float32, which everything here is
-computed in, their products are infinite or nothing."""
+from reconstruct.network.architecture import LARGEST
 
 LONGEST_NAME = 100
 """Characters of a name that stands in names of files."""

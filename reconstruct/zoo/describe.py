@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from reconstruct.errors import CallError
 from reconstruct.network.architecture import side_or_area
 from reconstruct.network.protocol import AnyNetwork
-from reconstruct.operators.convolution import convolution_of, frame
+from reconstruct.operators.convolution import Frame, convolution_of, frame
 from reconstruct.zoo.load import is_module, load_module, load_network
 from reconstruct.zoo.specification import read_architecture
 
@@ -19,7 +18,8 @@ def describe(name: str, *, random_weights: int | None = None) -> dict[str, Any]:
     feeds the layer (pixels, or the linear responses below: CReLU features have twice as many entries, of which half are
     known to be 0; or all that a pooling gives), ``equations`` its linear responses. Where there are weights,
     ``frame_bounds``, ``condition_number`` and ``dimensions_lost`` are those of the layer's operator, from its symbol
-    (``operators.convolution.Frame``). Filters and activation of a pooling are None.
+    (``operators.convolution.Frame``); a layer whose weights are all 0 has no condition number, None. Filters and
+    activation of a pooling are None.
 
     Parameters
     ----------
@@ -74,9 +74,7 @@ def describe(name: str, *, random_weights: int | None = None) -> dict[str, Any]:
                 "parameters": architecture.parameters(layer.name),
                 "unknowns": freedom * area[0] * area[1],
                 "equations": layer.filters * height * width,
-                "frame_bounds": None if bounds is None else [bounds.lower, bounds.upper],
-                "condition_number": None if bounds is None else bounds.condition_number,
-                "dimensions_lost": None if bounds is None else bounds.lost,
+                **_frame_record(bounds),
             }
         )
         freedom, area = layer.filters, (height, width)
@@ -117,13 +115,11 @@ def _describe_module(net: AnyNetwork) -> dict[str, Any]:
                 "dilation": None if last is None or not last.has_weights else last.dilation,
                 "activation": layer.activation,
                 "output_shape": [layer.channels, height, width],
-                "receptive_field": _field(net, name),
+                "receptive_field": net.receptive_field(name),
                 "parameters": net.weight_count(name),
                 "unknowns": None,
                 "equations": layer.filters * height * width,
-                "frame_bounds": None if bounds is None else [bounds.lower, bounds.upper],
-                "condition_number": None if bounds is None else bounds.condition_number,
-                "dimensions_lost": None if bounds is None else bounds.lost,
+                **_frame_record(bounds),
                 "chain": chain is not None,
             }
         )
@@ -143,9 +139,12 @@ def _describe_module(net: AnyNetwork) -> dict[str, Any]:
     }
 
 
-def _field(net: AnyNetwork, layer: str) -> int | None:
-    """The receptive field, None where it cannot be measured: what a layer gives may not depend on the image."""
-    try:
-        return net.receptive_field(layer)
-    except (CallError, RuntimeError):  # torch's own, of what has no gradient
-        return None
+def _frame_record(bounds: Frame | None) -> dict[str, Any]:
+    """What a layer's symbol says, as JSON holds it; a layer of zeros has no condition number."""
+    if bounds is None:
+        return dict.fromkeys(("frame_bounds", "condition_number", "dimensions_lost"))
+    return {
+        "frame_bounds": [bounds.lower, bounds.upper],
+        "condition_number": bounds.condition_number if bounds.lower else None,
+        "dimensions_lost": bounds.lost,
+    }

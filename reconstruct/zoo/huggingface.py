@@ -15,7 +15,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
-from reconstruct.errors import CallError
+from reconstruct.errors import CallError, ModelError, words_of
 from reconstruct.images.atomic import write_atomically
 from reconstruct.network.activations import phases
 from reconstruct.network.architecture import KINDS
@@ -28,6 +28,7 @@ from reconstruct.zoo.specification import CONFIG_FORMAT, CRELU_ORDER
 from reconstruct.zoo.specification_text import layer_table
 
 CARD = "README.md"
+_CHANNELS = {1: "grey", 3: "RGB"}
 Precision = Literal["float32", "float16"]
 _UNSTATED = (
     "What these weights were learned from, and under which licence the data or the weights are, is not stated: whoever "
@@ -79,10 +80,10 @@ def save_pretrained(
     >>> names
     ['README.md', 'config.json', 'model.safetensors']
     """
-    if not isinstance(net, AnyNetwork):
-        raise CallError(f"save_pretrained takes a Network, as load_model gives it, not {type(net).__name__}")
-    if net.longest_chain() is not net:
+    if isinstance(net, AnyNetwork) and not isinstance(net, Network):
         raise CallError(f"{net.name} is a torch module, whose code no file holds: save its longest_chain()")
+    if not isinstance(net, Network):
+        raise CallError(f"save_pretrained takes a Network, as load_model gives it, not {type(net).__name__}")
     if net.input_area != (net.input_size, net.input_size):
         height, width = net.input_area
         raise CallError(f"{net.name} is for images of {height} x {width}, and a specification says one side of squares")
@@ -120,7 +121,7 @@ def export_model(name: str, folder: str | Path, *, dtype: Precision | None = Non
 
     Raises
     ------
-    ModelError : the model cannot be loaded.
+    ModelError : the model cannot be loaded, or its card is no text.
     CallError : as in ``save_pretrained``, or the model is a torch module.
     """
     if is_module(name):
@@ -135,7 +136,7 @@ def export_model(name: str, folder: str | Path, *, dtype: Precision | None = Non
             kinds = {file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118
         dtype = "float16" if kinds == {"F16"} else "float32"
     beside = path.with_name(CARD) if path.name == PRETRAINED else path.with_suffix(".md")
-    card = _body(beside.read_text(encoding="utf-8")) if beside.is_file() else None
+    card = _body(_text(beside)) if beside.is_file() else None
     if licence is None and specification_path(name).parent == MODELS:
         licence = "bsd-3-clause"
     return save_pretrained(net, folder, dtype=dtype, card=card, licence=licence, classes=class_names(name))
@@ -192,7 +193,8 @@ def _config(net: Network, dtype: Precision, classes: Sequence[str] | None) -> di
 
 def _card(net: Network, dtype: Precision, card: str | None, licence: str | None) -> str:
     architecture = net.architecture
-    side = architecture.input_size
+    side, channels = architecture.input_size, net.channels
+    colours = _CHANNELS.get(channels, f"{channels} channels")
     sizes = architecture.response_sizes((side, side))
     tags = ["reconstruct", "feature-inversion"]
     tags += ["crelu"] if any(phases(layer.activation) == 2 for layer in net.layers) else []
@@ -220,14 +222,15 @@ def _card(net: Network, dtype: Precision, card: str | None, licence: str | None)
             f"# {net.name}",
             "",
             *([architecture.source, ""] if architecture.source else []),
-            f"A chain of convolutions for images of {side} x {side} pixels, RGB in [0, 1], which it normalises itself "
-            f"(mean {numbers[0]}; standard deviation {numbers[1]}). Weights: `{PRETRAINED}`, {dtype}.",
+            f"A chain of convolutions for images of {side} x {side} pixels, {colours} in [0, 1], which it normalises "
+            f"itself (mean {numbers[0]}; standard deviation {numbers[1]}). Weights: `{PRETRAINED}`, {dtype}.",
             "",
             "```python",
             "import reconstruct",
             "",
             f'net = reconstruct.load_model("{net.name}")  # the path of this folder',
-            f'features = net.features(reconstruct.load_image("photo.jpg", {side})[None], "{net.layers[0].name}")',
+            f"image = {_image(channels, side)}",
+            f'features = net.features(image[None], "{net.layers[0].name}")',
             "```",
             "",
             f"CReLU features have {CRELU_ORDER}.",
@@ -242,6 +245,20 @@ def _card(net: Network, dtype: Precision, card: str | None, licence: str | None)
             "",
         ]
     )
+
+
+def _image(channels: int, side: int) -> str:
+    """Python that makes an image for a network of so many channels."""
+    if channels not in _CHANNELS:
+        return f"torch.rand({channels}, {side}, {side})  # no picture has so many channels"
+    return f'reconstruct.load_image("photo.jpg", {side}{"" if channels == 3 else f", channels={channels}"})'
+
+
+def _text(card: Path) -> str:
+    try:
+        return card.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"the card {card} cannot be read as text: {words_of(error)}") from error
 
 
 def _body(card: str) -> str:

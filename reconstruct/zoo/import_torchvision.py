@@ -16,16 +16,9 @@ from reconstruct.network.architecture import Architecture
 from reconstruct.network.network import Network
 from reconstruct.zoo.registry import model_names, specification_path
 from reconstruct.zoo.specification import read_architecture
-from reconstruct.zoo.weights_file import held_in
+from reconstruct.zoo.weights_file import read_state
 
 State = dict[str, torch.Tensor]
-
-HOLDERS = ("state_dict", "model_state_dict", "model", "net", "network", "module", "weights")
-"""Under what training scripts keep the state dict, beside epochs and optimisers."""
-WRAPPERS = ("module", "_orig_mod")
-"""What DataParallel and torch.compile put into keys, at the beginning or, around a part of a network, inside."""
-OWNERS = ("model", "net", "network", "student")
-"""What keys begin with where the network is an attribute of what was saved."""
 
 
 def import_checkpoint(file: Path, model: str, folder: Path) -> Path:
@@ -33,8 +26,8 @@ def import_checkpoint(file: Path, model: str, folder: Path) -> Path:
 
     Parameters
     ----------
-    file : a state dict with torchvision's keys, ``.safetensors`` or what ``torch.save`` wrote; or what a training
-        script wrote, which has it in a dictionary (``HOLDERS``), with more in its keys (``WRAPPERS``, ``OWNERS``).
+    file : a state dict with torchvision's keys, or what a training script wrote that has it
+        (``weights_file.read_state``).
     model : a name in the zoo, or the path of a TOML specification; its table ``[torchvision]`` says where the
         checkpoint has each layer. A fully connected layer there is a convolution here.
     folder : where both files are written, the weights first.
@@ -56,7 +49,7 @@ def import_checkpoint(file: Path, model: str, folder: Path) -> Path:
     path = folder / f"{architecture.name}.toml"
     if path.resolve() == base.resolve():
         raise ModelError(f"{path} is the specification that the import is based on; write to another folder")
-    state = _renamed(file, _read(file), architecture)
+    state = _renamed(file, architecture)
     weights = f"{architecture.name}.safetensors"
     write_atomically(folder / weights, save(state))
     # A path is meant from the current folder, and there another call may not be.
@@ -67,38 +60,8 @@ def import_checkpoint(file: Path, model: str, folder: Path) -> Path:
     return path
 
 
-def _read(file: Path) -> State:
-    """The state dict in a file; whatever is not one is refused."""
-    state = held_in(file)
-    for _ in range(3):  # Lightning's, of a script of somebody's
-        held = [key for key in HOLDERS if isinstance(state, dict) and isinstance(state.get(key), dict)]
-        if not held:
-            break
-        state = state[held[0]]
-    if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
-        raise ModelError(f"{file} is not a state dict: it holds no tensors by name")
-    return state
-
-
-def _unwrapped(file: Path, state: State, wanted: set[str]) -> State:
-    """The tensors by their keys without what wrappers put into them, as far as no key that is wanted has it."""
-    if wanted <= state.keys():
-        return state
-    found: State = {}
-    for key, value in state.items():
-        plain = ".".join(part for part in key.split(".") if part not in WRAPPERS)
-        if plain in found:
-            raise ModelError(f"{file} holds {plain} twice, once as {key}")
-        found[plain] = value
-    first = {key.partition(".")[0] for key in found}
-    # Classifiers of one are called so, too: none of the wanted keys may begin with it.
-    if len(first) == 1 and first <= set(OWNERS) and not any(key.partition(".")[0] in first for key in wanted):
-        found = {key.partition(".")[2]: value for key, value in found.items()}
-    return found
-
-
-def _renamed(file: Path, state: State, architecture: Architecture) -> State:
-    """The tensors under our names and in our shapes, float32, after everything about them has been checked."""
+def _renamed(file: Path, architecture: Architecture) -> State:
+    """The file's tensors under our names and in our shapes, float32, after everything about them has been checked."""
     for layer in architecture.layers:
         if layer.batch_norm:
             raise ModelError(f"{layer.name} of {architecture.name} has batch normalisation: no import fills it")
@@ -108,7 +71,7 @@ def _renamed(file: Path, state: State, architecture: Architecture) -> State:
     for key in shapes:
         name, _, part = key.rpartition(".")
         theirs[f"{architecture.torchvision[name]}.{part}"] = key
-    state = _unwrapped(file, state, set(theirs))
+    state = read_state(file, theirs)
     if missing := theirs.keys() - state.keys():
         raise ModelError(f"{file} lacks {min(missing)}, {theirs[min(missing)]} of {architecture.name}")
     if extra := state.keys() - theirs.keys():

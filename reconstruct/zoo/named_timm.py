@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from reconstruct.errors import CallError, ModelError
+from reconstruct.errors import CallError, ModelError, words_of
 from reconstruct.network.module import ModuleNetwork, from_torch
 from reconstruct.network.preprocessing import timm_preprocessing
+from reconstruct.zoo.checks import is_there
 from reconstruct.zoo.registry import CONFIG, read_specification
 from reconstruct.zoo.weights_file import read_weights
 
@@ -51,7 +52,7 @@ def timm_network(name: str, file: str | None, random_weights: int | None) -> Mod
 def is_timm_folder(name: str) -> bool:
     """Whether a name is that of a folder whose ``config.json`` is timm's, as it writes it for the Hugging Face Hub."""
     config = Path(name) / CONFIG
-    if not config.is_file():
+    if not is_there(config):
         return False
     try:
         held = read_specification(config)
@@ -75,7 +76,7 @@ def timm_folder(folder: str, random_weights: int | None) -> ModuleNetwork:
             # Without a seed for random weights timm reads the folder's, and from a pickle nothing but tensors.
             module = timm.create_model(f"local-dir:{folder}", pretrained=random_weights is None)
     except Exception as error:  # whatever a config makes timm do
-        raise ModelError(f"timm cannot make the network in {folder}: {_short(error)}") from error
+        raise ModelError(f"timm cannot make the network in {folder}: {words_of(error)}") from error
     how = timm_preprocessing(module.pretrained_cfg, f"{folder}/{CONFIG}")
     name = Path(folder).resolve().name
     net = from_torch(module, (how.mean, how.std), input_size=how.size, name=name)
@@ -157,11 +158,7 @@ def _with_weights(timm: Any, name: str, file: Path) -> nn.Module:
     try:
         module: nn.Module = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay)
     except Exception as error:  # load_state_dict and timm's filters raise nearly any
-        raise ModelError(f"{file} does not hold weights of timm's {name}: {_short(error)}") from error
+        raise ModelError(f"{file} does not hold weights of timm's {name}: {words_of(error)}") from error
     for known in ("pretrained_cfg", "default_cfg"):
         getattr(module, known, {}).pop("state_dict", None)  # it would be copied with the module
     return module
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

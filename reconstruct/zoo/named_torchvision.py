@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from reconstruct.errors import ModelError
+from reconstruct.errors import ModelError, words_of
 from reconstruct.network.module import ModuleNetwork, from_torch
 from reconstruct.network.preprocessing import Preprocessing
 from reconstruct.zoo.weights_file import is_weights_file, read_weights
@@ -142,8 +142,7 @@ def _with_weights(models: Any, name: str, weights: Any, state: dict[str, torch.T
         try:
             module: nn.Module = models.get_model(name, weights=weights)
         except (RuntimeError, KeyError) as error:  # load_state_dict lists every key that does not fit
-            reason = " ".join(str(error).split())[:300]
-            raise ModelError(f"the weights are not of torchvision's {name}: {reason}") from error
+            raise ModelError(f"the weights are not of torchvision's {name}: {words_of(error)}") from error
     return module
 
 

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from reconstruct.errors import ModelError
+from reconstruct.errors import ModelError, cut
 
 MOST_BYTES = 2**31 - 1
 """The most that is read of all files beside a graph together: what the graph could hold itself."""
@@ -40,7 +40,7 @@ def take_in(file: Path, tensors: dict[str, Any]) -> None:
         except OSError as error:
             raise ModelError(f"{path} cannot be read: {error.strerror or error}") from error
         if len(data) != length:
-            raise ModelError(f"{path} ends before the weights {name[:80]} of {file}")
+            raise ModelError(f"{path} ends before the weights {cut(name, 80)} of {file}")
         tensor.raw_data = data
         del tensor.external_data[:]
         tensor.data_location = tensor.DEFAULT
@@ -49,7 +49,7 @@ def take_in(file: Path, tensors: dict[str, Any]) -> None:
 def _beside(file: Path, name: str, location: str) -> Path:
     """The file that a location names, which lies in the folder of the ONNX file, links followed."""
     folder = file.parent.resolve()
-    said = location if len(location) <= 80 else f"{location[:80]}..."
+    said = cut(location, 80)
     try:
         path = (folder / location).resolve()
         inside = bool(location) and path.is_relative_to(folder) and path != folder
@@ -57,9 +57,9 @@ def _beside(file: Path, name: str, location: str) -> Path:
     except (OSError, ValueError, RuntimeError):  # too long, with a null byte, links in a circle
         inside = there = False
     if not inside:
-        raise ModelError(f"{file}: {name[:80]} is in {said!r}, which is no file of the folder that the graph is in")
+        raise ModelError(f"{file}: {cut(name, 80)} is in {said!r}, which is no file of the folder that the graph is in")
     if not there:
-        raise ModelError(f"{file}: {name[:80]} is in {said!r}, and there is no such file beside it")
+        raise ModelError(f"{file}: {cut(name, 80)} is in {said!r}, and there is no such file beside it")
     return path
 
 
@@ -70,11 +70,13 @@ def _extent(file: Path, name: str, tensor: Any, given: dict[str, str], path: Pat
         offset = int(given.get("offset", "0"))
         length = int(given.get("length", str(size - offset)))
     except ValueError:
-        raise ModelError(f"{file}: {name[:80]} has a place in its file that is no number") from None
+        raise ModelError(f"{file}: {cut(name, 80)} has a place in its file that is no number") from None
     bits = _BITS.get(tensor.data_type)
     count = math.prod(tensor.dims)
     claimed = length if bits is None else count * bits // 8
     if min(tensor.dims, default=1) < 0 or length != claimed or offset < 0 or length < 0 or offset + length > size:
         shape = " x ".join(map(str, tensor.dims))
-        raise ModelError(f"{file}: {name[:80]} claims to be {shape}, and {path.name} holds another number of entries")
+        raise ModelError(
+            f"{file}: {cut(name, 80)} claims to be {shape}, and {path.name} holds another number of entries"
+        )
     return offset, length

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy
 
-from reconstruct.errors import CallError, ModelError
+from reconstruct.errors import CallError, ModelError, words_of
 from reconstruct.zoo.onnx_external import take_in
 
 MOST_BYTES = 2**31 - 1
@@ -170,8 +170,7 @@ def _check(file: Path, model: Any) -> None:
     try:
         checker.check_model(model)
     except Exception as error:  # of several kinds
-        reason = " ".join(str(error).split())
-        raise ModelError(f"{file} is no valid ONNX model: {reason[:200]}") from error
+        raise ModelError(f"{file} is no valid ONNX model: {words_of(error)}") from error
     opset = max((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), default=0)
     if opset < OLDEST_OPSET:
         raise ModelError(f"{file} is of opset {opset}; from {OLDEST_OPSET} on they can be read")

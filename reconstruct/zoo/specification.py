@@ -249,7 +249,10 @@ def _variant(path: Path, spec: Mapping[str, Any], above: tuple[Path, ...]) -> Ar
         layers[layer.name] = replace(layer, filters=2 * layer.filters)
     for activation in _SWAPS:
         for layer_name in spec.get(activation, []):
-            layer = layers[base.layers[base.index(layer_name)].name]
+            expect(
+                layer_name in layers, path, f"{activation}: there is no layer '{layer_name}'{hint(layer_name, layers)}"
+            )
+            layer = layers[layer_name]
             expect(layer.has_weights, path, f"{activation}: {layer_name} is {layer.kind} and has no activation")
             filters = layer.filters
             if halve and activation in ("crelu", "leaky_crelu"):
@@ -285,9 +288,11 @@ def _damping(path: Path, recorded: object, architecture: Architecture) -> dict[s
     """``[damping]``: for each layer to invert from, a table with a number for every layer up to it."""
     complaint = "damping is a table of tables, layer.layer = number of 0 or above"
     recorded = table_of(recorded, path, complaint)
+    names = [each.name for each in architecture.layers]
     for layer, factors in recorded.items():
+        expect(layer in names, path, f"damping of '{layer}': there is no such layer{hint(layer, names)}")
         expect(isinstance(factors, dict) and are_positive(factors.values(), zero=True), path, complaint)
-        chain = {each.name for each in architecture.layers[: architecture.index(layer) + 1]}
+        chain = set(names[: names.index(layer) + 1])
         expect(factors.keys() == chain, path, f"damping of {layer} must name {', '.join(sorted(chain))}")
     return {layer: {name: float(value) for name, value in table.items()} for layer, table in recorded.items()}
 

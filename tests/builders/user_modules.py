@@ -8,6 +8,8 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from reconstruct import from_torch
+
 HALF = ((0.5,) * 3, (0.25,) * 3)
 SIDE = 32
 
@@ -139,3 +141,21 @@ WITHOUT_GRADIENT: dict[str, Any] = {
 def without_gradient(kind: str) -> nn.Module:
     """A module with a layer ``last`` whose features can be read, and that no gradient, or but one, leads back from."""
     return Steps(WITHOUT_GRADIENT[kind], part=Sum(), last=nn.Conv2d(8, 4, 1), table=nn.Embedding(16, 8))
+
+
+def wrong_sum() -> nn.Module:
+    """A function of a user's with a fault in it."""
+    return Sum(3 + None)  # type: ignore[operator]
+
+
+def no_file() -> nn.Module:
+    """One whose weights are not there."""
+    with open("weights that are nowhere.pth", "rb"):  # noqa: PTH123
+        return Sum()
+
+
+def numpy_inside() -> Any:
+    """A network with NumPy inside, which takes no tensor with a gradient."""
+    return from_torch(
+        Steps(lambda own, x: torch.from_numpy(own.conv(x).numpy()), conv=nn.Conv2d(3, 4, 3)), input_size=16
+    )

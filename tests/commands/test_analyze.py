@@ -8,12 +8,13 @@ import pytest
 import torch
 from PIL import Image
 
-from reconstruct import load_image, load_model
+from reconstruct import load_image, load_model, save_image
 from reconstruct.analysis.crelu.complexity import layer_complexity
 from reconstruct.analysis.crelu.correlation import outgoing_correlation
 from reconstruct.analysis.crelu.invariance.measure import invariance
 from reconstruct.analysis.crelu.pairing import layer_pairs
 from reconstruct.analysis.crelu.rectify import rectify
+from tests.builders.command_line import refused
 from tests.conftest import ROOT, Call
 
 SAMPLE = ROOT / "samples" / "chelsea.jpg"
@@ -229,3 +230,29 @@ def test_layers_of_a_module_go_by_its_own_names(call: Call, tmp_path: Path) -> N
     status, out, err = call("analyze", "correlation", *model, "--layer", "1")
     assert status == 0, err
     assert [record["layer"] for record in json.loads(out)] == ["0"]
+
+
+def test_each_model_counts_its_own_images(call: Call, tmp_path: Path) -> None:
+    """A picture may be too small for one model, and not for another."""
+    (tmp_path / "set").mkdir()
+    for name, size in (("small", 5), ("large", 24)):
+        save_image(load_image(SAMPLE, size), tmp_path / "set" / f"{name}.png")
+    specification = "input_size = 20\nmean = [0.5, 0.5, 0.5]\nstd = [0.2, 0.2, 0.2]\n"
+    for name, kernel in (("fine", 3), ("coarse", 9)):
+        layer = f'layers = [{{ name = "a", filters = 4, kernel = {kernel} }}]\n'
+        (tmp_path / f"{name}.toml").write_text(specification + layer)
+    models = ",".join(str(tmp_path / f"{name}.toml") for name in ("fine", "coarse"))
+    arguments = ("--model", models, "--random-weights", 0, "--rate", 0.1, "--json", "--output", tmp_path / "out")
+    status, out, err = call("analyze", "invariance", tmp_path / "set", *arguments)
+    assert status == 0, err
+    assert {each["model"]: each["images"] for each in json.loads(out)} == {"fine": 2, "coarse": 1}
+    assert "1 images left out: " in err
+
+
+def test_complexity_of_two_models_of_one_name(call: Call, tmp_path: Path) -> None:
+    text = 'base = "convpool_cnn_c"\n'
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mine.toml").write_text(text)
+    models = f"{tmp_path / 'one' / 'mine.toml'},{tmp_path / 'two' / 'mine.toml'}"
+    assert "two of the models have one name" in refused(call, "analyze", "complexity", "--model", models)

@@ -13,6 +13,7 @@ from reconstruct import CallError, from_torch, invert, load_image, save_image
 from reconstruct.network.protocol import AnyNetwork
 from tests.builders import modules
 from tests.builders.command_line import SAMPLE, refused
+from tests.builders.user_modules import Steps
 from tests.conftest import Call
 
 GREY = ("--model", "tests.builders.modules:grey", "--layer", "relu")
@@ -102,6 +103,20 @@ def test_methods_invert_images_of_any_channels(channels: int, method: str) -> No
     result = invert(net, net.features(image, "0"), "0", method, budget=90)
     assert result.image.shape == image.shape
     assert max(result.feature_residual) < 0.2
+
+
+@pytest.mark.parametrize("method", ["map", "gradient"])
+def test_methods_invert_what_takes_images_of_one_shape_alone(method: str) -> None:
+    """Behind what is no chain, where gradients are tried out first: at the network's own height and width."""
+    parts = {"conv": torch.nn.Conv2d(3, 4, 3, padding=1), "act": torch.nn.GELU(), "flat": torch.nn.Flatten()}
+    module = Steps(
+        lambda own, x: own.last(own.flat(own.act(own.conv(x)))), **parts, last=torch.nn.Linear(4 * 24 * 16, 5)
+    )
+    net = from_torch(module, input_size=(24, 16))
+    image = torch.rand(1, 3, 24, 16, generator=torch.Generator().manual_seed(0))
+    result = invert(net, net.features(image, "last"), "last", method, budget=90)
+    assert result.image.shape == image.shape
+    assert result.feature_residual[0] < 0.5
 
 
 def test_networks_that_take_images_of_one_shape_alone(photographs: Path, tmp_path: Path, call: Call) -> None:

@@ -73,3 +73,13 @@ def test_an_evaluation(call: Call, tmp_path: Path) -> None:
     assert (status, err) == (0, "")
     layers = {row["layer"] for row in json.loads(out)["results"]}
     assert layers == {"conv2", "conv2+conv3"}
+
+
+def test_files_of_images_of_different_sizes_are_refused(call: Call, tmp_path: Path) -> None:
+    for layer, size in (("conv2", 63), ("conv3", 71)):
+        arguments = ("--model", "crelu_conv1_4", "--layer", layer, "--size", size, "--quiet", "--output", tmp_path)
+        assert call("features", SAMPLE, *arguments) == (0, "", "")
+    files = "+".join(str(tmp_path / f"chelsea.crelu_conv1_4.{layer}.safetensors") for layer in ("conv2", "conv3"))
+    status, _, err = call("--features", files, *JOB, "--output", tmp_path)
+    assert status == 2
+    assert "of images of different sizes, 63x63, 71x71: say which is right" in " ".join(err.split())

@@ -1,12 +1,15 @@
 """The command line as a whole."""
 
+import math
 import os
 import subprocess
 import sys
 
 import pytest
 
-from reconstruct.commands.main import main
+from reconstruct import ReconstructWarning
+from reconstruct.commands.main import _tell, main
+from reconstruct.commands.terminal import strict
 from tests.builders.command_line import SAMPLE, run
 
 
@@ -55,3 +58,17 @@ def test_threads_that_wait_give_up_their_core(before: str | None, after: str, mo
     with pytest.raises(SystemExit):
         main()
     assert os.environ["OMP_WAIT_POLICY"] == after
+
+
+def test_records_are_json_at_any_depth() -> None:
+    record = {"psnr": math.inf, "rebuilt": {"switches": {"psnr": math.nan, "ssim": 1.0}}, "lines": [(1.0, -math.inf)]}
+    assert strict(record) == {
+        "psnr": None,
+        "rebuilt": {"switches": {"psnr": None, "ssim": 1.0}},
+        "lines": [[1.0, None]],
+    }
+
+
+def test_warnings_are_one_printable_line(capsys: pytest.CaptureFixture[str]) -> None:
+    _tell(ReconstructWarning("red\n \x1b[31mnet"), ReconstructWarning)
+    assert capsys.readouterr().err == "reconstruct: red %1B[31mnet\n"

@@ -3,10 +3,6 @@
 import json
 from pathlib import Path
 
-import pytest
-
-from reconstruct import CallError
-from reconstruct.network.module import ModuleNetwork
 from tests.builders.command_line import SAMPLE, refused
 from tests.conftest import Call
 
@@ -44,17 +40,13 @@ def test_modules_are_shown_like_models(call: Call) -> None:
     assert (plain["prepared"], plain["std"]) == (None, [0.229, 0.224, 0.225])
 
 
-def test_a_layer_whose_field_cannot_be_measured_is_shown(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    def without(_: ModuleNetwork, layer: str) -> int:
-        if layer == "layer1.0":
-            raise CallError("no gradient reaches it")
-        return 7
-
-    monkeypatch.setattr(ModuleNetwork, "receptive_field", without)
-    described = json.loads(printed(call, "tests.builders.modules:resnet", "--json"))
+def test_a_layer_whose_field_cannot_be_measured_is_shown(call: Call) -> None:
+    """Its module refuses tensors with a gradient."""
+    model = "tests.builders.user_modules:numpy_inside"
+    described = json.loads(printed(call, model, "--json"))
     fields = {layer["name"]: layer["receptive_field"] for layer in described["layers"]}
-    assert (fields["layer1.0"], fields["stem"]) == (None, 7)
-    assert "layer1.0 " in printed(call, "tests.builders.modules:resnet")
+    assert fields == {"conv": 3, "(output)": None}
+    assert "(output) " in printed(call, model)
 
 
 def test_another_size_than_the_publishers_is_told(call: Call, tmp_path: Path) -> None:

@@ -1,9 +1,12 @@
 import json
 from pathlib import Path
 
+import pytest
 import torch
 from PIL import Image
+from torch import nn
 
+from reconstruct import from_torch
 from reconstruct.evaluation.batch import Job
 from reconstruct.evaluation.provenance import describe_run, fingerprint
 from reconstruct.images.sources import Files, open_source
@@ -51,3 +54,37 @@ def test_the_fingerprint_tells_weights_and_activations() -> None:
         net.convolution("conv3").bias[0] += 1e-6
     others = {fingerprint(net), fingerprint(load_model("convpool_cnn_c"))}
     assert len(others | {found}) == 3
+
+
+class Keeps(nn.Module):
+    """A module with more than plain tensors in its state: words, and numbers of types that NumPy does not have."""
+
+    def __init__(self, word: str = "a", entry: float = 1.0) -> None:
+        super().__init__()
+        self.word, self.conv = word, nn.Conv2d(3, 4, 3)
+        nn.init.ones_(self.conv.weight)
+        nn.init.zeros_(self.conv.bias)
+        self.register_buffer("sparse", (entry * torch.eye(3)).to_sparse())
+        self.register_buffer("table", torch.quantize_per_tensor(torch.arange(4.0), 0.1, 0, torch.qint8))
+
+    def get_extra_state(self) -> dict[str, object]:
+        return {"word": self.word, "more": [None, object()]}
+
+    def set_extra_state(self, state: object) -> None:
+        pass
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.conv(images)
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor", "ignore:TypedStorage is deprecated")
+def test_the_fingerprint_of_a_module_that_keeps_more_than_plain_tensors() -> None:
+    def found(module: nn.Module) -> str:
+        return fingerprint(from_torch(module, input_size=8))
+
+    assert found(Keeps()) == found(Keeps())
+    assert len({found(each) for each in (Keeps(), Keeps("b"), Keeps(entry=2.0))}) == 3
+    net = from_torch(Keeps(), input_size=8)
+    assert net.as_chain("conv") is not None  # what was made of it is kept by all of its state
+    whole = fingerprint(net)
+    assert fingerprint(net.bfloat16()) != whole

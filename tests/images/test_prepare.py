@@ -4,7 +4,7 @@ import numpy
 import pytest
 from PIL import Image
 
-from reconstruct import load_image, load_model
+from reconstruct import ImageError, load_image, load_model
 from reconstruct.images.files import fit, model_input
 from reconstruct.images.prepare import prepare
 from reconstruct.network.preprocessing import Preprocessing
@@ -64,3 +64,15 @@ def test_networks_with_a_publisher_prepare_pictures_as_it_does() -> None:
     assert model_input(picture, "it", net, ["conv1"], 30, False).tobytes() == fit(picture, 30).tobytes()
     assert prepared.tobytes() != fit(picture, 30).tobytes()
     assert load_image(SAMPLE, net.preprocessing).shape == (3, 30, 30)
+
+
+def test_pictures_far_longer_than_wide_are_refused() -> None:
+    """Resized so that their shorter side is the publisher's they would have a billion pixels: one sentence, at once."""
+    picture = Image.new("RGB", (1, 60_000))
+    with pytest.raises(ImageError, match=r"cannot be resized as .* asks: 15360000 x 256 is 3,932,160,000 pixels"):
+        prepare(picture, how(224, 256))
+    assert prepare(picture, how(224, 256, True)).size == (224, 224)
+    net = load_model("convpool_cnn_c")
+    net.preprocessing = how(224, 256)
+    with pytest.raises(ImageError, match=r"^long\.png: it cannot be resized"):
+        model_input(Image.new("RGB", (4, 60_000)), "long.png", net, ["conv1"], None, False)

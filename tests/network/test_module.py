@@ -1,6 +1,8 @@
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy
 import pytest
 import torch
 from torch import nn
@@ -9,6 +11,7 @@ import reconstruct
 from reconstruct import CallError, FeatureError, from_torch, invert, linear_operator, load_image, load_model, quality
 from reconstruct.analysis.crelu.pairing import layer_pairs
 from reconstruct.network.activations import activate
+from reconstruct.network.calls import WHOLE
 from reconstruct.network.module import ModuleNetwork
 from reconstruct.network.network import Network
 from reconstruct.network.read_points import point
@@ -16,6 +19,7 @@ from reconstruct.operators.autodiff import Differentiation
 from reconstruct.zoo.user_module import load_user_module
 from tests.builders import modules
 from tests.builders.modules import IMAGENET, PhasePairs, ResNet, chain, drawn
+from tests.builders.user_modules import numpy_inside
 from tests.conftest import ROOT, Call
 
 SAMPLE = ROOT / "samples" / "chelsea.jpg"
@@ -255,6 +259,9 @@ def test_wrong_modules() -> None:
         ("tests.builders.modules:IMAGENET", "is tuple, not a function"),
         ("tests.builders.modules:broken", "gives a int"),
         ("tests.builders.modules:drawn", "called without arguments"),
+        # What goes wrong inside is no matter of arguments, whatever its kind.
+        ("tests.builders.user_modules:wrong_sum", r"wrong_sum fails: TypeError in user_modules\.py, line \d+: unsupp"),
+        ("tests.builders.user_modules:no_file", r"no_file fails: FileNotFoundError in user_modules\.py, line \d+: "),
     ):
         with pytest.raises(CallError, match=message):
             load_user_module(path)
@@ -310,3 +317,40 @@ def test_efficientnet_by_name(photograph: torch.Tensor) -> None:
     }
     assert psnr["map"] > psnr["gradient"] + 6
     assert reconstruct.load_model("efficientnet_lite0", random_weights=1).layer_names == net.layer_names
+
+
+@pytest.mark.parametrize(
+    "normalise",
+    [
+        (0.5, 0.5),
+        None,
+        ([0.5] * 3,),
+        ([0.5] * 3, [1.0] * 3, [1.0] * 3),
+        ([0.5] * 3, [1.0] * 2),
+        (["half"] * 3, [1.0] * 3),
+        ([float("nan")] * 3, [1.0] * 3),
+        ([0.0] * 3, [0.0] * 3),
+        ([1e300] * 3, [1.0] * 3),  # infinite in float32
+        ([0.0] * 3, [1e-320] * 3),  # 0 there
+        ([10**400] * 3, [1.0] * 3),
+    ],
+)
+def test_a_normalisation_that_float32_does_not_hold(normalise: Any) -> None:
+    with pytest.raises(CallError, match=r"normalise is \(mean, std\)"):
+        from_torch(nn.Conv2d(3, 4, 3), normalise, input_size=16)
+
+
+@pytest.mark.parametrize("size", [None, True, 16.0, "16", (16,), (16.0, 16.0), (16, 0)])
+def test_sizes_that_no_image_has(size: Any) -> None:
+    with pytest.raises(CallError, match="input_size is a side in pixels"):
+        from_torch(nn.Conv2d(3, 4, 3), input_size=size)
+
+
+def test_sizes_may_be_numbers_of_numpy() -> None:
+    assert from_torch(nn.Conv2d(3, 4, 3), input_size=numpy.int64(16)).input_area == (16, 16)  # type: ignore[arg-type]
+
+
+def test_no_receptive_field_where_the_module_cannot_be_differentiated() -> None:
+    """NumPy inside takes no tensor with a gradient: None, and the model is described all the same."""
+    net = numpy_inside()
+    assert {name: net.receptive_field(name) for name in net.layer_names} == {"conv": 3, WHOLE: None}

@@ -167,3 +167,16 @@ def test_the_command_line_tells_it_in_a_line(call: Call) -> None:
     assert status == 0
     assert err.startswith("reconstruct: random_network does not answer the same twice: the features last of")
     assert err.count("\n") == 1
+
+
+def test_a_part_that_is_called_for_one_image_alone(images: torch.Tensor) -> None:
+    """Each image goes in by itself, then: the same features one by one and together, and that is told."""
+    module = Steps(
+        lambda own, x: own.extra(own.conv(x)) if len(x) == 1 else own.conv(x), conv=nn.Conv2d(3, 8, 3), extra=nn.ReLU()
+    )
+    with pytest.warns(ReconstructWarning, match="takes the images of a batch together: the features extra"):
+        net = made(module)
+    assert net.layer_names == ["conv", "extra"]
+    found = net.features(images, "extra")
+    assert torch.equal(found, torch.cat([net.features(image[None], "extra") for image in images]))
+    assert torch.allclose(found, net.features(images, "conv").relu(), atol=1e-6)

@@ -2,9 +2,13 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
-from reconstruct import describe
-from tests.builders.specifications import NORMED, write
+from reconstruct import Network, describe
+from reconstruct.zoo.specification import read_architecture
+from tests.builders.specifications import NORMED, SMALL, write
+from tests.conftest import Call
 
 
 @pytest.mark.slow
@@ -47,3 +51,16 @@ def test_describe_tells_poolings_apart(tmp_path: Path) -> None:
     assert (pool["output_shape"], pool["receptive_field"]) == ([8, 5, 5], 7)
     assert pool["equations"] == layers[2]["unknowns"] == 8 * 5 * 5
     assert all(layer["condition_number"] > 1 for layer in layers if layer["kind"] == "conv")
+
+
+def test_a_layer_of_zeros_has_no_condition_number(tmp_path: Path, call: Call) -> None:
+    weights = tmp_path / "w.safetensors"
+    model = write(tmp_path, "zeros", f"weights = {json.dumps(weights.name)}\n{SMALL}")
+    save_file(
+        {key: torch.zeros_like(value) for key, value in Network(read_architecture(model)).state_dict().items()}, weights
+    )
+    layer, _ = json.loads(json.dumps(describe(model), allow_nan=False))["layers"]
+    assert (layer["frame_bounds"], layer["condition_number"], layer["dimensions_lost"]) == ([0.0, 0.0], None, 1.0)
+    status, out, _ = call("models", model)
+    assert status == 0
+    assert "0.0e+00 0.0" in out

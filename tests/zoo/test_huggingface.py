@@ -10,13 +10,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from reconstruct import CallError, ModelError, load_model, save_pretrained
+from reconstruct import CallError, ModelError, from_torch, load_model, save_pretrained
+from reconstruct.evaluation.provenance import trained_on
+from reconstruct.network.architecture import Architecture, Layer
 from reconstruct.network.network import Network, is_layer_name
 from reconstruct.network.surgery import fold_batch_norm, randomise
 from reconstruct.training.runs import trained_models
 from reconstruct.zoo.huggingface import export_model
 from reconstruct.zoo.registry import class_names
 from reconstruct.zoo.specification import read_architecture
+from tests.builders.command_line import refused
 from tests.conftest import Call
 
 SPEC = """
@@ -140,6 +143,9 @@ def test_other_peoples_files_are_left_alone(small: Network, tmp_path: Path) -> N
 def test_what_cannot_be_saved(small: Network, tmp_path: Path) -> None:
     with pytest.raises(CallError, match="takes a Network, as load_model gives it, not Linear"):
         save_pretrained(torch.nn.Linear(1, 1), tmp_path)  # type: ignore[arg-type]
+    module = from_torch(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 16, 2)), input_size=4)
+    with pytest.raises(CallError, match="is a torch module, whose code no file holds"):
+        save_pretrained(module, tmp_path)  # type: ignore[arg-type]
     with pytest.raises(CallError, match="float32 or float16, not 'int8'"):
         save_pretrained(small, tmp_path, dtype="int8")  # type: ignore[arg-type]
     with pytest.raises(CallError, match="has 2 outputs, and these are the names of 3"):
@@ -242,3 +248,28 @@ def test_the_commands(call: Call, tmp_path: Path, small: Network) -> None:
     assert (status, "did you mean crelu_all" in err) == (2, True)
     status, _, err = call("models", tmp_path)
     assert (status, "holds no config.json" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("channels", "words", "image"),
+    [
+        (1, "12 x 12 pixels, grey in [0, 1]", 'image = reconstruct.load_image("photo.jpg", 12, channels=1)'),
+        (3, "12 x 12 pixels, RGB in [0, 1]", 'image = reconstruct.load_image("photo.jpg", 12)'),
+        (6, "12 x 12 pixels, 6 channels in [0, 1]", "image = torch.rand(6, 12, 12)"),
+    ],
+)
+def test_a_card_says_which_images_its_network_takes(channels: int, words: str, image: str, tmp_path: Path) -> None:
+    net = Network(Architecture("any", (Layer("a", 2, 3),), 12, (0.5,) * channels, (0.2,) * channels))
+    card = (save_pretrained(net, tmp_path / "folder") / "README.md").read_text()
+    assert words in card
+    assert image in card
+
+
+def test_a_card_that_is_no_text(small: Network, tmp_path: Path, call: Call) -> None:
+    """Exported it is refused; an evaluation only quotes of it."""
+    save_file(small.state_dict(), tmp_path / "small.safetensors")
+    (tmp_path / "small.toml").write_text(f'weights = "small.safetensors"\n{SPEC}')
+    (tmp_path / "small.md").write_bytes(b"# small\n- **Trained on**: caf\xe9s")
+    err = refused(call, "models", "export", tmp_path / "small.toml", "--output", tmp_path / "out")
+    assert "small.md cannot be read as text" in err
+    assert trained_on(load_model(str(tmp_path / "small.toml"))) == "caf\N{REPLACEMENT CHARACTER}s"

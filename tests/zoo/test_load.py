@@ -328,3 +328,9 @@ def test_weights_that_are_not_finite_once_they_are_folded(tmp_path: Path) -> Non
     save_file(state, tmp_path / "w.safetensors")
     with pytest.raises(ModelError, match=r"a\.weight, with its batch normalisation, is not finite in float32"):
         load_model(path)
+
+
+@pytest.mark.parametrize("name", ["a" * 5000, "a" * 300 + "/b", "nothing\0"])
+def test_names_that_no_file_can_have(name: str) -> None:
+    with pytest.raises(ModelError, match="there is no model"):
+        load_model(name)

@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -153,3 +154,32 @@ def test_a_folder_that_timm_wrote(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     (folder / "weights.pth").write_bytes(b"")
     with pytest.raises(ModelError, match="timm cannot make the network in"):
         load_model(folder)
+
+
+def prefixed(state: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {prefix + key: value for key, value in state.items()}
+
+
+WRITTEN: dict[str, Callable[[dict[str, torch.Tensor]], object]] = {
+    "deeper": lambda state: {"checkpoint": 3, "state": 1, "model_state_dict": prefixed(state, "_orig_mod.module.")},
+    "lightning": lambda state: {"state_dict": prefixed(state, "model."), "hyper_parameters": {"lr": 0.1}},
+    # torchvision's own script with --model-ema, and timm's: the mean of the last weights.
+    "averaged": lambda state: {
+        "model": {key: torch.zeros_like(value) for key, value in state.items()},
+        "model_ema": prefixed(state, "module.") | {"n_averaged": torch.tensor(7)},
+    },
+}
+
+
+@pytest.mark.parametrize("source", ["torchvision", "timm"])
+@pytest.mark.parametrize("name", WRITTEN)
+def test_what_training_scripts_write(name: str, source: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As 'models import' reads it."""
+    trained = drawn(5)
+    file = tmp_path / "last.pth"
+    torch.save(WRITTEN[name](trained.state_dict()), file)
+    fake_torchvision(monkeypatch, tmp_path)
+    fake_timm(monkeypatch, tmp_path, cached=None)
+    net = load_model(f"{source}:tiny:{file}")
+    convolution = dict(net.module.named_parameters())["conv1.weight"]
+    assert torch.equal(convolution, trained.conv1.weight)

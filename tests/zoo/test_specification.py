@@ -38,7 +38,10 @@ def test_variants_of_filters_and_classes(tmp_path: Path) -> None:
         ("this is not TOML", "cannot be read as TOML"),
         ('base = "nothing"', "there is no model 'nothing'"),
         ('base = "wrong.toml"', "there is no specification wrong.toml|leads back"),
-        ('base = "all_cnn_b"\ncrelu = ["conv13"]', "no layer 'conv13'; did you mean"),
+        ('base = "all_cnn_b"\ncrelu = ["conv13"]', "wrong.toml: crelu: there is no layer 'conv13', did you mean"),
+        # A split point is no layer: it would be one more of the same name.
+        ('base = "cifar_split"\ncrelu = ["ReLU11"]', "wrong.toml: crelu: there is no layer 'ReLU11'"),
+        ('base = "all_cnn_b"\n[damping]\nconv13 = { conv1 = 1 }', "wrong.toml: damping of 'conv13': there is no such"),
         ('base = "all_cnn_b"\ncrelu = "conv1"', "crelu is a list of layer names"),
         ('base = "all_cnn_b"\ncrleu = ["conv1"]', "unknown key 'crleu', did you mean 'crelu'"),
         ('base = "all_cnn_b"\nslope = 2', "slope"),

@@ -12,8 +12,8 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from PIL import Image
 
+from reconstruct.errors import cut
 from reconstruct.images.files import to_pixels
-from reconstruct.images.names import cut
 from reconstruct.report.figures.style import DPI, drawn, label
 
 CAPTION_PIXELS = 40

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
+from reconstruct.errors import cut
 from reconstruct.images.names import shown
 
 LONGEST_NAME, LONGEST_TEXT = 90, 4_000
@@ -62,8 +63,7 @@ def mean_and_deviation(found: Mapping[str, float | None], digits: int) -> str:
 
 def short(text: str, most: int = LONGEST_NAME) -> str:
     """The text in one printable line, without its middle where it is longer than so many characters."""
-    text = shown(text)
-    return text if len(text) <= most else f"{text[: most // 2]}…{text[1 - most + most // 2 :]}"
+    return cut(shown(text), most)
 
 
 def text(value: object) -> str:
