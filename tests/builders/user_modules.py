@@ -8,6 +8,9 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from reconstruct import from_torch
+from reconstruct.network.module import ModuleNetwork
+
 HALF = ((0.5,) * 3, (0.25,) * 3)
 SIDE = 32
 
@@ -99,6 +102,12 @@ class Tokens(nn.Module):
         if self.first:
             return self.head(self.block(x)[:, 0])
         return self.head(self.block(x.transpose(0, 1))[0])
+
+
+def tokens() -> ModuleNetwork:
+    """``Tokens`` as ``--model`` takes it."""
+    torch.manual_seed(0)
+    return from_torch(Tokens(), HALF, input_size=SIDE, name="tokens")
 
 
 class Once(torch.autograd.Function):
