@@ -195,8 +195,8 @@ def open_source(path: str, split: str = "test") -> Source:
     except (OSError, ValueError) as error:
         raise CallError(f"{path} cannot be listed: {_reason(error)}") from error
     if not source.names:
-        ending = f": {source.left_out}" if source.left_out else ""
-        raise CallError(f"{path} holds no pictures ({', '.join(SUFFIXES)}){ending}")
+        besides = f": {source.left_out}" if source.left_out else ""
+        raise CallError(f"{path} holds no pictures ({', '.join(SUFFIXES)}){besides}")
     return source
 
 
@@ -227,11 +227,11 @@ def _local(path: Path, split: str) -> Source:
         raise CallError(f"{path} {what}")
     held, left = files_by_kind(path)
     pictures, tars, packed = (held[kind] for kind in ("picture", "tar", "packed"))
-    left.update(map(_ending, held["other"]))
+    left.update(map(ending, held["other"]))
     if pictures:
-        left.update(map(_ending, (*tars, *packed)))
+        left.update(map(ending, (*tars, *packed)))
         paths = [str(path / name) for name in pictures]
-        return Files("folder", str(path), list(map(shown, pictures)), paths, left_out=_left_out(left))
+        return Files("folder", str(path), list(map(shown, pictures)), paths, left_out=told_left_out(left))
     # In the folder itself, or as it was downloaded into it.
     for place in (path, *(path / name for name in packed)):
         cifar = load_cifar(place, split)
@@ -239,11 +239,11 @@ def _local(path: Path, split: str) -> Source:
             return Cifar("cifar", str(place), split, len(cifar.images))
     tars += [name for name in packed if _is_packed_archive(path / name)]
     if tars:
-        left.update(_ending(name) for name in packed if name not in tars)
+        left.update(ending(name) for name in packed if name not in tars)
         return _archives(str(path), {f"{name}/": str(path / name) for name in tars}, left)
     if packed:
         raise CallError(f"{path} holds no pictures; unpack {packed[0]} first")
-    return Files("folder", str(path), [], [], left_out=_left_out(left))
+    return Files("folder", str(path), [], [], left_out=told_left_out(left))
 
 
 def files_by_kind(folder: Path) -> tuple[dict[str, list[str]], Counter[str]]:
@@ -328,11 +328,12 @@ def _below(folder: Path, left: Counter[str]) -> Iterable[str]:
         yield from ((relative / name).as_posix() for name in files if not name.startswith("."))
 
 
-def _ending(name: str) -> str:
+def ending(name: str) -> str:
+    """A name's suffix, as what is left out is counted by it."""
     return shown(PurePosixPath(name).suffix.lower()[:12]) or "without suffix"
 
 
-def _left_out(left: Counter[str]) -> str:
+def told_left_out(left: Counter[str]) -> str:
     """What was left out, as a sentence; the commonest five kinds by name."""
     total = (+left).total()
     if not total:
@@ -368,13 +369,13 @@ def _remote(uri: str) -> Source:
     found = filesystem.get_file_info(fs.FileSelector(path, recursive=True))
     files = sorted(each.path.removeprefix(path).lstrip("/") for each in found if each.type != fs.FileType.Directory)
     names = [name for name in files if not any(part.startswith(".") for part in name.split("/"))]
-    left = Counter(_ending(name) for name in names if not name.lower().endswith((*SUFFIXES, *ARCHIVES)))
+    left = Counter(ending(name) for name in names if not name.lower().endswith((*SUFFIXES, *ARCHIVES)))
     left["hidden"] = len(files) - len(names)
     tars = {f"{name}/": f"{path.rstrip('/')}/{name}" for name in names if name.lower().endswith(ARCHIVES)}
     if pictures := [name for name in names if name.lower().endswith(SUFFIXES)]:
-        left.update(map(_ending, tars.values()))
+        left.update(map(ending, tars.values()))
         paths = [f"{path.rstrip('/')}/{name}" for name in pictures]
-        return Files("folder", uri, pictures, paths, filesystem, _left_out(left))
+        return Files("folder", uri, pictures, paths, filesystem, told_left_out(left))
     return _archives(uri, tars, left, filesystem)
 
 
@@ -476,7 +477,7 @@ def _archives(path: str, archives: dict[str, str], left: Counter[str], filesyste
         if name == following:
             raise CallError(f"{path} holds {name} twice")
     names, members = [name for name, _ in found], [member for _, member in found]
-    return Archives("archive", path, names, members, filesystem, _left_out(left), gzipped)
+    return Archives("archive", path, names, members, filesystem, told_left_out(left), gzipped)
 
 
 def _read_zip(index: _Index, file: Any, archive: str, prefix: str) -> None:
@@ -490,7 +491,7 @@ def _read_zip(index: _Index, file: Any, archive: str, prefix: str) -> None:
             place = Member(archive, member.offset, member.length, member.packed)
             index.pictures.append((shown(prefix + member.name), place))
         else:
-            index.left[_ending(member.name)] += 1
+            index.left[ending(member.name)] += 1
 
 
 def _read_index(
@@ -534,7 +535,7 @@ def _read_index(
             elif kind[0] == "tar" and not start:
                 ends += _read_index(index, kind[1], archive, f"{prefix}{member.name}/", mode, *place[1:3])
             else:
-                index.left[_ending(member.name)] += 1
+                index.left[ending(member.name)] += 1
         end = start + tar.offset
     for name, target in links:
         if target in regular:
