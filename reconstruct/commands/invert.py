@@ -214,7 +214,7 @@ def _from_file(
         raise CallError(f"--layer {layer} needs features of each, as --features A.npy+B.npy, not '{file}'")
     values, levels, areas = [], [], []
     for own, part in zip(files, parts, strict=True):
-        stored = read_features(own)
+        stored = read_features(own, (part.net, part.layer))
         for key, here in (("model", net.name), ("layer", part.name), ("tap", part.tap)):
             if stored.said.get(key, here) != here and not quiet:
                 notes.print(f"{own} says that its {key} is {stored.said[key]}", soft_wrap=True)

@@ -50,7 +50,10 @@ Native = Annotated[bool, typer.Option("--native", help="Never resize; trim to wh
 RandomWeights = Annotated[int | None, typer.Option(metavar="SEED", help="Random weights instead of a file.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 ImageSet = Annotated[
-    str, typer.Argument(metavar="IMAGES", help="A folder, a list, a .tar file, CIFAR's folder; also s3://, gs://.")
+    str,
+    typer.Argument(
+        metavar="IMAGES", help="A folder, a list, a .tar, .tgz or .zip file, CIFAR's folder; also s3://, gs://."
+    ),
 ]
 Limit = Annotated[int | None, typer.Option(help="The first so many images.", min=1)]
 Sample = Annotated[int | None, typer.Option(help="So many images at random, by --seed.", min=1)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from reconstruct.commands.terminal import busy, notes, printed, progress
 from reconstruct.errors import CallError
 
 if TYPE_CHECKING:
+    from reconstruct.training.data import Pictures
     from reconstruct.training.loop import Recipe
 
 HELD_OUT_CROPS = 2_000
@@ -108,6 +109,8 @@ def train(
             validation = _teach(validation, held_out, min(HELD_OUT_CROPS, crop_count), made | {"mixed": 0.0}, quiet)
     pictures = load_pictures(data)
     held = None if validation is None else load_pictures(validation, "test")
+    patches = None if ica is None else unlabelled(ica)
+    _tell_left_out([(data, pictures), (validation, held), (ica, patches)], quiet)
     if own_statistics:
         mean, std = statistics(pictures)
         architecture = replace(architecture, mean=mean, std=std)
@@ -125,7 +128,7 @@ def train(
     call = (architecture, pictures, chosen, augment, output)
     with _training(quiet) as (began, report):
         options: dict[str, Any] = {
-            "ica": None if ica is None else unlabelled(ica),
+            "ica": patches,
             "seed": seed,
             "device": where,
             "workers": workers,
@@ -188,6 +191,7 @@ def classify(
         views = [augmentation_for(net.architecture, pictures, side=side, resize=resize) for net in nets]
         for name, net, view in zip(names, nets, views, strict=True):
             check_classes(net, view.side, class_names(name) if teacher is None else None, pictures.classes)
+    _tell_left_out([(data, pictures)], quiet)
     work: dict[str, Any] = {"precision": precision, "workers": workers, "batch": batch_size}
     passes = len(names) + (asked is not None)
     with progress(len(pictures) * passes, quiet or as_json, "classifying") as advance:
@@ -208,14 +212,21 @@ def classify(
         _rate_table(record)
 
 
+def _tell_left_out(sets: Iterable[tuple[Path | None, Pictures | None]], quiet: bool) -> None:
+    for where, pictures in sets:
+        if pictures is not None and pictures.left_out and not quiet:
+            notes.print(f"{where}: {pictures.left_out}", soft_wrap=True)
+
+
 def _teach(photographs: Path, folder: Path, count: int, made: dict[str, Any], quiet: bool) -> Path:
     """The folder of crops of photographs with a teacher's answers, which are made where they are not there yet."""
     from reconstruct.training import loop
-    from reconstruct.training.distill import load_teacher, make_crops
+    from reconstruct.training.distill import load_teacher, make_crops, unlabelled
 
     if loop.processes()[0] > 0:
         loop.wait()  # until process 0 has made them
         return folder
+    _tell_left_out([(photographs, unlabelled(photographs))], quiet)
     with progress(count, quiet, "asking the teacher") as advance:
         make_crops(
             photographs, folder,

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 HEAD = 512
 """How many bytes it takes."""
-GZIP = b"\x1f\x8b"
+GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"
 Kind = Literal["picture", "tar", "packed", "other"]
 
 _PICTURES = re.compile(
@@ -17,7 +17,7 @@ _PICTURES = re.compile(
     rb"|....ftyp(avi[fs]|hei[cxms]|hev[cx]|mif1|msf1)",
     re.DOTALL,
 )
-_PACKED = (GZIP, b"PK\x03\x04", b"BZh", b"\xfd7zXZ\0", b"7z\xbc\xaf\x27\x1c", b"\x28\xb5\x2f\xfd", b"Rar!")
+_PACKED = (GZIP, ZIP, b"BZh", b"\xfd7zXZ\0", b"7z\xbc\xaf\x27\x1c", b"\x28\xb5\x2f\xfd", b"Rar!")
 """Beginnings of what gzip, zip, bzip2, xz, 7-zip, zstd and rar make."""
 
 

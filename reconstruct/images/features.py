@@ -29,6 +29,7 @@ from reconstruct.images.tensor_files import (
     read_safetensors,
     read_torch,
 )
+from reconstruct.network.protocol import AnyNetwork
 
 TENSOR = "features"
 """The name that ``write_features`` gives the tensor of a ``.safetensors`` file."""
@@ -67,16 +68,18 @@ class Stored:
     note: str = ""
 
 
-def read_features(file: str | Path) -> Stored:
+def read_features(file: str | Path, of: tuple[AnyNetwork, str] | None = None) -> Stored:
     """Features that somebody extracted.
 
     Parameters
     ----------
     file : ``.npy``, or ``.npz``, ``.safetensors`` or ``.pt`` with one tensor; or ``FILE.npz:NAME``, one of several.
         Float16, bfloat16, float32, float64 or 8-bit floating-point numbers, N x C x h x w or C x h x w (then N is 1).
+        Of a layer whose part lays them out in another way, N x T x C or N x C, also so, with N or without it.
         Whole numbers of 8 to 32 bits are (number - zero point) * scale: the tensors ``scale`` and ``zero_point`` beside
         them (also ``NAME.scale``, ``NAME_scale``) have one number, or one a channel. Of 8 bits the scale may be
         missing; ``note`` then says that 1 is taken.
+    of : the network and its layer that they are of, which tell how they may be laid out.
 
     Raises
     ------
@@ -89,7 +92,7 @@ def read_features(file: str | Path) -> Stored:
         if not path.is_file():
             raise FeatureError(f"{path} {'is not a file' if path.exists() else 'does not exist'}")
         held, said = _held(path, name)
-        stored = _decoded(path, held, said)
+        stored = _decoded(path, held, said, of)
     except CallError as error:
         raise FeatureError(str(error)) from error
     except (OSError, ValueError) as error:  # a name that no file can have
@@ -193,7 +196,7 @@ def _chosen(path: Path, names: list[str], name: str | None) -> list[str]:
     return [name, *(each for each in beside[name] if each in names and each != name)]
 
 
-def _decoded(path: Path, held: Held, said: dict[str, str]) -> Stored:
+def _decoded(path: Path, held: Held, said: dict[str, str], of: tuple[AnyNetwork, str] | None) -> Stored:
     """The features themselves, N x C x h x w, of whatever numbers stand for them."""
     (name, values), *_ = held.items()
     if values.is_quantized and values.qscheme() == torch.per_tensor_affine:
@@ -201,13 +204,10 @@ def _decoded(path: Path, held: Held, said: dict[str, str]) -> Stored:
         held, values = given, values.int_repr()
     if not is_plain(values):
         raise FeatureError(f"{name} of {path} is no plain tensor of numbers")
-    if values.ndim not in (3, 4):
-        shape = " x ".join(map(str, values.shape)) or "a single number"
-        raise FeatureError(f"features are N x C x h x w or C x h x w; {path} holds {shape}")
     if not values.numel():
         raise FeatureError(f"{path} holds no features: it is {' x '.join(map(str, values.shape))}")
     # A copy: what torch saved may lie in memory in any order.
-    values = (values if values.ndim == 4 else values[None]).detach().contiguous()
+    values = _laid_out(path, values.detach(), of).contiguous()
     scale, zero = (_beside(path, name, held, said, words) for words in (_SCALES, _ZERO_POINTS))
     if values.dtype in _FLOATS:
         if scale is not None or zero is not None:
@@ -229,6 +229,19 @@ def _decoded(path: Path, held: Held, said: dict[str, str]) -> Stored:
     kind = str(values.dtype).removeprefix("torch.")
     note = f"{path} holds {kind} and no scale: the numbers are taken as they are, by a scale of 1"
     return Stored(steps * factor, said, share, note if scale is None else "")
+
+
+def _laid_out(path: Path, values: torch.Tensor, of: tuple[AnyNetwork, str] | None) -> torch.Tensor:
+    """Numbers of a file as N x C x h x w: they may be laid out as a layer's part does, and be of one image alone."""
+    for each in (values, values[None]):
+        seen = each if of is None else of[0].as_features(each, of[1])
+        if seen.ndim == 4:
+            return seen
+    shape = " x ".join(map(str, values.shape)) or "a single number"
+    if of is None:
+        raise FeatureError(f"features are N x C x h x w or C x h x w; {path} holds {shape}")
+    net, layer = of
+    raise FeatureError(f"{layer} of {net.name} gives {net.axes(layer)} features; {path} holds {shape}")
 
 
 def _beside(path: Path, name: str, held: Held, said: Mapping[str, str], words: tuple[str, ...]) -> torch.Tensor | None:

@@ -1,4 +1,4 @@
-"""Sets of images to evaluate: a folder, a list, tar archives or CIFAR's files, on disk or on object storage.
+"""Sets of images to evaluate: a folder, a list, archives or CIFAR's files, on disk or on object storage.
 
 A source is listed once, in an order that depends on its files' names alone; an image is known by its number in that
 order and its name. Nothing is read until it is asked for, and a source can be sent to another process.
@@ -13,10 +13,11 @@ import os
 import posixpath
 import re
 import tarfile
+import zipfile
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple, Protocol
@@ -25,9 +26,11 @@ import numpy
 from PIL import Image
 
 from reconstruct.errors import CallError, ImageError, words_of
+from reconstruct.images import zipped
 from reconstruct.images.cifar import load_cifar
-from reconstruct.images.content import HEAD, Bounded, kind_of
+from reconstruct.images.content import GZIP, HEAD, ZIP, Bounded, kind_of
 from reconstruct.images.files import SUFFIXES, decode, decode_file
+from reconstruct.images.gzipped import Gzipped
 from reconstruct.images.names import shown
 
 LABELLED = re.compile(r"(.*\S)\s+\d+")
@@ -39,6 +42,9 @@ MOST_LIST_BYTES = 1 << 28
 RESULTS = ("run.json", "rows")
 """A folder with this file and this folder in it is one of results: what evaluate writes is no part of a set."""
 RESULTS_PARTS = ("run.json", "summary.json", "report.html", "rows", "thumbnails")
+
+ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
+"""Suffixes of archives that are read in place, for where nothing but names is known."""
 
 LARGEST_MEMBER = 1 << 30
 """Bytes of a picture in an archive or on object storage, which is read into memory whole."""
@@ -93,24 +99,41 @@ class Files:
                 if isinstance(error, ImageError):
                     raise
                 raise ImageError(f"{self.names[index]} cannot be read: {_reason(error)}") from error
-        return decode(io.BytesIO(_content(path, self.filesystem, path)), path)
+        return decode(io.BytesIO(_content(partial(_opened, path, self.filesystem), path)), path)
+
+
+class Member(NamedTuple):
+    """A picture's place in an archive, and how it is packed there by itself, in a zip archive."""
+
+    archive: str
+    offset: int
+    length: int
+    packed: zipped.Packed | None = None
 
 
 @dataclass(frozen=True)
 class Archives:
-    """Pictures in tar archives; a member is its archive, and where in it its bytes lie."""
+    """Pictures in tar archives, packed by gzip as a whole or not, and in zip archives.
+
+    ``gzipped`` : those that are packed as a whole, by their paths.
+    """
 
     kind: str
     path: str
     names: list[str]
-    members: list[tuple[str, int, int]]
+    members: list[Member]
     filesystem: Any = None
     left_out: str = ""
+    gzipped: dict[str, Gzipped] = field(default_factory=dict)
 
     def picture(self, index: int) -> Image.Image:
-        archive, offset, length = self.members[index]
+        archive, offset, length, packed = self.members[index]
         name = f"{self.path}: {self.names[index]}"
-        return decode(io.BytesIO(_content(archive, self.filesystem, name, offset, length)), name)
+        if archive in self.gzipped:
+            opened: Callable[[], Any] = self.gzipped[archive].reader
+        else:
+            opened = partial(_opened, archive, self.filesystem)
+        return decode(io.BytesIO(_content(opened, name, offset, length, packed)), name)
 
 
 @dataclass(frozen=True)
@@ -148,9 +171,9 @@ def open_source(path: str, split: str = "test") -> Source:
 
     - A folder: every picture below it (ImageNet's validation set, flat or with a folder a class), in the order of their
       paths. Hidden files and folders, and what evaluate wrote there, are left out. A folder with CIFAR's files and no
-      pictures is CIFAR, ``split`` being ``test`` or ``train``; one with tar archives and no pictures its archives.
-    - A tar archive (WebDataset), or one of tar archives (ImageNet's training set): every picture in it, in the order
-      of their names; links are what they lead to.
+      pictures is CIFAR, ``split`` being ``test`` or ``train``; one with archives and no pictures its archives.
+    - A tar archive (WebDataset), packed by gzip or not, or one of tar archives (ImageNet's training set), or a zip
+      archive: every picture in it, in the order of their names; a tar archive's links are what they lead to.
     - CIFAR's archive as it is downloaded, packed.
     - A text file: a picture's path a line, from the list's own folder on; empty lines, lines that begin with ``#``,
       and a class number at a line's end are left out.
@@ -172,8 +195,8 @@ def open_source(path: str, split: str = "test") -> Source:
     except (OSError, ValueError) as error:
         raise CallError(f"{path} cannot be listed: {_reason(error)}") from error
     if not source.names:
-        ending = f": {source.left_out}" if source.left_out else ""
-        raise CallError(f"{path} holds no pictures ({', '.join(SUFFIXES)}){ending}")
+        besides = f": {source.left_out}" if source.left_out else ""
+        raise CallError(f"{path} holds no pictures ({', '.join(SUFFIXES)}){besides}")
     return source
 
 
@@ -204,22 +227,23 @@ def _local(path: Path, split: str) -> Source:
         raise CallError(f"{path} {what}")
     held, left = files_by_kind(path)
     pictures, tars, packed = (held[kind] for kind in ("picture", "tar", "packed"))
-    left.update(map(_ending, held["other"]))
+    left.update(map(ending, held["other"]))
     if pictures:
-        left.update(map(_ending, (*tars, *packed)))
+        left.update(map(ending, (*tars, *packed)))
         paths = [str(path / name) for name in pictures]
-        return Files("folder", str(path), list(map(shown, pictures)), paths, left_out=_left_out(left))
+        return Files("folder", str(path), list(map(shown, pictures)), paths, left_out=told_left_out(left))
     # In the folder itself, or as it was downloaded into it.
     for place in (path, *(path / name for name in packed)):
         cifar = load_cifar(place, split)
         if cifar is not None:
             return Cifar("cifar", str(place), split, len(cifar.images))
+    tars += [name for name in packed if _is_packed_archive(path / name)]
     if tars:
-        left.update(map(_ending, packed))
+        left.update(ending(name) for name in packed if name not in tars)
         return _archives(str(path), {f"{name}/": str(path / name) for name in tars}, left)
     if packed:
         raise CallError(f"{path} holds no pictures; unpack {packed[0]} first")
-    return Files("folder", str(path), [], [], left_out=_left_out(left))
+    return Files("folder", str(path), [], [], left_out=told_left_out(left))
 
 
 def files_by_kind(folder: Path) -> tuple[dict[str, list[str]], Counter[str]]:
@@ -240,9 +264,9 @@ def _local_file(path: Path, split: str) -> Source:
         cifar = load_cifar(path, split)
         if cifar is not None:
             return Cifar("cifar", str(path), split, len(cifar.images))
-    if kind == "packed":
+    if kind == "packed" and not _is_packed_archive(path):
         raise CallError(f"{path} is packed, and pictures are read in place: unpack it, to a folder or a tar archive")
-    if kind == "tar":
+    if kind in ("tar", "packed"):
         return _archives(str(path), {"": str(path)}, Counter())
     with path.open("rb") as file:
         return _list(str(path), file, str(path.parent))
@@ -264,6 +288,19 @@ def _kind(path: Path) -> str:
         name = path.name.lower()
         return "tar" if name.endswith(".tar") else "packed" if name.endswith((".tar.gz", ".tgz", ".zip")) else "other"
     return kind
+
+
+def _is_packed_archive(path: Path) -> bool:
+    """Whether what is packed is a zip archive, or a tar archive packed by gzip: those are read in place."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(ZIP))
+        if head.startswith(GZIP):
+            with Gzipped(partial(path.open, "rb")).reader() as inside:
+                return kind_of(inside.read(HEAD)) == "tar"
+    except OSError:  # damaged, or not for us to read
+        return path.name.lower().endswith(ARCHIVES)
+    return head == ZIP
 
 
 def _below(folder: Path, left: Counter[str]) -> Iterable[str]:
@@ -291,11 +328,12 @@ def _below(folder: Path, left: Counter[str]) -> Iterable[str]:
         yield from ((relative / name).as_posix() for name in files if not name.startswith("."))
 
 
-def _ending(name: str) -> str:
+def ending(name: str) -> str:
+    """A name's suffix, as what is left out is counted by it."""
     return shown(PurePosixPath(name).suffix.lower()[:12]) or "without suffix"
 
 
-def _left_out(left: Counter[str]) -> str:
+def told_left_out(left: Counter[str]) -> str:
     """What was left out, as a sentence; the commonest five kinds by name."""
     total = (+left).total()
     if not total:
@@ -321,7 +359,8 @@ def _remote(uri: str) -> Source:
     here = filesystem.get_file_info(path)
     if here.type == fs.FileType.File:
         with filesystem.open_input_file(path) as file:
-            if kind_of(file.read(HEAD)) == "tar" or path.lower().endswith(".tar"):
+            head = file.read(HEAD)
+            if kind_of(head) == "tar" or head.startswith((GZIP, ZIP)) or path.lower().endswith(".tar"):
                 return _archives(uri, {"": path}, Counter(), filesystem)
             file.seek(0)
             return _list(uri, file, path.rpartition("/")[0], filesystem)
@@ -330,13 +369,13 @@ def _remote(uri: str) -> Source:
     found = filesystem.get_file_info(fs.FileSelector(path, recursive=True))
     files = sorted(each.path.removeprefix(path).lstrip("/") for each in found if each.type != fs.FileType.Directory)
     names = [name for name in files if not any(part.startswith(".") for part in name.split("/"))]
-    left = Counter(_ending(name) for name in names if not name.lower().endswith((*SUFFIXES, ".tar")))
+    left = Counter(ending(name) for name in names if not name.lower().endswith((*SUFFIXES, *ARCHIVES)))
     left["hidden"] = len(files) - len(names)
-    tars = {f"{name}/": f"{path.rstrip('/')}/{name}" for name in names if name.lower().endswith(".tar")}
+    tars = {f"{name}/": f"{path.rstrip('/')}/{name}" for name in names if name.lower().endswith(ARCHIVES)}
     if pictures := [name for name in names if name.lower().endswith(SUFFIXES)]:
-        left[".tar"] += len(tars)
+        left.update(map(ending, tars.values()))
         paths = [f"{path.rstrip('/')}/{name}" for name in pictures]
-        return Files("folder", uri, pictures, paths, filesystem, _left_out(left))
+        return Files("folder", uri, pictures, paths, filesystem, told_left_out(left))
     return _archives(uri, tars, left, filesystem)
 
 
@@ -390,20 +429,34 @@ class _Index(NamedTuple):
     left : what is left out.
     """
 
-    pictures: list[tuple[str, tuple[str, int, int]]]
+    pictures: list[tuple[str, Member]]
     left: Counter[str]
 
 
 def _archives(path: str, archives: dict[str, str], left: Counter[str], filesystem: Any = None) -> Archives:
     """``archives``: where each lies, by what its pictures' names begin with."""
     index = _Index([], left)
+    gzipped: dict[str, Gzipped] = {}
     for prefix, archive in archives.items():
+        opened: Callable[[], Any] = partial(_opened, archive, filesystem)
+        what = "tar archive"
         try:
-            # Object storage is read through once: a jump to each header would be a request each.
-            with _opened(archive, filesystem, stream=filesystem is not None) as stream:
-                bounded = stream if filesystem is None else Bounded(stream)
-                ends = _read_index(index, bounded, archive, prefix, "r:" if filesystem is None else "r|")
-            with _opened(archive, filesystem) as file:
+            with opened() as file:
+                head = file.read(len(ZIP))
+                if head == ZIP:
+                    what = "zip archive"
+                    file.seek(0)
+                    _read_zip(index, file, archive, prefix)
+                    continue
+            if head.startswith(GZIP):
+                gzipped[archive] = Gzipped(opened)
+                opened = gzipped[archive].reader
+            # Object storage is read through once: a jump to each header would be a request each. What is packed has to
+            # be read through.
+            once = filesystem is not None or archive in gzipped
+            with opened() if archive in gzipped else _opened(archive, filesystem, stream=once) as stream:
+                ends = _read_index(index, Bounded(stream) if once else stream, archive, prefix, "r|" if once else "r:")
+            with opened() as file:
                 for end, most in ends:
                     file.seek(end)
                     # tarfile takes a damaged header for the end.
@@ -415,18 +468,30 @@ def _archives(path: str, archives: dict[str, str], left: Counter[str], filesyste
                         )
         except CallError:
             raise
-        except Exception as error:  # over a damaged header tarfile may raise nearly any
-            own = isinstance(error, tarfile.TarError | OSError)  # with words for people
+        except Exception as error:  # over a damaged header tarfile and zipfile may raise nearly any
+            own = isinstance(error, tarfile.TarError | zipfile.BadZipFile | OSError)  # with words for people
             reason = words_of(error) if own else "a header is damaged"
-            raise CallError(
-                f"{archive} cannot be read as a tar archive: {reason} (a compressed one: unpack it)"
-            ) from error
+            raise CallError(f"{archive} cannot be read as a {what}: {reason}") from error
     found = sorted(index.pictures)
     for (name, _), (following, _) in pairwise(found):
         if name == following:
             raise CallError(f"{path} holds {name} twice")
     names, members = [name for name, _ in found], [member for _, member in found]
-    return Archives("archive", path, names, members, filesystem, _left_out(left))
+    return Archives("archive", path, names, members, filesystem, told_left_out(left), gzipped)
+
+
+def _read_zip(index: _Index, file: Any, archive: str, prefix: str) -> None:
+    """Add the pictures of a zip archive to the index."""
+    for member in zipped.members(file):
+        if _is_hidden(member.name):
+            index.left["hidden"] += member.name.lower().endswith(SUFFIXES)
+        elif member.refused:
+            index.left[member.refused] += 1
+        elif member.name.lower().endswith(SUFFIXES) or kind_of(zipped.head(file, member, HEAD)) == "picture":
+            place = Member(archive, member.offset, member.length, member.packed)
+            index.pictures.append((shown(prefix + member.name), place))
+        else:
+            index.left[ending(member.name)] += 1
 
 
 def _read_index(
@@ -446,7 +511,7 @@ def _read_index(
     Where its headers end, and those of the archives in it, and how many bytes may follow.
     """
     ends: list[tuple[int, int]] = []
-    regular: dict[str, tuple[str, int, int]] = {}
+    regular: dict[str, Member] = {}
     links: list[tuple[str, str]] = []
     with tarfile.open(fileobj=stream, mode=mode) as tar:  # type: ignore[call-overload]
         last = -1
@@ -454,7 +519,7 @@ def _read_index(
             if member.offset <= last or member.size < 0:  # nor would it ever end
                 raise tarfile.ReadError("a header leads back to one before it")
             last = member.offset
-            place = (archive, start + member.offset_data, member.size)
+            place = Member(archive, start + member.offset_data, member.size)
             if member.isdir():
                 continue
             if _is_hidden(member.name):
@@ -468,9 +533,9 @@ def _read_index(
                 regular[posixpath.normpath(member.name)] = place
                 index.pictures.append((shown(prefix + member.name), place))
             elif kind[0] == "tar" and not start:
-                ends += _read_index(index, kind[1], archive, f"{prefix}{member.name}/", mode, *place[1:])
+                ends += _read_index(index, kind[1], archive, f"{prefix}{member.name}/", mode, *place[1:3])
             else:
-                index.left[_ending(member.name)] += 1
+                index.left[ending(member.name)] += 1
         end = start + tar.offset
     for name, target in links:
         if target in regular:
@@ -499,14 +564,23 @@ def _opened(path: str, filesystem: Any, stream: bool = False) -> Any:
     return filesystem.open_input_stream(path) if stream else filesystem.open_input_file(path)
 
 
-def _content(path: str, filesystem: Any, name: str, offset: int = 0, length: int | None = None) -> bytes:
+def _content(
+    opened: Callable[[], Any],
+    name: str,
+    offset: int = 0,
+    length: int | None = None,
+    packed: zipped.Packed | None = None,
+) -> bytes:
     """The bytes of the picture ``name``: so many of a file from a place on; without a length, all of a remote file."""
     try:
-        with _opened(path, filesystem) as file:
+        with opened() as file:
             length = file.size() if length is None else length
             if length > LARGEST_MEMBER:
                 raise ImageError(f"{name} is too large: {length:,} bytes")
+            if packed is not None:
+                return zipped.content(file, offset, length, packed)
             file.seek(offset)
-            return file.read(length)
+            content: bytes = file.read(length)
+            return content
     except OSError as error:
-        raise ImageError(f"{name} cannot be read: {error}") from error
+        raise ImageError(f"{name} cannot be read: {_reason(error)}") from error

@@ -26,7 +26,7 @@ def checked(net: AnyNetwork, features: torch.Tensor, layer: Layer, noise: float)
     features = net.as_features(features, layer.name)
     if features.ndim != 4 or features.shape[1] != layer.channels:
         shape = " x ".join(map(str, features.shape))
-        raise FeatureError(f"{layer.name} of {net.name} gives N x {layer.channels} x h x w features, not {shape}")
+        raise FeatureError(f"{layer.name} of {net.name} gives {net.axes(layer.name)} features, not {shape}")
     if not features.is_floating_point():
         raise FeatureError(f"features are floating point, not {features.dtype}")
     if features.device != net.mean.device:

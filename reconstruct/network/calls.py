@@ -15,6 +15,7 @@ from torch import nn
 from reconstruct.errors import CallError, ReconstructError, words_of
 from reconstruct.network.activations import activate
 from reconstruct.network.architecture import Layer, Size
+from reconstruct.network.checkpointing import without_checkpointing
 from reconstruct.network.layout import Layout, tensor_at, tensors_in
 
 WHOLE = "(output)"
@@ -129,7 +130,8 @@ def ran(module: nn.Module, images: torch.Tensor, name: str) -> Any:
     CallError : it cannot be run on them, with what it says itself.
     """
     try:
-        return module(images)
+        with without_checkpointing():
+            return module(images)
     except (ReconstructError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # whatever the user's own code raises

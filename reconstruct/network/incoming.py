@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterator
 from itertools import chain
 from typing import Any, TypeVar
@@ -19,8 +20,8 @@ Copied = TypeVar("Copied")
 def incoming(module: object, name: str | None) -> nn.Module:
     """A copy of what a user gives as a module, in evaluation mode, float32, without gradients of its own.
 
-    What ``torch.compile`` and ``DataParallel`` have wrapped is taken out of it: they give the same numbers, and hide
-    the parts.
+    Of a program that ``torch.export`` has made the parts become modules again. What ``torch.compile`` and
+    ``DataParallel`` have wrapped is taken out of it: they give the same numbers, and hide the parts.
 
     Raises
     ------
@@ -28,10 +29,7 @@ def incoming(module: object, name: str | None) -> nn.Module:
     """
     called = name or name_of(module)
     if type(module).__name__ == "ExportedProgram":  # by name: to import the class takes as long as torch itself
-        raise CallError(
-            f"{called} is an ExportedProgram, a graph without parts that could be read: "
-            "give the module that it was exported from"
-        )
+        module = _taken_apart(module, called)
     if not isinstance(module, nn.Module):
         raise CallError(f"{called} is no torch module, but of the type {type(module).__name__}")
     module = _unwrapped(module)
@@ -94,7 +92,9 @@ def deep_copy(module: Copied) -> Copied:
         for values in _tensors(vars(part)):
             if values.grad_fn is not None:
                 memo[id(values)] = values.detach().clone()
-    with torch.no_grad():  # or the weights of a TorchScript's copy are computed ones
+    # torch warns of what its own exported programs hold.
+    with torch.no_grad(), warnings.catch_warnings():  # or the weights of a TorchScript's copy are computed ones
+        warnings.simplefilter("ignore", FutureWarning)
         return copy.deepcopy(module, memo)
 
 
@@ -102,6 +102,24 @@ def device_of(module: nn.Module) -> torch.device:
     """Where the module's numbers are: the device of the first, the CPU if it has none."""
     first = next(chain(module.parameters(), module.buffers()), None)
     return torch.device("cpu") if first is None else first.device
+
+
+def _taken_apart(program: Any, called: str) -> nn.Module:
+    """The parts of a program that ``torch.export`` has made, by the names that they had."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch's, of itself
+            module: nn.Module = torch.export.unflatten(program)
+    except Exception as error:  # torch's own, over whatever it has no way to undo
+        raise CallError(
+            f"{called} is an ExportedProgram whose parts cannot be told from each other; give the module that it was "
+            f"exported from: {words_of(error)}"
+        ) from error
+    for part in module.modules():
+        graph = getattr(part, "graph", None)
+        for node in graph.nodes if isinstance(graph, torch.fx.Graph) else ():
+            node.meta = {}  # tensors without numbers, which nothing copies
+    return module
 
 
 def _unwrapped(module: nn.Module) -> nn.Module:

@@ -48,15 +48,28 @@ class Layout:
             values = values.unsqueeze(2)
         return values
 
-    def is_own(self, features: torch.Tensor) -> bool:
-        """Whether features are laid out as the part gives them, and not as they are seen; if both, they are as seen."""
+    def is_own(self, features: torch.Tensor, channels: int) -> bool:
+        """Whether features of so many channels are laid out as the part gives them, and not as they are seen; if both,
+        they are as seen."""
         if self.plain or features.ndim != len(self.shape) + 1:
             return False
-        count = 1 if self.channels is None else self.shape[self.channels]
-        if features.ndim == 4 and features.shape[1] == count:
+        if features.ndim == 4 and features.shape[1] == channels:
             return False
         without = [side for axis, side in enumerate(features.shape) if axis != self.images]
-        return self.channels is None or without[self.channels] == count
+        return self.channels is None or without[self.channels] == channels
+
+    def words(self, channels: int) -> str:
+        """The shapes that features of so many channels have, as they are seen and as the part gives them."""
+        # No positions, a row of them, or a grid.
+        positions = ([], ["T"], ["h", "w"])[len(self.shape) - (self.channels is not None)]
+        seen = ["N", str(channels), *["1"] * (2 - len(positions)), *positions]
+        own = list(positions)
+        if self.channels is not None:
+            own.insert(self.channels, str(channels))
+        own.insert(self.images, "N")
+        if self.plain and self.shape[1:] == (1, 1):
+            seen, own = [*seen[:2], "1", "1"], seen[:2]
+        return " or ".join(dict.fromkeys(" x ".join(each) for each in (seen, own)))
 
 
 def layouts(found: dict[str, Trace]) -> dict[str, Layout]:

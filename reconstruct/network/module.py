@@ -230,10 +230,18 @@ class ModuleNetwork(nn.Module):
     def as_features(self, given: torch.Tensor, layer: str) -> torch.Tensor:
         """Features of a layer that are laid out as the part gives them, as a hook has seen them, as N x C x h x w.
 
-        Those that are N x C x h x w already stay as they are.
+        Those that are N x C x h x w already stay as they are, and so do those that are neither. N x C stands for
+        N x C x 1 x 1.
         """
-        layout = self.call(layer).layout
-        return layout.seen(given) if layout.is_own(given) else given
+        call = self.call(layer)
+        channels = self.layer(layer).channels
+        if call.layout.plain and call.size == (1, 1) and given.shape[1:] == (channels,):
+            return given[:, :, None, None]
+        return call.layout.seen(given) if call.layout.is_own(given, channels) else given
+
+    def axes(self, layer: str) -> str:
+        """The shapes that ``as_features`` takes, in words: N x 16 x 1 x T or N x T x 16."""
+        return self.call(layer).layout.words(self.layer(layer).channels)
 
     def features_of(self, images: torch.Tensor, layers: Iterable[str]) -> dict[str, torch.Tensor]:
         """The features of several layers by name, lowest first, from a pass each."""

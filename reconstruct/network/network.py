@@ -193,8 +193,14 @@ class Network(nn.Module):
         return activate(self.responses(images, layer), last.activation, last.slope)
 
     def as_features(self, given: torch.Tensor, layer: str) -> torch.Tensor:
-        """Features as they are: its layers give N x C x h x w."""
-        return given
+        """Features as they are: its layers give N x C x h x w, and N x C stands for N x C x 1 x 1."""
+        vectors = given.shape[1:] == (self.layer(layer).channels,) and self._gives_vectors(layer)
+        return given[:, :, None, None] if vectors else given
+
+    def axes(self, layer: str) -> str:
+        """The shapes that ``as_features`` takes, in words: N x 10 x h x w, or N x 10 x 1 x 1 or N x 10."""
+        channels = self.layer(layer).channels
+        return f"N x {channels} x 1 x 1 or N x {channels}" if self._gives_vectors(layer) else f"N x {channels} x h x w"
 
     def features_of(self, images: torch.Tensor, layers: Iterable[str]) -> dict[str, torch.Tensor]:
         """Features of several layers from one pass, by name, lowest first; each as ``features`` gives it.
@@ -256,6 +262,9 @@ class Network(nn.Module):
         self._check(images)
         top = self.layers[-1]
         return activate(self._run(images, self.layers), top.activation, top.slope).mean(dim=(2, 3))
+
+    def _gives_vectors(self, layer: str) -> bool:
+        return self.shapes(self.input_area, layer)[layer] == (1, 1)
 
     def _run(self, images: torch.Tensor, chain: tuple[Layer, ...]) -> torch.Tensor:
         values = self._normalise(images)

@@ -86,7 +86,8 @@ def timm_preprocessing(config: Mapping[str, Any], stated_by: str) -> Preprocessi
     if not 0 < height == width or resize < 1 or mode not in ("center", "squash") or interpolation not in INTERPOLATIONS:
         raise ModelError(
             f"{stated_by} asks for {height} x {width} pixels, crop_mode {mode} and {interpolation} interpolation, and "
-            "pictures are made squares here, center or squash, by Pillow's interpolations"
+            "pictures are made squares here, center or squash, by Pillow's interpolations; from_torch takes the module "
+            "with pictures that you make ready"
         )
     return Preprocessing(stated_by, mean, std, height, resize, interpolation, mode == "squash")
 

@@ -108,7 +108,13 @@ class AnyNetwork(Protocol):
         """What a layer gives: N x C x H x W to N x K x h x w."""
 
     def as_features(self, given: torch.Tensor, layer: str) -> torch.Tensor:
-        """Features in the layout of whatever part gives them, or as they are here, as N x C x h x w."""
+        """Features in the layout of whatever part gives them, or as they are here, as N x C x h x w.
+
+        Where a layer gives 1 x 1 they may be N x C. Those that are none of these stay as they are.
+        """
+
+    def axes(self, layer: str) -> str:
+        """The shapes that ``as_features`` takes, in words: N x 16 x 1 x T or N x T x 16."""
 
     def features_of(self, images: torch.Tensor, layers: Iterable[str]) -> dict[str, torch.Tensor]:
         """The features of several layers, by name."""

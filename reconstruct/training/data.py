@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 import traceback
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Protocol, TypeVar
 
 import numpy
@@ -22,11 +23,12 @@ from PIL import Image
 from reconstruct.errors import CallError, ReconstructError
 from reconstruct.images.cifar import load_cifar, numbered
 from reconstruct.images.files import SUFFIXES, read_image
-from reconstruct.images.sources import files_by_kind
+from reconstruct.images.sources import Source, ending, files_by_kind, open_source, told_left_out
 
 ASPECT = (3 / 4, 4 / 3)
 RUN_FILES = ("checkpoint.pt", "log.csv")
 """A folder with one of these is a training run's, and no class, where it lies among the class folders."""
+BESIDE = "picture beside the classes' folders"
 _MOST_CLASSES = 1 << 20
 T = TypeVar("T")
 
@@ -38,7 +40,11 @@ class Pictures(Protocol):
     ----------
     targets : class numbers, N, int64; or the logarithms of class probabilities, N x classes, float16.
     classes : the classes' names, in the order of their numbers.
+    left_out : what lies there and is no part of the set, counted, as a sentence; empty where all is.
     """
+
+    @property
+    def left_out(self) -> str: ...
 
     @property
     def targets(self) -> numpy.ndarray: ...
@@ -60,6 +66,7 @@ class Arrays:
     images: numpy.ndarray
     targets: numpy.ndarray
     classes: list[str]
+    left_out: str = ""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -75,12 +82,30 @@ class Files:
     paths: list[Path]
     targets: numpy.ndarray
     classes: list[str]
+    left_out: str = ""
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def pixels(self, index: int) -> numpy.ndarray:
         return numpy.asarray(read_image(self.paths[index])).transpose(2, 0, 1)
+
+
+@dataclass(frozen=True)
+class Archived:
+    """Pictures in an archive, read when they are needed; ``indices``: those of the archive's that are meant."""
+
+    source: Source
+    indices: numpy.ndarray
+    targets: numpy.ndarray
+    classes: list[str]
+    left_out: str = ""
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def pixels(self, index: int) -> numpy.ndarray:
+        return numpy.asarray(self.source.picture(int(self.indices[index]))).transpose(2, 0, 1)
 
 
 @dataclass(frozen=True)
@@ -99,6 +124,10 @@ class Part:
     def classes(self) -> list[str]:
         return self.whole.classes
 
+    @property
+    def left_out(self) -> str:
+        return self.whole.left_out
+
     def __len__(self) -> int:
         return len(self.indices)
 
@@ -114,6 +143,9 @@ def load_pictures(folder: Path, split: str = "train") -> Pictures:
     - Crops with a teacher's answers (``distill.make_crops``).
     - A folder of class folders, as ImageNet's, or one with such a folder inside named as the split (``train``; ``val``,
       ``validation`` or ``test``). Classes are numbered in the order of their folders' names.
+    - An archive of such folders, ``.tar``, ``.tar.gz`` or ``.zip``, or a tar archive of one a class.
+
+    What lies there besides is counted in ``left_out``. A picture that is broken is found when it is read.
 
     Raises
     ------
@@ -130,7 +162,7 @@ def load_pictures(folder: Path, split: str = "train") -> Pictures:
         return _crops(folder)
     cifar = load_cifar(folder, split)
     if cifar is None and not folder.is_dir():
-        raise CallError(f"{folder} is no folder, and no archive of CIFAR's as it is downloaded")
+        return _archived(folder, split)
     return _class_folders(_split_folder(folder, split)) if cifar is None else Arrays(*cifar)
 
 
@@ -309,12 +341,21 @@ def picture_paths(folder: Path) -> list[Path]:
     ------
     CallError : there is no such folder, or no picture in it.
     """
+    return listed_pictures(folder)[0]
+
+
+def listed_pictures(folder: Path) -> tuple[list[Path], str]:
+    """The pictures of ``picture_paths``, which tells the errors, and what is left out, as a sentence."""
     if not folder.is_dir():
         raise CallError(f"there is no folder {folder}")
-    paths = sorted(folder / name for name in files_by_kind(folder)[0]["picture"] if (folder / name).is_file())
-    if not paths:
+    held, left = files_by_kind(folder)
+    paths = [folder / name for name in held["picture"]]
+    there = sorted(path for path in paths if path.is_file())
+    if not there:
         raise CallError(f"{folder} holds no pictures ({', '.join(SUFFIXES)})")
-    return paths
+    left["no plain file"] += len(paths) - len(there)
+    left.update(ending(each) for kind, names in held.items() if kind != "picture" for each in names)
+    return there, told_left_out(left)
 
 
 _SPLITS = {"train": ("train",), "test": ("val", "validation", "test")}
@@ -323,31 +364,79 @@ _SPLITS = {"train": ("train",), "test": ("val", "validation", "test")}
 def _split_folder(folder: Path, split: str) -> Path:
     """The folder of class folders: the split's own inside, or the folder itself where it has no splits."""
     # A folder of that name without folders inside is a class: COCO has trains.
-    found = [name for names in _SPLITS.values() for name in names if any(map(Path.is_dir, (folder / name).glob("*")))]
+    found = {name for names in _SPLITS.values() for name in names if any(map(Path.is_dir, (folder / name).glob("*")))}
+    own = _own_split(folder, found, split)
+    return folder if own is None else folder / own
+
+
+def _own_split(where: Path, found: Collection[str], split: str) -> str | None:
+    """The name of the split's folder among those that are there; None where none is a split's.
+
+    Raises
+    ------
+    CallError : there are folders of other splits alone.
+    """
+    splits = [name for names in _SPLITS.values() for name in names if name in found]
     own = [name for name in _SPLITS[split] if name in found]
-    if found and not own:
-        raise CallError(f"{folder} has {', '.join(found)}, but no {' or '.join(_SPLITS[split])} for the {split} split")
-    return folder / own[0] if own else folder
+    if splits and not own:
+        raise CallError(f"{where} has {', '.join(splits)}, but no {' or '.join(_SPLITS[split])} for the {split} split")
+    return own[0] if own else None
 
 
 def _class_folders(folder: Path) -> Files:
-    classes = sorted(
-        path.name
-        for path in folder.iterdir()
-        if path.is_dir() and not path.name.startswith(".") and not any((path / name).exists() for name in RUN_FILES)
-    )
+    classes = []
+    left: Counter[str] = Counter()
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            left["hidden"] += path.name.lower().endswith(SUFFIXES)
+        elif not path.is_dir():
+            left[BESIDE if path.name.lower().endswith(SUFFIXES) else ending(path.name)] += 1
+        elif any((path / name).exists() for name in RUN_FILES):
+            left["folder of a training run"] += 1
+        else:
+            classes.append(path.name)
     paths: list[Path] = []
     targets: list[int] = []
     for number, name in enumerate(classes):
-        inside = sorted(folder / name / each for each in files_by_kind(folder / name)[0]["picture"])
+        held, besides = files_by_kind(folder / name)
+        left += besides
+        left.update(ending(each) for kind, names in held.items() if kind != "picture" for each in names)
+        inside = sorted(folder / name / each for each in held["picture"])
         paths += inside
         targets += [number] * len(inside)
     if len(classes) < 2 or not paths:
-        raise CallError(
-            f"{folder} is no data set: it has neither CIFAR's files nor a folder of pictures for each class "
-            "(pictures without classes need a teacher)"
-        )
-    return Files(paths, numpy.array(targets, dtype=numpy.int64), classes)
+        raise _no_data_set(folder)
+    return Files(paths, numpy.array(targets, dtype=numpy.int64), classes, told_left_out(left))
+
+
+def _archived(archive: Path, split: str) -> Archived:
+    """The pictures of an archive by their folders: the class is the first below those that all are in."""
+    source = open_source(str(archive), split)
+    if source.kind != "archive":
+        raise CallError(f"{archive} is no folder, and no archive of pictures or of CIFAR's files")
+    folders = {index: PurePosixPath(name).parts[:-1] for index, name in enumerate(source.names)}
+    while len({parts[:1] for parts in folders.values()}) == 1 and any(len(parts) > 1 for parts in folders.values()):
+        folders = {index: parts[1:] for index, parts in folders.items()}
+    # As in a folder: where folders of classes lie in it, a split's name is no class.
+    names = {parts[0] for parts in folders.values() if len(parts) > 1}
+    if own := _own_split(archive, names, split):
+        folders = {index: parts[1:] for index, parts in folders.items() if parts[:1] == (own,)}
+    inside = {index: parts[0].removesuffix(".tar") for index, parts in folders.items() if parts}
+    classes = sorted(set(inside.values()))
+    if len(classes) < 2:
+        raise _no_data_set(archive)
+    numbers = {name: number for number, name in enumerate(classes)}
+    beside = f"left out are {len(folders) - len(inside):,} {BESIDE}" if len(folders) > len(inside) else ""
+    said = ", ".join(each for each in (source.left_out, beside) if each)
+    targets = numpy.array([numbers[name] for name in inside.values()], dtype=numpy.int64)
+    return Archived(source, numpy.array(list(inside), dtype=numpy.int64), targets, classes, said)
+
+
+def _no_data_set(where: Path) -> CallError:
+    return CallError(
+        f"{where} is no data set: it has neither CIFAR's files nor a folder of pictures for each class "
+        "(pictures without classes need a teacher)"
+    )
 
 
 def _crops(folder: Path) -> Arrays:

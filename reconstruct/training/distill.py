@@ -27,7 +27,7 @@ from reconstruct.images.atomic import write_atomically
 from reconstruct.images.cifar import numbered
 from reconstruct.images.files import read_image
 from reconstruct.training.classification import log_probabilities
-from reconstruct.training.data import Arrays, Files, Pictures, picture_paths, random_part, resize
+from reconstruct.training.data import Arrays, Files, Pictures, listed_pictures, picture_paths, random_part, resize
 from reconstruct.zoo.published import efficientnet_lite0
 
 Teacher = Callable[[torch.Tensor], torch.Tensor]
@@ -62,8 +62,8 @@ def load_teacher(name: str = "efficientnet_lite0", device: str | torch.device = 
 
 def unlabelled(photographs: Path) -> Files:
     """The pictures below a folder, at any depth, as a data set of a thousand classes that nobody has named."""
-    paths = picture_paths(photographs)
-    return Files(paths, numpy.zeros(len(paths), dtype=numpy.int64), numbered(1000))
+    paths, left_out = listed_pictures(photographs)
+    return Files(paths, numpy.zeros(len(paths), dtype=numpy.int64), numbered(1000), left_out)
 
 
 def ask(teacher: Teacher, pictures: Pictures, device: str | torch.device, **work: Any) -> numpy.ndarray:

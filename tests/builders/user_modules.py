@@ -9,6 +9,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from reconstruct import from_torch
+from reconstruct.network.module import ModuleNetwork
 
 HALF = ((0.5,) * 3, (0.25,) * 3)
 SIDE = 32
@@ -103,6 +104,12 @@ class Tokens(nn.Module):
         return self.head(self.block(x.transpose(0, 1))[0])
 
 
+def tokens() -> ModuleNetwork:
+    """``Tokens`` as ``--model`` takes it."""
+    torch.manual_seed(0)
+    return from_torch(Tokens(), HALF, input_size=SIDE, name="tokens")
+
+
 class Once(torch.autograd.Function):
     """A square whose derivative has none."""
 
@@ -126,10 +133,14 @@ def _nearest(own: Any, x: torch.Tensor) -> Any:
     return own.last(own.table(code).view(z.shape).permute(0, 3, 1, 2))
 
 
+def checkpointed() -> nn.Module:
+    """Activation checkpointing, as training scripts leave it in a network."""
+    return Steps(lambda own, x: own.last(checkpoint(own.part, x, use_reentrant=True)), part=Sum(), last=Sum(8))
+
+
 WITHOUT_GRADIENT: dict[str, Any] = {
     "no_grad": torch.no_grad()(lambda own, x: own.last(own.part(x))),
     "inference_mode": torch.inference_mode()(lambda own, x: own.last(own.part(x))),
-    "reentrant": lambda own, x: own.last(checkpoint(own.part, x, use_reentrant=True)),
     "nearest": _nearest,
     "rounded": lambda own, x: own.last(own.part(x).round()),
     "detached": lambda own, x: own.last(own.part(x).detach()),

@@ -130,9 +130,14 @@ def make_archive(folder: Path, rng: random.Random) -> None:
         content = (
             seeds.tar([("x", records)]).replace(b"\0" * 8 + b"0" + b"\0" * 8, b"\0" * 8 + b"x" + b"\0" * 8, 1) + content
         )
-    if rng.random() < 0.1:
+    if rng.random() < 0.2:
         content = _maybe(gzip.compress(content, mtime=0), rng, share=0.5)
-    (folder / rng.choice(("a.tar", "a.tar", "a", "a.tar.gz"))).write_bytes(content)
+    elif rng.random() < 0.25:
+        content = mutations.bytes_of(seeds.zipped(rng.random() < 0.7), rng)
+        if rng.random() < 0.5:  # in the table of contents
+            at = max(0, content.find(b"PK\1\2"))
+            content = content[:at] + mutations.bytes_of(content[at:], rng)
+    (folder / rng.choice(("a.tar", "a.tar", "a", "a.tar.gz", "a.zip"))).write_bytes(content)
 
 
 def read_archive(folder: Path) -> None:

@@ -142,6 +142,14 @@ def archives() -> list[bytes]:
     ]
 
 
+def zipped(deflated: bool) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED if deflated else zipfile.ZIP_STORED) as archive:
+        for name, content in (("a.png", pictures()["RGB.png"]), ("b/c", pictures()["a.jpg"]), ("b/d.txt", b"3" * 99)):
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
 def batch(count: int = 4, protocol: int = 2, **changes: Any) -> bytes:
     """A batch of CIFAR-10, of Python 2 or, by the protocol, of Python 3."""
     content: dict[str, Any] = {

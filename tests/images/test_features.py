@@ -13,10 +13,14 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from reconstruct import FeatureError, load_image, load_model
+from reconstruct import FeatureError, from_torch, load_image, load_model
 from reconstruct.images import tensor_files
 from reconstruct.images.features import read_features, recorded_noise, rounding, write_features
+from reconstruct.network.network import Network
+from reconstruct.network.protocol import AnyNetwork
+from reconstruct.zoo.specification import read_architecture
 from tests.builders.networks import randn
+from tests.builders.user_modules import HALF, SIDE, LastChannels, tokens
 from tests.conftest import ROOT, Call
 
 SAMPLE = ROOT / "samples" / "chelsea.jpg"
@@ -260,6 +264,88 @@ def test_pickles_and_what_is_not_finite_are_refused(tmp_path: Path) -> None:
         write_features(torch.zeros(1, 2, 3, 3), tmp_path / "f.safetensors", {"noise": said})
         with pytest.raises(FeatureError, match="the file says noise = "):
             recorded_noise(read_features(tmp_path / "f.safetensors"))
+
+
+def test_features_as_their_part_lays_them_out(tmp_path: Path) -> None:
+    """Tokens, stages whose channels come last and vectors: of several images and of one, in either layout."""
+    pictures = torch.stack([load_image(path, SIDE) for path in (SAMPLE, SECOND)])
+    stages = from_torch(LastChannels(), HALF, input_size=SIDE)
+    linear = load_model("convpool_cnn_c_crelu")
+    cases: list[tuple[AnyNetwork, str, tuple[int, ...]]] = [
+        (tokens(), "block", (0, 2, 3, 1)), (tokens(), "head", (0, 1)), (stages, "grow", (0, 2, 3, 1)),
+        (stages, "head", (0, 1)), (linear, "conv1", (0, 1, 2, 3)),
+    ]  # fmt: skip
+    for net, layer, order in cases:
+        features = net.features(pictures, layer)
+        own = features.flatten(2).squeeze(2) if len(order) == 2 else features.permute(order)
+        own = own.squeeze(1) if layer == "block" else own  # N x 1 x T x C
+        for values, wanted in (
+            (features, features),
+            (features[0], features[:1]),
+            (own, features),
+            (own[0], features[:1]),
+        ):
+            numpy.save(tmp_path / "f.npy", values.numpy())
+            assert torch.equal(read_features(tmp_path / "f.npy", (net, layer)).values, wanted), (layer, values.shape)
+    # Each channel's own scale, wherever the channels are.
+    scale = torch.linspace(0.01, 0.02, 16)
+    whole = (tokens().features(pictures, "block")[:, :, 0].transpose(1, 2) / scale).round().to(torch.int8)
+    numpy.savez(tmp_path / "f.npz", features=whole.numpy(), scale=scale.numpy())
+    got = read_features(tmp_path / "f.npz", (tokens(), "block")).values
+    assert torch.equal(got[:, :, 0].transpose(1, 2), whole * scale)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "said"),
+    [
+        ("block", (2, 17, 15), "block of tokens gives N x 16 x 1 x T or N x T x 16 features, not 1 x 2 x 17 x 15"),
+        ("block", (5,), "block of tokens gives N x 16 x 1 x T or N x T x 16 features; {file} holds 5"),
+        ("head", (2, 9), "head of tokens gives N x 10 x 1 x 1 or N x 10 features; {file} holds 2 x 9"),
+        ("patch", (2, 16), "patch of tokens gives N x 16 x h x w features; {file} holds 2 x 16"),
+        ("patch", (2, 1, 16, 4, 4), "patch of tokens gives N x 16 x h x w features; {file} holds 2 x 1 x 16 x 4 x 4"),
+        ("block", (1, 12, 16), "features of 1 x 12 do not come from the model's own 32 x 32 images"),
+    ],
+)
+def test_features_in_no_layout_of_their_layer(
+    layer: str, shape: tuple[int, ...], said: str, call: Call, tmp_path: Path
+) -> None:
+    file = tmp_path / "f.npy"
+    numpy.save(file, numpy.ones(shape, numpy.float32))
+    own = ("--model", "tests.builders.user_modules:tokens", "--layer", layer)
+    status, _, err = call("--features", file, *own, "--output", tmp_path)
+    assert status == 2
+    assert said.format(file=file) in err
+    assert err.count("\n") == 1
+
+
+def test_tokens_and_vectors_of_others_come_back(call: Call, tmp_path: Path) -> None:
+    net = tokens()
+    features = net.features(load_image(SAMPLE, SIDE)[None], "block")
+    own = ("--model", "tests.builders.user_modules:tokens", "--layer", "block", "--method", "gradient", "--budget", 4)
+    numpy.save(tmp_path / "seen.npy", features.numpy())
+    numpy.save(tmp_path / "given.npy", features[:, :, 0].transpose(1, 2).numpy())
+    found = []
+    for name in ("seen", "given"):
+        status, out, err = call("--features", tmp_path / f"{name}.npy", *own, "--json", "--output", tmp_path)
+        assert (status, err) == (0, "")
+        found.append(json.loads(out)[0]["feature_residual"])
+    assert found[0] == found[1] < 1
+
+
+def test_vectors_of_a_layer_of_the_zoo(tmp_path: Path) -> None:
+    """AlexNet's fully connected layers are convolutions here, and others write what they give as N x C."""
+    with torch.device("meta"):  # its shapes alone
+        net = Network(read_architecture("alexnet"))
+    file = tmp_path / "f.npy"
+    numpy.save(file, randn(2, 4096).numpy())
+    assert read_features(file, (net, "fc6")).values.shape == (2, 4096, 1, 1)
+    said = r"conv5 of alexnet gives N x 256 x h x w features; .* holds 2 x 4096"
+    with pytest.raises(FeatureError, match=said):
+        read_features(file, (net, "conv5"))
+    numpy.save(file, randn(2, 4095).numpy())
+    said = r"fc6 of alexnet gives N x 4096 x 1 x 1 or N x 4096 features; .* holds 2 x 4095"
+    with pytest.raises(FeatureError, match=said):
+        read_features(file, (net, "fc6"))
 
 
 @pytest.mark.parametrize("sent", [(), ("--quantise", "float16"), ("--noise", "0.05", "--quantise", "int8")])

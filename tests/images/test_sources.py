@@ -1,9 +1,12 @@
 import contextlib
+import gzip
 import io
 import os
 import pickle
 import tarfile
+import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy
@@ -11,6 +14,7 @@ import pytest
 from PIL import Image
 
 from reconstruct.errors import CallError, ImageError
+from reconstruct.images import gzipped, zipped
 from reconstruct.images.sources import digest, open_source, select
 from tests.builders.synthetic import cifar10_binary, cifar10_python, cifar100_python, patterns
 
@@ -163,7 +167,7 @@ def test_archives_that_are_none(tmp_path: Path) -> None:
     cut.write_bytes(content[:100])
     with pytest.raises(CallError, match=r"cut\.tar cannot be read as a tar archive"):
         open_source(str(cut))
-    packed = tar(tmp_path / "packed.tar", [("a.png", png(1))], "w:gz")
+    packed = tar(tmp_path / "packed.tar", [("a.png", png(1))], "w:bz2")
     with pytest.raises(CallError, match="unpack it"):
         open_source(str(packed))
     twice = tar(tmp_path / "twice.tar", [("a.png", png(1)), ("a.png", png(2))])
@@ -232,9 +236,115 @@ def test_content_decides_and_not_the_name(tmp_path: Path) -> None:
     (tmp_path / "x.dat").write_bytes(png(1))
     with pytest.raises(CallError, match="is a picture"):
         open_source(str(tmp_path / "x.dat"))
-    (tmp_path / "x.zip").write_bytes(b"PK\3\4")
-    with pytest.raises(CallError, match=r"x\.zip is packed, and pictures are read in place: unpack it"):
-        open_source(str(tmp_path / "x.zip"))
+    (tmp_path / "x.7z").write_bytes(b"7z\xbc\xaf\x27\x1c")
+    with pytest.raises(CallError, match=r"x\.7z is packed, and pictures are read in place: unpack it"):
+        open_source(str(tmp_path / "x.7z"))
+
+
+CLASSES = {
+    "set/n02/b.JPEG": png(1), "set/n01/a.png": png(2), "set/readme.txt": b"x", "set/.a.png": png(4), "set/n01/c": png(3)
+}  # fmt: skip
+
+
+def zip_of(path: Path, members: dict[str, bytes], how: int = zipfile.ZIP_DEFLATED) -> Path:
+    with zipfile.ZipFile(path, "w", how) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+@pytest.mark.parametrize("how", [zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED])
+def test_zip_archives_as_they_are_downloaded(how: int, tmp_path: Path) -> None:
+    path = zip_of(tmp_path / "set.zip", CLASSES, how)
+    for place in (str(path), path.as_uri(), str(tmp_path)):
+        source = open_source(place)
+        prefix = "set.zip/" if place == str(tmp_path) else ""
+        assert source.names == [f"{prefix}set/{name}" for name in ("n01/a.png", "n01/c", "n02/b.JPEG")]
+        assert source.left_out in ("left out are 1 .txt, 1 hidden", "left out are 1 hidden, 1 .txt")
+        assert reds(place) == [2, 3, 1]
+
+
+def test_zip_archives_with_what_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zipped, "MOST_UNPACKED", 1 << 20)
+    path = tmp_path / "set.zip"
+    link = zipfile.ZipInfo("link.png")
+    link.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.png", png(1), zipfile.ZIP_DEFLATED)
+        archive.writestr("b.png", png(2), zipfile.ZIP_BZIP2)
+        archive.writestr(link, "a.png")
+        archive.writestr("c.png", bytes(3_000_000), zipfile.ZIP_DEFLATED)
+        archive.writestr("d.png", png(3))
+    content = bytearray(path.read_bytes())
+    content[content.rindex(b"d.png", 0, content.index(b"PK\1\2")) + 8] ^= 1  # in the picture's own bytes
+    encrypted = content.index(b"PK\1\2") + 8  # of the first in the table of contents
+    path.write_bytes(content)
+    source = open_source(str(path))
+    assert (source.names, source.left_out) == (
+        ["a.png", "c.png", "d.png"], "left out are 1 packed in a way that is not read, 1 link"
+    )  # fmt: skip
+    for index, said in (
+        (1, "unpacked it has 3,000,000 bytes, and at most"),
+        (2, "not those that were packed"),
+    ):
+        with pytest.raises(ImageError, match=said):
+            source.picture(index)
+    content[encrypted] |= 1
+    path.write_bytes(content)
+    assert "1 encrypted" in open_source(str(path)).left_out
+    path.write_bytes(content[:-30])
+    with pytest.raises(CallError, match=r"set\.zip cannot be read as a zip archive: File is not a zip file"):
+        open_source(str(path))
+
+
+def test_archives_packed_by_gzip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read at any place, by many at once, of one stream or several; links and archives in them as of others."""
+    monkeypatch.setattr(gzipped, "_BETWEEN", 1 << 12)
+    monkeypatch.setattr(gzipped, "_CHUNK", 1 << 10)
+    noise = numpy.random.default_rng(0).integers(0, 256, (40, 3000), "uint8")
+    members = [(f"n{number % 7}/{number:02d}.png", png(number) + noise[number].tobytes()) for number in range(40)]
+    plain = tar(
+        tmp_path / "plain.tar", [*members, ("more.tar", tar(tmp_path / "m", [("x.png", png(40))]).read_bytes())]
+    )
+    content = plain.read_bytes()
+    wanted = open_source(str(plain))
+    pieces = [gzip.compress(content[:50_000]), gzip.compress(content[50_000:]), bytes(100)]
+    for name, packed in (("one.tgz", gzip.compress(content)), ("two.tar.gz", b"".join(pieces))):
+        path = tmp_path / name
+        path.write_bytes(packed)
+        assert reds(path) == reds(path.as_uri()) == reds(plain)
+        source = open_source(str(path))
+        assert (source.names, source.left_out) == (wanted.names, wanted.left_out)
+        with ThreadPoolExecutor(4) as threads:
+            pictures = list(threads.map(source.picture, reversed(range(41))))
+        assert [picture.getpixel((0, 0))[0] for picture in reversed(pictures)] == reds(plain)  # type: ignore[index]
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "a.tgz").write_bytes(gzip.compress(content))
+    zip_of(folder / "b.zip", {"b.png": png(50)})
+    (folder / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(b"idx"))
+    source = open_source(str(folder))
+    assert (source.names[0], source.names[-1]) == ("a.tgz/more.tar/x.png", "b.zip/b.png")
+    assert source.left_out == "left out is 1 .gz"
+    assert reds(folder)[-1] == 50
+
+
+def test_packed_archives_that_are_damaged_or_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gzipped, "MOST_UNPACKED", 1 << 22)
+    packed = tar(tmp_path / "a.tgz", [(f"{number}.png", png(number)) for number in range(9)], "w:gz").read_bytes()
+    wrong = packed[:-6] + b"\1" + packed[-5:]
+    for name, content, said in (("cut.tgz", packed[:-40], "it is cut off"), ("bad.tgz", wrong, "incorrect data check")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(CallError, match=said):
+            open_source(str(tmp_path / name))
+    info = tarfile.TarInfo("a.txt")
+    info.size = 1 << 30
+    with gzip.open(tmp_path / "bomb.tgz", "wb") as file:
+        file.write(info.tobuf())
+        for _ in range(5):
+            file.write(bytes(1 << 20))
+    with pytest.raises(CallError, match="unpacked it has more than 4,194,304 bytes"):
+        open_source(str(tmp_path / "bomb.tgz"))
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be"])

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.utils import checkpoint
 
 from reconstruct import CallError, ReconstructWarning, from_torch, invert
 from reconstruct.network.calls import WHOLE
 from reconstruct.network.module import ModuleNetwork
-from tests.builders.user_modules import HALF, SIDE, WITHOUT_GRADIENT, Steps, Sum, without_gradient
+from tests.builders.user_modules import HALF, SIDE, WITHOUT_GRADIENT, Steps, Sum, checkpointed, without_gradient
 
 parametrizations, old = nn.utils.parametrizations, nn.utils
 
@@ -96,12 +97,40 @@ def test_torchscript_is_read_as_a_whole(images: torch.Tensor) -> None:
         assert next(iter(script.parameters())).requires_grad
 
 
-def test_an_exported_program_is_refused(images: torch.Tensor) -> None:
-    program = torch.export.export(nn.Sequential(nn.Conv2d(3, 8, 3)).eval(), (images,))
-    with pytest.raises(CallError, match=r"ExportedProgram is an ExportedProgram, .* that it was exported from"):
-        made(program)
-    with pytest.raises(CallError, match="cannot be copied and set to evaluation mode: "):
-        made(program.module())
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_an_exported_program_has_its_parts(dynamic: bool, images: torch.Tensor) -> None:
+    module = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.Sequential(nn.ReLU(), Sum(8))).eval()
+    shapes = ({0: torch.export.Dim("batch")},) if dynamic else None
+    program = torch.export.export(module, (images,), dynamic_shapes=shapes)
+    net = made(program)  # type: ignore[arg-type]
+    assert net.layer_names == ["0", "1", "2.0", "2.1.one", "2.1.two", "2.1", "2"]
+    plain = made(module)
+    for layer in net.layer_names:
+        assert torch.allclose(net.features(images, layer), plain.features(images, layer), atol=1e-6), layer
+    features = net.features(images[:1], "2")
+    assert torch.allclose(net.features(images, "2")[:1], features, atol=1e-6)
+    assert invert(net, features, "2", budget=12).image.shape == images[:1].shape
+    assert invert(net.double(), features, "2", "gradient", budget=6).image.shape == images[:1].shape
+    if not dynamic:  # its graph alone takes as many images as it was exported with
+        with pytest.raises(CallError, match="cannot be run on images of 32 x 32 pixels: Guard failed"):
+            made(program.module())
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+def test_reentrant_checkpointing_is_left_out(images: torch.Tensor) -> None:
+    """What is kept for training hides no gradient, and is torch's own again afterwards."""
+    torch.manual_seed(1)
+    module = checkpointed()
+    net = made(module)
+    features = net.features(images, "last")
+    assert torch.allclose(features, truth(module, images), atol=1e-6)
+    plain = made(nn.Sequential(module.part, module.last))  # type: ignore[arg-type]
+    for method in ("map", "gradient"):
+        found, wanted = (
+            invert(each, features, layer, method, budget=6) for each, layer in ((net, "last"), (plain, "1"))
+        )
+        assert torch.allclose(found.image, wanted.image, atol=1e-3)
+    assert checkpoint.CheckpointFunction.__module__ == "torch.utils.checkpoint"
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -99,7 +99,7 @@ def test_vectors(images: torch.Tensor) -> None:
     result = invert(net, raw, "3", budget=30)
     assert max(result.feature_residual) < 0.3
     for wrong in (raw[:, :-1], raw[:, None], raw[0]):
-        with pytest.raises(FeatureError, match="gives N x 1200 x h x w features, not"):
+        with pytest.raises(FeatureError, match="gives N x 1200 x 1 x 1 or N x 1200 features, not"):
             invert(net, wrong, "3")
 
 

@@ -1,3 +1,4 @@
+import shutil
 from itertools import chain
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from PIL import Image
 from reconstruct.errors import CallError, ImageError
 from reconstruct.training.data import (
     ASPECT,
+    BESIDE,
     Arrays,
     Augmentation,
     Batches,
@@ -25,6 +27,7 @@ from reconstruct.training.data import (
     split,
     statistics,
 )
+from reconstruct.training.distill import unlabelled
 from tests.builders import synthetic
 from tests.builders.synthetic import labels_of, noise
 
@@ -81,6 +84,41 @@ def test_class_folders_and_their_splits(tmp_path: Path) -> None:
         number = 0 if path.stem == "one" else int(path.stem)
         assert numpy.array_equal(train.pixels(i), images[number])
     assert len(load_pictures(tmp_path / "val", "test")) == 6  # no splits inside
+
+
+def test_what_is_left_out_of_a_set_is_counted(tmp_path: Path) -> None:
+    synthetic.class_folders(tmp_path, noise(4), numpy.arange(4) % 2, ["a", "b"])
+    for name in ("a/notes.txt", "a/.a.png", "b/x.tar", "one.png", "labels.csv", "run/log.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    said = load_pictures(tmp_path).left_out
+    assert said.startswith("left out are 1 ")
+    for each in (".txt", "hidden", ".tar", BESIDE, ".csv", "folder of a training run"):
+        assert f"1 {each}" in said or "1 others" in said
+    (tmp_path / "b" / "gone.png").symlink_to("nothing")
+    assert unlabelled(tmp_path / "b").left_out in (
+        "left out are 1 no plain file, 1 .tar", "left out are 1 .tar, 1 no plain file"
+    )  # fmt: skip
+    assert split(load_pictures(tmp_path), 0.5, 0)[0].left_out == load_pictures(tmp_path).left_out
+
+
+@pytest.mark.parametrize("form", ["zip", "tgz", "tar"])
+@pytest.mark.parametrize("splits", [False, True])
+def test_archives_of_class_folders(form: str, splits: bool, tmp_path: Path) -> None:
+    """As they are downloaded: a folder above, splits in it, something beside."""
+    where = tmp_path / "set" / "imagenette"
+    for which in ("train", "val") if splits else (".",):
+        synthetic.class_folders(where / which, noise(6, 8, 8), labels_of(6, 2), ["n01", "n02"])
+    (where / "readme.txt").write_text("x")
+    (where / "cover.png").write_bytes(next(where.rglob("n01/*.png")).read_bytes())
+    kinds = {"zip": "zip", "tgz": "gztar", "tar": "tar"}
+    archive = Path(shutil.make_archive(str(tmp_path / "made"), kinds[form], tmp_path / "set"))
+    for which in ("train", "test"):
+        found, wanted = load_pictures(archive, which), load_pictures(where, which)
+        assert (found.classes, list(found.targets)) == (wanted.classes, list(wanted.targets))
+        assert all(numpy.array_equal(found.pixels(i), wanted.pixels(i)) for i in range(len(wanted)))
+        assert "1 .txt" in found.left_out
+        assert splits or f"1 {BESIDE}" in found.left_out
 
 
 def test_a_run_among_the_classes_is_no_class(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,30 @@ def write_cifar(folder: Path, count: int = 60) -> Path:
 def tiny_data(count: int = 30, seed: int = 0) -> Arrays:
     images, labels = synthetic.patterns(count, 8, 3, seed)
     return Arrays(images, labels, ["a", "b", "c"])
+
+
+def test_what_is_left_out_of_a_set_is_told(call: Call, tmp_path: Path) -> None:
+    """Of an archive that is trained on and of a folder that is classified; a broken picture ends both by its name."""
+    spec = tmp_path / "net.toml"
+    spec.write_text(
+        "input_size = 8\nmean = [0.5, 0.5, 0.5]\nstd = [0.25, 0.25, 0.25]\n"
+        'layers = [{ name = "a", filters = 2, kernel = 3, activation = "crelu" }, '
+        '{ name = "b", filters = 2, kernel = 3 }]'
+    )
+    data, out = tmp_path / "data", tmp_path / "out"
+    synthetic.class_folders(data, *synthetic.patterns(6, 8, 2), ["a", "b"])
+    (data / "a" / "notes.txt").write_text("x")
+    archive = shutil.make_archive(str(tmp_path / "data"), "zip", data)
+    train = ("train", spec, archive, "--epochs", 1, "--batch-size", 6, "--side", 8, "--resize", 8, "--output")
+    status, _, err = call(*train, out)
+    assert (status, f"{archive}: left out is 1 .txt\n" in err) == (0, True), err
+    status, table, err = call("classify", data, "--model", out)
+    assert (status, err) == (0, f"{data}: left out is 1 .txt\n")
+    assert "6 pictures" in " ".join(table.split())
+    (data / "b" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    for command in (("classify", data, "--model", out), ("train", spec, data, *train[3:], tmp_path / "again")):
+        status, _, err = call(*command)
+        assert (status, "broken.png begins as a PNG file does, and what follows is damaged" in err) == (1, True), err
 
 
 def test_a_data_set_shaped_as_cifar_the_whole_way(call: Call, tmp_path: Path) -> None:
