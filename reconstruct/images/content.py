@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 HEAD = 512
 """How many bytes it takes."""
-GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"
+GZIP, ZIP, EMPTY_ZIP = b"\x1f\x8b", b"PK\x03\x04", b"PK\x05\x06"
 Kind = Literal["picture", "tar", "packed", "other"]
 
 _PICTURES = re.compile(

@@ -28,7 +28,7 @@ from PIL import Image
 from reconstruct.errors import CallError, ImageError, words_of
 from reconstruct.images import zipped
 from reconstruct.images.cifar import load_cifar
-from reconstruct.images.content import GZIP, HEAD, ZIP, Bounded, kind_of
+from reconstruct.images.content import EMPTY_ZIP, GZIP, HEAD, ZIP, Bounded, kind_of
 from reconstruct.images.files import SUFFIXES, decode, decode_file
 from reconstruct.images.gzipped import Gzipped
 from reconstruct.images.names import shown
@@ -300,7 +300,7 @@ def _is_packed_archive(path: Path) -> bool:
                 return kind_of(inside.read(HEAD)) == "tar"
     except OSError:  # damaged, or not for us to read
         return path.name.lower().endswith(ARCHIVES)
-    return head == ZIP
+    return head in (ZIP, EMPTY_ZIP)
 
 
 def _below(folder: Path, left: Counter[str]) -> Iterable[str]:
@@ -443,7 +443,7 @@ def _archives(path: str, archives: dict[str, str], left: Counter[str], filesyste
         try:
             with opened() as file:
                 head = file.read(len(ZIP))
-                if head == ZIP:
+                if head in (ZIP, EMPTY_ZIP):
                     what = "zip archive"
                     file.seek(0)
                     _read_zip(index, file, archive, prefix)

@@ -289,6 +289,8 @@ def test_zip_archives_with_what_cannot_be_read(tmp_path: Path, monkeypatch: pyte
     ):
         with pytest.raises(ImageError, match=said):
             source.picture(index)
+    with pytest.raises(CallError, match=r"none\.zip holds no pictures"):
+        open_source(str(zip_of(tmp_path / "none.zip", {})))
     content[encrypted] |= 1
     path.write_bytes(content)
     assert "1 encrypted" in open_source(str(path)).left_out
