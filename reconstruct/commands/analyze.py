@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from reconstruct.images.sources import Source
     from reconstruct.network.architecture import Architecture
     from reconstruct.network.network import Network
+    from reconstruct.network.protocol import AnyNetwork
 
 analyze = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -61,22 +62,31 @@ def pairs(
 ) -> None:
     """Filters and their opposites: Figures 1 to 3 of the CReLU paper.
 
-    Writes MODEL.LAYER.pairs.png of each layer, pairs.png with histograms of all, and pairs.json.
+    Of any convolution of any model, whatever lies below it: no picture goes through. Writes MODEL.LAYER.pairs.png of
+    each layer, pairs.png with histograms of all, and pairs.json.
     """
-    nets = load_nets(model, layer, random_weights, "cpu", quiet or as_json)
-    from reconstruct.analysis.crelu.pairing import layer_pairs
+    with busy("loading", quiet or as_json):
+        from reconstruct.zoo.load import load_model
+
+        where = device_of("cpu", needs_cupy=False)
+        nets = [load_model(name, random_weights=random_weights, device=where) for name in _names(model)]
+    _check_names(nets)
+    from reconstruct.analysis.crelu.pairing import lacking, layer_pairs
     from reconstruct.images.names import file_name
+    from reconstruct.network.filters import filters_of
     from reconstruct.network.read_points import layer_list
     from reconstruct.report.figures.filters import cosine_histograms, pair_grid
 
     chosen = [(net, name) for net in nets for name in layer_list(net, layer)]
-    for net, name in chosen:
-        net.convolution(name)  # refuses a pooling before anything is written
+    # Refuses what has no filters before anything is written.
+    reasons = [lacking(filters_of(net, name), name) for net, name in chosen]
     if layer == "all":
-        grouped = [f"{name} of {net.name}" for net, name in chosen if net.layer(name).groups > 1]
-        if grouped:
-            print(f"left out, for only filters of the same channels are paired: {', '.join(grouped)}", file=sys.stderr)
-        chosen = [(net, name) for net, name in chosen if net.layer(name).groups == 1]
+        alone = [f"{name} of {net.name}" for (net, name), reason in zip(chosen, reasons, strict=True) if reason]
+        if alone:
+            print(f"left out, for only filters of the same channels are paired: {', '.join(alone)}", file=sys.stderr)
+        chosen = [each for each, reason in zip(chosen, reasons, strict=True) if reason is None]
+    elif any(reasons):
+        raise CallError(next(filter(None, reasons)))
     rows: dict[str, list[tuple[str, Any, Any]]] = {}
     records = []
     with progress(len(chosen), quiet or as_json, "pairing") as advance:
@@ -329,9 +339,19 @@ def load_nets(model: str, layer: str, random_weights: int | None, device: str, s
     with busy("loading", silent):
         where = device_of(device, needs_cupy=False)
         nets = [load_chain(name, random_weights, where, layer) for name in _names(model)]
+    _check_names(nets)
+    return nets
+
+
+def _check_names(nets: Sequence[AnyNetwork]) -> None:
+    """Refuses two networks of one name.
+
+    Raises
+    ------
+    CallError : there are two.
+    """
     if len({net.name for net in nets}) < len(nets):
         raise CallError("two of the models have one name: their files would overwrite each other")
-    return nets
 
 
 def _architecture(name: str, random_weights: int | None, layer: str) -> tuple[Architecture, Network | None]:
