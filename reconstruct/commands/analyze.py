@@ -119,10 +119,12 @@ def correlation(
 ) -> None:
     """Outgoing weights of a response's two phases: Table 6.
 
-    Absolute cosines of outgoing weights, of pairs and of others; writes correlation.png and correlation.json.
+    Absolute cosines of outgoing weights, of pairs and of others, and where a model's layers are those of the paper's
+    (CReLU at conv1 to conv7 of All-CNN-B) its cells beside them. Writes correlation.png and correlation.json.
     """
     nets = load_nets(model, layer, random_weights, "cpu", quiet or as_json)
     from reconstruct.analysis.crelu.correlation import lacking, outgoing_correlation
+    from reconstruct.analysis.paper_cells import table_6_cell
     from reconstruct.report.figures.correlation import correlation_figure
 
     applicable = _applicable(nets, layer, lacking, quiet)
@@ -131,7 +133,13 @@ def correlation(
         for net, names in zip(nets, applicable, strict=True)
         if names
     }
-    records = [{"model": name, **each.record()} for name, layers in found.items() for each in layers]
+    cells = {net.name: {each: table_6_cell(net.architecture, each) for each in net.layer_names} for net in nets}
+    records = [
+        {"model": name, **each.record(), "paper": None if cell is None else cell.record()}
+        for name, layers in found.items()
+        for each in layers
+        for cell in [cells[name][each.layer]]
+    ]
     drawn = write(correlation_figure(found), output / "correlation.png")
     columns: Columns = {
         "activation": lambda r: r["activation"],
@@ -141,6 +149,9 @@ def correlation(
         "chance": lambda r: f"{r['chance']:.3f}",
         "pair, with sign": lambda r: f"{r['pair_signed_mean']:.3f}",
     }
+    if any(r["paper"] for r in records):
+        columns["Table 6: pair"] = lambda r: _paper_cell(r["paper"], "pair")
+        columns["non-pair of it"] = lambda r: _paper_cell(r["paper"], "non_pair")
     finish("correlation", [(records, columns, [drawn])], output, as_json, quiet)
 
 
@@ -216,16 +227,28 @@ def complexity(
 ) -> None:
     """What CReLU costs: parameters, neurons, and Theorem 4.1.
 
-    The theorem's bound on Rademacher complexity stands beside estimates of it. Models need no weights here; without
-    them the theorem's factor is not known. Writes complexity.png and complexity.json.
+    The theorem's bound on Rademacher complexity stands beside estimates of it, and a model's parameters beside those
+    of Table 5. Models need no weights here; without them the theorem's factor is not known. Writes complexity.png and
+    complexity.json.
     """
     with busy("loading", quiet or as_json):
         from reconstruct.analysis.crelu.complexity import layer_complexity, sample_estimates
+        from reconstruct.analysis.paper_cells import table_5_row
         from reconstruct.report.figures.complexity import complexity_figure
 
         found = {}
+        totals: list[dict[str, Any]] = []
         for name in _names(model):
             architecture, net = _architecture(name, random_weights, layer)
+            row = table_5_row(architecture)
+            totals.append(
+                {
+                    "what": "model",
+                    "model": architecture.name,
+                    "parameters": architecture.parameters(),
+                    "paper": None if row is None else row.parameters,
+                }
+            )
             layers = layer_complexity(architecture, net)
             if layer != "all":
                 wanted = _named(architecture, net, layer)
@@ -249,12 +272,17 @@ def complexity(
         for sample, several in (("normal", estimates), ("1 and -1", example))
         for each in several
     ]
-    finish("complexity", [(records, columns, [drawn]), (rademacher, {}, [])], output, as_json, quiet)
+    sizes: Columns = {
+        "parameters": lambda r: f"{r['parameters']:,}",
+        "Table 5": lambda r: r["paper"] or "-",
+    }
+    told = [(records, columns, [drawn]), (totals, sizes, []), (rademacher, Columns(), [])]
+    finish("complexity", told, output, as_json, quiet)
     if not (quiet or as_json):
         largest = max(rademacher, key=lambda r: r["ratio"])
         printed.print(
             f"complexity / bound of Theorem 4.1: at most {largest['ratio']:.3f} ({largest['activation']}, points "
-            f"{largest['sample']}); above 1 the bound as stated does not hold",
+            f"{largest['sample']}); above 1 the bound as stated does not hold, absolute values in its definition",
             soft_wrap=True,
         )  # fmt: skip
 
@@ -268,6 +296,9 @@ def rectify(
         str | None, typer.Option("--filter", help="Numbers from 0, with commas; default some telling ones.")
     ] = None,
     count: Annotated[int, typer.Option(help="Filters to show without --filter.", min=1)] = 4,
+    shades: Annotated[
+        bool, typer.Option("--shades", help="Black below 0, grey up to the response's root mean square, white above.")
+    ] = False,
     size: Size = None,
     random_weights: RandomWeights = None,
     device: Device = "auto",
@@ -298,7 +329,9 @@ def rectify(
                 for item, name in product(batch, names):
                     found = rectified(net, item.picture[None].to(net.mean.device), name, numbers, count)
                     target = output / file_name(item.stem, net.name, name, "rectify", "png")
-                    figure = write(rectify_figure(item.picture, found, f"{item.stem}, {net.name}, {name}"), target)
+                    figure = write(
+                        rectify_figure(item.picture, found, f"{item.stem}, {net.name}, {name}", shades), target
+                    )
                     about = {"image": item.name, "model": net.name}
                     records += [{**about, **each.record(), "figure": figure} for each in found]
                     advance(1)
@@ -311,6 +344,9 @@ def rectify(
         "after ReLU": lambda r: f"{r['relu_mean']:.3f}",
         "after AVR": lambda r: f"{r['avr_mean']:.3f}",
     }
+    if shades:
+        columns["black, grey, white"] = lambda r: _shares(r["shades"]["response"])
+        columns["of ReLU"] = lambda r: _shares(r["shades"]["relu"])
     finish("rectify", [(records, columns, [r["figure"] for r in records])], output, as_json, quiet)
     if failures:
         raise typer.Exit(1)
@@ -428,6 +464,16 @@ def _usable_squares(
             failures.add(str(error))
             continue
         yield to_tensor(fitted)
+
+
+def _shares(shades: Sequence[float]) -> str:
+    """Shares of black, grey and white as a table shows them."""
+    return ", ".join(f"{share:.0%}" for share in shades)
+
+
+def _paper_cell(cell: dict[str, float] | None, kind: str) -> str:
+    """A cell of the paper's Table 6 as a table shows it."""
+    return "-" if cell is None else f"{cell[kind]:.3f} ± {cell[f'{kind}_std']:.3f}"
 
 
 def _score(value: float | None) -> str:

@@ -110,7 +110,8 @@ def pairing(filters: torch.Tensor, groups: int = 1) -> tuple[torch.Tensor, torch
     -------
     Indices, K, int64; cosines, K, from -1 (an exact opposite) to 1.
     """
-    indices, lowest = [], []
+    indices: list[torch.Tensor] = []
+    lowest: list[torch.Tensor] = []
     for flat in _of_unit_norm(filters).chunk(groups):
         cosines = flat @ flat.T
         cosines.fill_diagonal_(torch.inf)
