@@ -150,8 +150,10 @@ def correlation(
         "pair, with sign": lambda r: f"{r['pair_signed_mean']:.3f}",
     }
     if any(r["paper"] for r in records):
-        columns["Table 6: pair"] = lambda r: _paper_cell(r["paper"], "pair")
-        columns["non-pair of it"] = lambda r: _paper_cell(r["paper"], "non_pair")
+        # A line of a terminal holds no more; the rest is in the JSON.
+        columns = {name: columns[name] for name in ("pair", "non-pair")}
+        columns["paper's pair"] = lambda r: _paper_cell(r["paper"], "pair")
+        columns["its non-pair"] = lambda r: _paper_cell(r["paper"], "non_pair")
     finish("correlation", [(records, columns, [drawn])], output, as_json, quiet)
 
 
@@ -345,6 +347,7 @@ def rectify(
         "after AVR": lambda r: f"{r['avr_mean']:.3f}",
     }
     if shades:
+        columns = {name: columns[name] for name in ("filter", "positive", "energy ReLU keeps")}
         columns["black, grey, white"] = lambda r: _shares(r["shades"]["response"])
         columns["of ReLU"] = lambda r: _shares(r["shades"]["relu"])
     finish("rectify", [(records, columns, [r["figure"] for r in records])], output, as_json, quiet)
