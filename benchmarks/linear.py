@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from reconstruct import Network, invert, load_image, quality
-from reconstruct.inversion.linear import IMAGE_SHIFT, LayerInverse
+from reconstruct.inversion.linear import IMAGE_SHIFT, Damping, LayerInverse
 from reconstruct.operators.arrays import array_of, using
 from reconstruct.operators.convolution import Convolution
 from reconstruct.report.figures.panels import Panel, comparison, quality_caption
@@ -100,7 +100,8 @@ def _forms(net: Network, picture: torch.Tensor, stem: str, layer: str) -> list[d
 def _figure_5(net: Network, picture: torch.Tensor, stem: str, layers: list[str]) -> Image.Image:
     """The image and its reconstructions by Algorithm 1, and below them by the same damped."""
     rows: list[list[Panel]] = []
-    for damping, name in ((0, "Algorithm 1"), ("auto", "damped (ours)")):
+    kinds: tuple[tuple[Damping, str], ...] = ((0, "Algorithm 1"), ("auto", "damped (ours)"))
+    for damping, name in kinds:
         row = []
         for layer in layers:
             result = invert(net, net.features(picture, layer), layer, "linear", damping=damping)
