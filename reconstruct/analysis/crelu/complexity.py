@@ -3,8 +3,8 @@
 The empirical Rademacher complexity of a class on points x_1 ... x_n is ``R(F) = E sup_f |sum_i e_i f(x_i)| / n`` over
 random signs e; some write 2 / n, which changes no ratio. Theorem 4.1: a linear map of norm at most B on the rectified
 values of d functions out of F, both phases of each under CReLU, has at most ``sqrt(d) B R(F)``, as under ReLU, although
-CReLU gives it twice the weights. The paper draws from it that complexity "does not necessarily increase"; its proof
-and the definition that it uses are in a supplement that was not at hand. Without the absolute value nothing like
+CReLU gives it twice the weights. The paper draws from it that complexity "does not necessarily increase". Its main text
+does not define the complexity, and the proof, in its supplement, was not seen. Without the absolute value nothing like
 the theorem holds: of a class of one function ``E sup_f sum_i e_i f(x_i)`` is 0, and the linear maps on it have more.
 
 ``estimate`` takes F so small that the supremum is exact: linear functions of norm 1 on the plane. With S = sum e f and
