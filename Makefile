@@ -84,6 +84,7 @@ CIFAR_LAYERS := conv1,conv2,conv3,pool1,conv4,conv5,conv6,pool2,conv7,conv8
 SHOWN := large/crelu_conv1_4.conv1.pairs large/all_cnn_b.conv1.pairs large/crelu_conv1_4.conv3.pairs large/pairs small/pairs \
 	large/correlation small/correlation large/complexity large/invariance small/invariance \
 	chelsea.crelu_conv1_4.conv1.rectify chelsea.crelu_conv1_4.conv3.rectify chelsea.crelu_conv1_4.spectrum \
+	shades/chelsea.crelu_conv1_4.conv1.rectify \
 	spectrum.series spectrum.example spectrum.networks spectrum.pulse.block1_relu3 spectrum.pulse.layers spectrum.training \
 	spectrum.dc
 paper: $(READY)
@@ -95,6 +96,7 @@ paper: $(READY)
 	$(ANALYZE) invariance $(PHOTOGRAPHS) $(LARGE)
 	$(ANALYZE) invariance $(PHOTOGRAPHS) $(SMALL) --layer $(CIFAR_LAYERS)
 	$(ANALYZE) rectify samples/chelsea.jpg --model crelu_conv1_4 --layer conv1,conv3 --output paper
+	$(ANALYZE) rectify samples/chelsea.jpg --model crelu_conv1_4 --layer conv1 --shades --output paper/shades
 	$(ANALYZE) spectrum --output paper
 	$(ANALYZE) spectrum samples/chelsea.jpg --model crelu_conv1_4 --layer conv1,conv2,conv3,conv4 --output paper
 	mkdir -p docs/figures/paper

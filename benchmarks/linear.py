@@ -2,7 +2,9 @@
 
     python benchmarks/linear.py samples/*.jpg --output docs/figures
 
-Prints the README's table and the figures behind it, and writes linear.json and conv1_iterations.png.
+Prints a table of all forms, and writes linear.json, conv1_iterations.png and, of the first image,
+paper/IMAGE.linear.png: Figure 5 of Shang et al. 2016 in two rows, their Algorithm 1 and the same damped, which is ours
+and the default.
 Every reconstruction is scored as the command line does; "flat" is the image's own mean colour and nothing else.
 """
 
@@ -18,14 +20,17 @@ from typing import Annotated, Any
 import torch
 import typer
 from matplotlib.figure import Figure
+from PIL import Image
 
 from reconstruct import Network, invert, load_image, quality
-from reconstruct.inversion.linear import IMAGE_SHIFT, LayerInverse
+from reconstruct.inversion.linear import IMAGE_SHIFT, Damping, LayerInverse
 from reconstruct.operators.arrays import array_of, using
 from reconstruct.operators.convolution import Convolution
+from reconstruct.report.figures.panels import Panel, comparison, quality_caption
 from reconstruct.solvers.least_squares import cgls
 from reconstruct.zoo.load import load_network
 
+# Shang et al.'s Algorithm 1 is undamped: "patch" and "global, undamped" are two readings of its pseudoinverse.
 FORMS: dict[str, dict[str, Any]] = {
     "patch": {"linear_form": "patch", "damping": 0},
     "global, undamped": {"damping": 0},
@@ -56,6 +61,9 @@ def main(
     }
     output.mkdir(parents=True, exist_ok=True)
     (output / "linear.json").write_text(json.dumps(found, indent=1))
+    stem, picture = next(iter(pictures.items()))
+    (output / "paper").mkdir(exist_ok=True)
+    _figure_5(net, picture, stem, names).save(output / "paper" / f"{stem}.linear.png")
     _draw(curves, output / "conv1_iterations.png")
     print(_table(rows, names))
     print()
@@ -87,6 +95,20 @@ def _forms(net: Network, picture: torch.Tensor, stem: str, layer: str) -> list[d
             }
         )
     return rows
+
+
+def _figure_5(net: Network, picture: torch.Tensor, stem: str, layers: list[str]) -> Image.Image:
+    """The image and its reconstructions by Algorithm 1, and below them by the same damped."""
+    rows: list[list[Panel]] = []
+    kinds: tuple[tuple[Damping, str], ...] = ((0, "Algorithm 1"), ("auto", "damped (ours)"))
+    for damping, name in kinds:
+        row = []
+        for layer in layers:
+            result = invert(net, net.features(picture, layer), layer, "linear", damping=damping)
+            judged = quality(picture, result.image)
+            row.append(Panel(result.image[0], f"{layer}, {name}", quality_caption(judged.psnr[0], judged.ssim[0])))
+        rows.append(row)
+    return comparison(Panel(picture[0], stem), rows)
 
 
 def _default_seconds(net: Network, picture: torch.Tensor, layers: list[str]) -> float:

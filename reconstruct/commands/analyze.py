@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from reconstruct.images.sources import Source
     from reconstruct.network.architecture import Architecture
     from reconstruct.network.network import Network
+    from reconstruct.network.protocol import AnyNetwork
 
 analyze = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -61,23 +62,32 @@ def pairs(
 ) -> None:
     """Filters and their opposites: Figures 1 to 3 of the CReLU paper.
 
-    Writes MODEL.LAYER.pairs.png of each layer, pairs.png with histograms of all, and pairs.json.
+    Of any convolution of any model, whatever lies below it: no picture goes through. Writes MODEL.LAYER.pairs.png of
+    each layer, pairs.png with histograms of all, and pairs.json.
     """
-    nets = load_nets(model, layer, random_weights, "cpu", quiet or as_json)
-    from reconstruct.analysis.crelu.pairing import layer_pairs
+    with busy("loading", quiet or as_json):
+        from reconstruct.zoo.load import load_model
+
+        where = device_of("cpu", needs_cupy=False)
+        nets = [load_model(name, random_weights=random_weights, device=where) for name in _names(model)]
+    _check_names(nets)
+    from reconstruct.analysis.crelu.pairing import lacking, layer_pairs
     from reconstruct.images.names import file_name
+    from reconstruct.network.filters import filters_of
     from reconstruct.network.read_points import layer_list
     from reconstruct.report.figures.filters import cosine_histograms, pair_grid
 
     chosen = [(net, name) for net in nets for name in layer_list(net, layer)]
-    for net, name in chosen:
-        net.convolution(name)  # refuses a pooling before anything is written
+    # Refuses what has no filters before anything is written.
+    reasons = [lacking(filters_of(net, name), name) for net, name in chosen]
     if layer == "all":
-        grouped = [f"{name} of {net.name}" for net, name in chosen if net.layer(name).groups > 1]
-        if grouped and not quiet:
-            left_out = f"left out, for only filters of the same channels are paired: {', '.join(grouped)}"
+        alone = [f"{name} of {net.name}" for (net, name), reason in zip(chosen, reasons, strict=True) if reason]
+        if alone and not quiet:
+            left_out = f"left out, for only filters of the same channels are paired: {', '.join(alone)}"
             notes.print(left_out, soft_wrap=True)
-        chosen = [(net, name) for net, name in chosen if net.layer(name).groups == 1]
+        chosen = [each for each, reason in zip(chosen, reasons, strict=True) if reason is None]
+    elif any(reasons):
+        raise CallError(next(filter(None, reasons)))
     rows: dict[str, list[tuple[str, Any, Any]]] = {}
     records = []
     with progress(len(chosen), quiet or as_json, "pairing") as advance:
@@ -110,10 +120,12 @@ def correlation(
 ) -> None:
     """Outgoing weights of a response's two phases: Table 6.
 
-    Absolute cosines of outgoing weights, of pairs and of others; writes correlation.png and correlation.json.
+    Absolute cosines of outgoing weights, of pairs and of others, and where a model's layers are those of the paper's
+    (CReLU at conv1 to conv7 of All-CNN-B) its cells beside them. Writes correlation.png and correlation.json.
     """
     nets = load_nets(model, layer, random_weights, "cpu", quiet or as_json)
     from reconstruct.analysis.crelu.correlation import lacking, outgoing_correlation
+    from reconstruct.analysis.paper_cells import table_6_cell
     from reconstruct.report.figures.correlation import correlation_figure
 
     applicable = _applicable(nets, layer, lacking, quiet)
@@ -122,7 +134,13 @@ def correlation(
         for net, names in zip(nets, applicable, strict=True)
         if names
     }
-    records = [{"model": name, **each.record()} for name, layers in found.items() for each in layers]
+    cells = {net.name: {each: table_6_cell(net.architecture, each) for each in net.layer_names} for net in nets}
+    records = [
+        {"model": name, **each.record(), "paper": None if cell is None else cell.record()}
+        for name, layers in found.items()
+        for each in layers
+        for cell in [cells[name][each.layer]]
+    ]
     drawn = write(correlation_figure(found), output / "correlation.png")
     columns: Columns = {
         "activation": lambda r: r["activation"],
@@ -132,6 +150,11 @@ def correlation(
         "chance": lambda r: f"{r['chance']:.3f}",
         "pair, with sign": lambda r: f"{r['pair_signed_mean']:.3f}",
     }
+    if any(r["paper"] for r in records):
+        # A line of a terminal holds no more; the rest is in the JSON.
+        columns = {name: columns[name] for name in ("pair", "non-pair")}
+        columns["paper's pair"] = lambda r: _paper_cell(r["paper"], "pair")
+        columns["its non-pair"] = lambda r: _paper_cell(r["paper"], "non_pair")
     finish("correlation", [(records, columns, [drawn])], output, as_json, quiet)
 
 
@@ -211,16 +234,28 @@ def complexity(
 ) -> None:
     """What CReLU costs: parameters, neurons, and Theorem 4.1.
 
-    The theorem's bound on Rademacher complexity stands beside estimates of it. Models need no weights here; without
-    them the theorem's factor is not known. Writes complexity.png and complexity.json.
+    The theorem's bound on Rademacher complexity stands beside estimates of it, and a model's parameters beside those
+    of Table 5. Models need no weights here; without them the theorem's factor is not known. Writes complexity.png and
+    complexity.json.
     """
     with busy("loading", quiet or as_json):
         from reconstruct.analysis.crelu.complexity import layer_complexity, sample_estimates
+        from reconstruct.analysis.paper_cells import table_5_row
         from reconstruct.report.figures.complexity import complexity_figure
 
         found = {}
+        totals: list[dict[str, Any]] = []
         for name in _names(model):
             architecture, net = _architecture(name, random_weights, layer)
+            row = table_5_row(architecture)
+            totals.append(
+                {
+                    "what": "model",
+                    "model": architecture.name,
+                    "parameters": architecture.parameters(),
+                    "paper": None if row is None else row.parameters,
+                }
+            )
             layers = layer_complexity(architecture, net)
             if layer != "all":
                 wanted = _named(architecture, net, layer)
@@ -246,12 +281,17 @@ def complexity(
         for sample, several in (("normal", estimates), ("1 and -1", example))
         for each in several
     ]
-    finish("complexity", [(records, columns, [drawn]), (rademacher, {}, [])], output, as_json, quiet)
+    sizes: Columns = {
+        "parameters": lambda r: f"{r['parameters']:,}",
+        "Table 5": lambda r: r["paper"] or "-",
+    }
+    told = [(records, columns, [drawn]), (totals, sizes, []), (rademacher, Columns(), [])]
+    finish("complexity", told, output, as_json, quiet)
     if not (quiet or as_json):
         largest = max(rademacher, key=lambda r: r["ratio"])
         printed.print(
             f"complexity / bound of Theorem 4.1: at most {largest['ratio']:.3f} ({largest['activation']}, points "
-            f"{largest['sample']}); above 1 the bound as stated does not hold",
+            f"{largest['sample']}); above 1 the bound as stated does not hold, absolute values in its definition",
             soft_wrap=True,
         )  # fmt: skip
 
@@ -265,6 +305,9 @@ def rectify(
         str | None, typer.Option("--filter", help="Numbers from 0, with commas; default some telling ones.")
     ] = None,
     count: Annotated[int, typer.Option(help="Filters to show without --filter.", min=1)] = 4,
+    shades: Annotated[
+        bool, typer.Option("--shades", help="Black below 0, grey up to the response's root mean square, white above.")
+    ] = False,
     size: Size = None,
     random_weights: RandomWeights = None,
     device: Device = "auto",
@@ -295,7 +338,9 @@ def rectify(
                 for item, name in product(batch, names):
                     found = rectified(net, item.picture[None].to(net.mean.device), name, numbers, count)
                     target = output / file_name(item.stem, net.name, name, "rectify", "png")
-                    figure = write(rectify_figure(item.picture, found, f"{item.stem}, {net.name}, {name}"), target)
+                    figure = write(
+                        rectify_figure(item.picture, found, f"{item.stem}, {net.name}, {name}", shades), target
+                    )
                     about = {"image": item.name, "model": net.name}
                     records += [{**about, **each.record(), "figure": figure} for each in found]
                     advance(1)
@@ -308,6 +353,10 @@ def rectify(
         "after ReLU": lambda r: f"{r['relu_mean']:.3f}",
         "after AVR": lambda r: f"{r['avr_mean']:.3f}",
     }
+    if shades:
+        columns = {name: columns[name] for name in ("filter", "positive", "energy ReLU keeps")}
+        columns["black, grey, white"] = lambda r: _shares(r["shades"]["response"])
+        columns["of ReLU"] = lambda r: _shares(r["shades"]["relu"])
     finish("rectify", [(records, columns, [r["figure"] for r in records])], output, as_json, quiet)
     if failures:
         raise typer.Exit(1)
@@ -336,9 +385,19 @@ def load_nets(model: str, layer: str, random_weights: int | None, device: str, s
     with busy("loading", silent):
         where = device_of(device, needs_cupy=False)
         nets = [load_chain(name, random_weights, where, layer) for name in _names(model)]
+    _check_names(nets)
+    return nets
+
+
+def _check_names(nets: Sequence[AnyNetwork]) -> None:
+    """Refuses two networks of one name.
+
+    Raises
+    ------
+    CallError : there are two.
+    """
     if len({net.name for net in nets}) < len(nets):
         raise CallError(_ONE_NAME)
-    return nets
 
 
 def _architecture(name: str, random_weights: int | None, layer: str) -> tuple[Architecture, Network | None]:
@@ -425,3 +484,13 @@ def _usable_squares(
             failures[index] = str(error)
             continue
         yield to_tensor(fitted)
+
+
+def _shares(shades: Sequence[float]) -> str:
+    """Shares of black, grey and white as a table shows them."""
+    return ", ".join(f"{share:.0%}" for share in shades)
+
+
+def _paper_cell(cell: dict[str, float] | None, kind: str) -> str:
+    """A cell of the paper's Table 6 as a table shows it."""
+    return "-" if cell is None else f"{cell[kind]:.3f} ± {cell[f'{kind}_std']:.3f}"

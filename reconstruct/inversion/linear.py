@@ -1,5 +1,7 @@
 """Method ``linear``: the learning-free algorithm of Shang et al. 2016 (Proposition 2.1, Algorithm 1).
 
+By default each layer is damped, which is ours; a damping of 0 is theirs.
+
 Layer by layer from the top: subtract the bias, apply the pseudoinverse of the convolution, take the difference of the
 two CReLU phases, go on with the layer before, down to the image. Two forms of the pseudoinverse:
 
@@ -71,14 +73,15 @@ def invert_linear(
     tolerance: float | None = None,
     budget: float | None = None,
 ) -> Inverted:
-    """Images, N x 3 x H x W, from features of a layer by Algorithm 1.
+    """Images, N x 3 x H x W, from features of a layer by Algorithm 1, or by the same damped.
 
     Parameters
     ----------
     features : valid features of ``layer``; its activation and those below must be invertible (CReLU).
     size : height and width of the image.
     damping : see ``Damping``. ``auto`` takes the values that the model's specification records for this layer;
-        where it records none, ``layer`` is not damped, its responses being exact, and those below by ``DAMPING``.
+        where it records none, ``layer`` is not damped, its responses being exact, and those below by ``DAMPING``. 0
+        is the paper's Algorithm 1.
     tolerance : relative residual at which a layer's solve stops (see ``least_squares.cgls``); default 1e-4 for the
         layer next to the image, 1e-3 for those above.
     budget : work in forward passes through all layers up to ``layer``; default 300. Each layer's solve is

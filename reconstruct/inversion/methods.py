@@ -91,7 +91,7 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             "linear",
-            "the CReLU paper's algorithm, layer by layer; CReLU only",
+            "the CReLU paper's algorithm, layer by layer, damped by default; CReLU only",
             linear.invert_linear,
             frozenset({"linear_form", "damping"}),
             partial(not_linear, method="linear"),

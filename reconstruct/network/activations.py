@@ -1,6 +1,7 @@
 """ReLU, CReLU and AVR: forward, and back to the linear responses where that is possible.
 
-Sources: CReLU and AVR (absolute value rectification), Shang, Sohn, Almeida, Lee 2016, Definition 2.1 and section 4.
+Sources: CReLU and AVR (absolute value rectification), Shang, Sohn, Almeida, Lee 2016, Definition 2.1 for CReLU;
+AVR is Jarrett et al.'s (2009), whom they compare with in sections 2.1, 3 and 4.3.
 """
 
 from __future__ import annotations

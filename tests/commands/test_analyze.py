@@ -14,6 +14,7 @@ from reconstruct.analysis.crelu.correlation import outgoing_correlation
 from reconstruct.analysis.crelu.invariance.measure import invariance
 from reconstruct.analysis.crelu.pairing import layer_pairs
 from reconstruct.analysis.crelu.rectify import rectify
+from reconstruct.analysis.paper_cells import TABLE_6
 from tests.builders.command_line import refused
 from tests.conftest import ROOT, Call
 
@@ -57,7 +58,21 @@ def test_correlation(call: Call, tmp_path: Path) -> None:
     for each in found:
         expected = outgoing_correlation(net, each["layer"]).record()
         assert {key: each[key] for key in expected} == expected
+    assert all(each["paper"] is None for each in found)
     assert (tmp_path / "correlation.png").is_file()
+
+
+def test_table_6_beside_ours(call: Call, tmp_path: Path) -> None:
+    """Of the paper's model all seven rows, of one with CReLU up to conv4 four; printed, and in JSON."""
+    layers = ("--random-weights", 0, "--layer", "conv3,conv4,conv5")
+    found = records(call, tmp_path, "correlation", "--model", "crelu_conv1_4", *layers)
+    assert [each["paper"] for each in found] == [TABLE_6["conv3"].record(), TABLE_6["conv4"].record(), None]
+    arguments = ("analyze", "correlation", "--model", "crelu_conv1_7", "--random-weights", 0, "--layer", "conv1")
+    status, out, err = call(*arguments, "--output", tmp_path)
+    assert (status, err) == (0, "")
+    assert "paper's pair" in out
+    assert "0.372 ± 0.372" in out
+    assert "0.165 ± 0.154" in out
 
 
 def test_invariance(call: Call, tmp_path: Path) -> None:
@@ -96,6 +111,7 @@ def test_complexity_needs_no_weights(call: Call, tmp_path: Path) -> None:
     assert net is not None
     own = [{key: each[key] for key in each if key not in ("what", "model")} for each in layers[-9:]]
     assert own == [each.record() for each in layer_complexity(net.architecture, net)]
+    assert [each["paper"] for each in found if each["what"] == "model"] == [None, None]
     estimates = [each for each in found if each["what"] == "rademacher"]
     assert {each["activation"] for each in estimates} == {"relu", "crelu", "avr"}
     assert {each["sample"] for each in estimates} == {"normal", "1 and -1"}
@@ -117,6 +133,9 @@ def test_rectify(call: Call, tmp_path: Path) -> None:
     assert len({each["figure"] for each in found}) == 4
     net = load_model("convpool_cnn_c")
     expected = rectify(net, load_image(second, 32)[None], "conv1", [5])[0].record()
+    status, out, _ = call("analyze", "rectify", second, *arguments[:-1], "--shades")
+    assert status == 0
+    assert f"0%, {expected['shades']['relu'][1]:.0%}, {expected['shades']['relu'][2]:.0%}" in out
     (one,) = (e for e in found if (e["image"], e["model"], e["filter"]) == (str(second), net.name, 5))
     assert {key: one[key] for key in expected} == expected
 
@@ -145,7 +164,7 @@ def test_spectra_of_tones(call: Call, tmp_path: Path) -> None:
     assert trained.keys() == {"relu", "linear", "linear_dc"}
     assert len(trained["relu"]["loss"]) == 2
     layers = [each for each in found if each["what"] == "pulse_layer"]
-    assert [each["rate"] for each in layers] == [32] * 3 + [8] * 3 + [2] * 3
+    assert [each["rate"] for each in layers] == [32] * 3 + [8] * 3 + [4] * 3
     # The waves have no mean, and neither has the first layer's response to them, but for the border.
     assert layers[0]["dc_share_before"] < 0.05 < layers[0]["dc_share_after"]
     pictures = sorted(path.name for path in tmp_path.glob("*.png"))

@@ -296,7 +296,10 @@ def test_analyses_look_into_the_chain_that_a_module_begins_with(call: Call, tmp_
     assert status == 0, err
     assert "left out, for only filters of the same channels are paired: layer1.0.conv2 of resnet" in err
     expected = [layer_pairs(chain, name).record() for name in chain.layer_names[:2]]
-    assert [{key: each[key] for key in expected[0]} for each in json.loads(out)] == expected
+    found = json.loads(out)
+    assert [{key: each[key] for key in expected[0]} for each in found[:2]] == expected
+    # Pairs are of filters alone, and so of those beyond the chain as well.
+    assert [each["layer"] for each in found[2:]] == ["layer1.1.conv1", "down"]
     for analysis in (("complexity",), ("rectify", SAMPLE, "--layer", "stem.0"), ("spectrum", SAMPLE)):
         status, _, err = call("analyze", *analysis, *arguments)
         assert status == 0, err

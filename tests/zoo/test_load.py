@@ -14,8 +14,7 @@ from reconstruct.zoo.registry import MODELS
 from reconstruct.zoo.specification import read_architecture
 from tests.builders.specifications import NORMED, POOLED, SMALL, write
 
-# Weights without biases. The paper's Table 5 prints them to two figures: 9.4M, 10.1M, 11.8M, 16.5M (its rounding of
-# 16.6M), 4.7M and 8.6M.
+# Weights without biases. Table 5 of Shang et al. prints 9.4M of the first, 10.1M, 4.7M and 8.6M; the others it has not.
 PARAMETERS = {
     "all_cnn_b": 9_367_584,
     "crelu_conv1_4": 10_139_680,
@@ -27,7 +26,7 @@ PARAMETERS = {
     "avr_conv1_7": 9_367_584,
     "avr_conv1_9": 9_367_584,
 }
-# The paper prints 5.6M for the doubled one.
+# Table 1 prints 1.4M, 1.4M, 2.8M, 0.7M and 5.6M: twice and four times 1.4M, where ours round to 2.7M and 5.5M.
 CIFAR_PARAMETERS = {
     "convpool_cnn_c": 1_368_480,
     "convpool_cnn_c_avr": 1_368_480,

@@ -1,8 +1,11 @@
 """What CReLU costs: parameters, neurons, and Rademacher complexity (Shang et al. 2016, Theorem 4.1).
 
 The empirical Rademacher complexity of a class on points x_1 ... x_n is ``R(F) = E sup_f |sum_i e_i f(x_i)| / n`` over
-random signs e. Theorem 4.1: a linear map of norm at most B on the rectified values of d functions out of F, both phases
-of each under CReLU, has at most ``sqrt(d) B R(F)``, as under ReLU, although CReLU gives it twice the weights.
+random signs e; some write 2 / n, which changes no ratio. Theorem 4.1: a linear map of norm at most B on the rectified
+values of d functions out of F, both phases of each under CReLU, has at most ``sqrt(d) B R(F)``, as under ReLU, although
+CReLU gives it twice the weights. The paper draws from it that complexity "does not necessarily increase". Its main text
+does not define the complexity, and the proof, in its supplement, was not seen. Without the absolute value nothing like
+the theorem holds: of a class of one function ``E sup_f sum_i e_i f(x_i)`` is 0, and the linear maps on it have more.
 
 ``estimate`` takes F so small that the supremum is exact: linear functions of norm 1 on the plane. With S = sum e f and
 T = sum e |f|, the sums over the two phases are (S + T) / 2 and (T - S) / 2. So the class has sqrt(d) B / n times the
@@ -27,11 +30,10 @@ ENUMERATED = 12
 """Points up to which every one of the 2^n sign vectors is taken."""
 
 PROVED = {"relu": 1.5, "crelu": 3 / math.sqrt(2), "avr": 2.0}
-"""Bounds that hold for every F that contains 0 and with f also -f, in units of sqrt(d) B R(F).
+"""Bounds that hold for every F, symmetric or not, in units of sqrt(d) B R(F).
 
-Contraction (Ledoux and Talagrand 1991, Theorem 4.12) gives E sup T <= E sup S, the same for -T, and 0 is among the
-values of both: E sup |T| <= 2 E sup |S|. Then |S + T| / 2 <= (|S| + |T|) / 2 and
-sqrt((S^2 + T^2) / 2) <= (|S| + |T|) / sqrt(2).
+Contraction (Ledoux and Talagrand 1991, Theorem 4.12) gives E sup |T| <= 2 E sup |S| for any class, since the modulus is
+a contraction that is 0 at 0. Then |S + T| / 2 <= (|S| + |T|) / 2 and sqrt((S^2 + T^2) / 2) <= (|S| + |T|) / sqrt(2).
 """
 
 

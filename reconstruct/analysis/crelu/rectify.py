@@ -1,4 +1,9 @@
-"""Rectification, step by step: an image, a filter, its response, and what ReLU, CReLU and AVR keep of it."""
+"""Rectification, step by step: an image, a filter, its response, and what ReLU, CReLU and AVR keep of it.
+
+After a tutorial, "Convolutional Neural Networks (CNN) - Step 1b - The Rectified Linear Unit (ReLU)" (SuperDataScience,
+2018), which shows a picture, a feature detector's answer in black, grey and white, and the answer rectified, with no
+black left (``three_shades``). It has ReLU only.
+"""
 
 from __future__ import annotations
 
@@ -37,8 +42,18 @@ class Rectified:
     avr: torch.Tensor
     of_image: bool = False
 
+    def shades(self) -> dict[str, torch.Tensor]:
+        """``response``, ``relu``, ``negative`` and ``avr`` in black, grey and white, all by one bound.
+
+        It is the response's root mean square: grey up to there, and white above.
+        """
+        bound = float(self.response.double().square().mean().sqrt())
+        return {name: three_shades(getattr(self, name), bound) for name in ("response", "relu", "negative", "avr")}
+
     def record(self) -> dict[str, Any]:
         """Plain numbers, for JSON: of the response, and the share of its energy that each rectification keeps.
+
+        ``shades`` has the shares of black, grey and white (``three_shades``).
 
         ``responses_recovered`` is the share of positions where what is kept determines the response: all under CReLU.
         """
@@ -55,6 +70,10 @@ class Rectified:
             "relu_mean": float(self.relu.double().mean()),
             "avr_mean": float(self.avr.double().mean()),
             "positive_share": float((self.response > 0).double().mean()),
+            "shades": {
+                name: [float((shades == shade).double().mean()) for shade in range(3)]
+                for name, shades in self.shades().items()
+            },
             "energy_kept": {"relu": kept, "crelu": 1.0, "avr": 1.0},
             "responses_recovered": {
                 "relu": float((self.response >= 0).double().mean()),
@@ -62,6 +81,14 @@ class Rectified:
                 "avr": float((self.response == 0).double().mean()),
             },
         }
+
+
+def three_shades(values: torch.Tensor, bound: float) -> torch.Tensor:
+    """Values in three shades, of the same shape: 0, black, below 0; 1, grey, up to the bound; 2, white, above it.
+
+    So the tutorial draws a response: rectification leaves "the grey and white colors".
+    """
+    return (values >= 0).int() + (values > max(bound, 0.0)).int()
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""ReLU's DC as a feature: one filter and a mean tell tones apart, untrained (Kechris et al. 2024, Figure 5).
+"""ReLU's DC as a feature: one filter and a mean tell tones apart, untrained (Kechris et al. 2024, V-D, Figure 5).
 
 A filter scales a tone of frequency f by |H(f)|, and the mean of ReLU of a tone of amplitude a is a / pi. The DC behind
 one filter, ReLU and an average over time is thus |H(f)| / pi: the frequency, read by the filter's slope. Without ReLU

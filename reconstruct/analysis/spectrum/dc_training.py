@@ -1,4 +1,4 @@
-"""Does a network learn tones' frequencies without a DC? Three small models (Kechris et al. 2024, Figure 4).
+"""Does a network learn tones' frequencies without a DC? Three small models (Kechris et al. 2024, V-C, Figure 4).
 
 Two causal convolutions (32 filters, 3 taps, no bias), the mean over time, 32 dense units with ReLU, 3 outputs:
 
@@ -6,8 +6,8 @@ Two causal convolutions (32 filters, 3 taps, no bias), the mean over time, 32 de
 - ``linear``: nothing after the convolutions, so what the mean passes on is the cosines' mean, about 0;
 - ``linear_dc``: the same of cosines with a DC by class, given by hand: sqrt(2) / 4 times 1, 5 and 19.
 
-The paper trains 60 epochs on 1,024 cosines a class, 100 times. Optimiser (Adam, 1e-3), loss (cross-entropy), batch (64)
-and start (Glorot uniform, biases 0) are its own; the sizes are arguments.
+The paper repeats it 100 times; its authors' code trains 60 epochs on 1,024 cosines a class. Optimiser (Adam, 1e-3),
+loss (cross-entropy), batch (64) and start (Glorot uniform, biases 0) are theirs; the sizes are arguments.
 """
 
 from __future__ import annotations

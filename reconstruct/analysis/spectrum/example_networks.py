@@ -1,4 +1,4 @@
-"""Two networks of fixed weights, and what they do to the spectrum of tones (Kechris et al. 2024, Figures 1 and 2)."""
+"""Two networks of fixed weights, and what they do to the spectrum of tones (Kechris et al. 2024, V-A, Figure 2)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from reconstruct.analysis.spectrum.amplitude import Spectrum, amplitude_spectrum
 from reconstruct.analysis.spectrum.tones import Tones
 
 DIFFERENCES, AVERAGES, WINDOW = 2, 5, 9
-"""How many differences, how many averages, and over how many samples, the paper's networks take."""
+"""How many differences, how many averages, and over how many samples, the networks of the authors' code take."""
 
 
 def differentiating(rate: float) -> nn.Sequential:

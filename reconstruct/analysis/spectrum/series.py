@@ -1,14 +1,15 @@
-"""ReLU's series and the spectrum it predicts, from frequencies and amplitudes alone (Kechris et al. 2024, section 2).
+"""ReLU's series and the spectrum it predicts, from frequencies and amplitudes alone (Kechris et al. 2024, III and IV).
 
 Kechris, Dan, Miranda, Atienza, "DC is all you need: describing ReLU from a signal processing standpoint", 2024,
 arXiv:2407.16556. For a sum of tones x, A = (sum of the amplitudes)^2 / 2 and m = x^2 / A - 1, which lies in [-1, 1],
 
     |x| = sqrt(A) sqrt(1 + m) = sqrt(A) sum_n a_n m^n,  a_n = binom(1/2, n),  and  ReLU(x) = x / 2 + |x| / 2.
 
-The a_n fall as n^(-3/2), so the series converges absolutely wherever |m| <= 1. Powers of x^2 hold the sums and
-differences of the input frequencies: ReLU keeps the input's spectrum, halved, and adds even-order harmonics and a DC,
-mean(|x|) / 2. Of CReLU the difference of the phases is x, so that the DC and every even-order term cancel, and the sum
-is |x|, which is also AVR.
+The a_n fall as n^(-3/2), so the series converges absolutely wherever |m| <= 1, and slowly where x is near 0. (The paper
+has it, in section III, that "in practice terms decrease fast", and prints the first eight: from 1 to 0.016.) Powers of
+x^2 hold the sums and differences of the input frequencies: ReLU keeps the input's spectrum, halved, and adds even-order
+harmonics and a DC, mean(|x|) / 2. Of CReLU the difference of the phases is x, so that the DC and every even-order term
+cancel, and the sum is |x|, which is also AVR.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ class Tones:
 
 
 def example() -> Tones:
-    """The paper's signal (section 3.1): 5, 10, 20 and 40 Hz, amplitude 1 each, 8 s at 1,024 Hz.
+    """The paper's signal (Kechris et al. 2024, section V-A): 5, 10, 20 and 40 Hz, amplitude 1 each, 8 s at 1,024 Hz.
 
     The paper's own code samples both ends (8,192 points from 0 to 8 s inclusive); this is one whole period.
     """

@@ -62,6 +62,28 @@ def test_what_is_proved_holds(points: numpy.ndarray) -> None:
         assert each.ratio <= PROVED[each.activation] * (1 + 1e-12)
 
 
+@given(arrays(numpy.float64, st.tuples(st.integers(1, 5), st.integers(1, 6)), elements=st.integers(-8, 8).map(float)))
+def test_what_is_proved_needs_no_symmetry(values: numpy.ndarray) -> None:
+    """Any finite class, a row a function: without 0, and without the opposites of its functions."""
+    signs = numpy.array(list(product((1.0, -1.0), repeat=values.shape[1])))
+    plain, moduli = signs @ values.T, signs @ abs(values).T
+    suprema = {
+        "relu": abs(plain + moduli) / 2, "crelu": numpy.sqrt((plain**2 + moduli**2) / 2), "avr": abs(moduli)
+    }  # fmt: skip
+    bound = abs(plain).max(axis=1).mean()
+    for activation, each in suprema.items():
+        assert each.max(axis=1).mean() <= PROVED[activation] * bound * (1 + 1e-12)
+
+
+def test_without_absolute_values_no_factor_is_enough() -> None:
+    """A class of one function: its complexity is 0 then, and that of linear maps on its phases is not."""
+    values = numpy.array([2.0, -1.0, 3.0])
+    signs = numpy.array(list(product((1.0, -1.0), repeat=3)))
+    assert (signs @ values).mean() == 0
+    positive, negative = signs @ numpy.maximum(values, 0), signs @ numpy.maximum(-values, 0)
+    assert numpy.hypot(positive, negative).mean() > 1
+
+
 def test_drawn_signs_agree_with_all_of_them() -> None:
     """The sign of a point that is 0 does not matter: all signs of 12 points, beside drawn signs of these and a 0."""
     points = numpy.random.default_rng(0).standard_normal((12, 2))

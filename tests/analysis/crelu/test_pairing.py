@@ -2,7 +2,9 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
+from reconstruct import CallError, from_torch
 from reconstruct.analysis.crelu.pairing import layer_pairs, matched_pairing, pairing, random_pairing
 from reconstruct.network.network import Network
 
@@ -52,3 +54,55 @@ def test_a_layers_pairs(net: Network) -> None:
     assert record["mutual_pairs"] == len(mutual)
     assert len(found.pairs()) == len(index) - len(mutual)
     assert found.pairs()[0][2] == pytest.approx(float(cosines.min()))
+
+
+def test_filters_of_other_channels_are_not_paired(generator: torch.Generator) -> None:
+    """Two groups are as two layers: opposites in the other group do not count."""
+    half = torch.randn(12, 4, 3, 3, generator=generator)
+    both = torch.cat((half, -half))
+    index, cosines = pairing(both, groups=2)
+    alone = pairing(half)
+    assert index.tolist() == [*alone[0].tolist(), *(alone[0] + 12).tolist()]
+    assert torch.allclose(cosines, torch.cat((alone[1], alone[1])))
+    assert float(pairing(both)[1].max()) == pytest.approx(-1)
+    # In groups of two there is one other filter: the cosine of two random filters has no sign to choose.
+    assert abs(float(random_pairing((400, 1, 5, 5), 0, groups=200).mean())) < 0.05
+    assert float(random_pairing((400, 1, 5, 5), 0).mean()) < -0.4
+
+
+def krizhevsky(generator: torch.Generator) -> nn.Sequential:
+    """The first layers of AlexNet as it was in 2012, a twelfth as wide: normalised across channels, and two groups."""
+    module = nn.Sequential(
+        nn.Conv2d(3, 8, 11, stride=4), nn.ReLU(), nn.LocalResponseNorm(5), nn.MaxPool2d(3, 2),
+        nn.Conv2d(8, 20, 5, padding=2, groups=2), nn.ReLU(), nn.Conv2d(20, 20, 3, groups=20), nn.ReLU(),
+    )  # fmt: skip
+    for each in module.parameters():
+        each.data = torch.randn(each.shape, generator=generator)
+    return module
+
+
+def test_convolutions_beyond_a_chain(generator: torch.Generator) -> None:
+    """What lies below a convolution does not matter to its filters; a fully grouped one has no pairs."""
+    module = krizhevsky(generator)
+    net = from_torch(module, input_size=67, name="alexnet")
+    index, cosines = pairing(module[4].weight.detach(), 2)
+    found = layer_pairs(net, "4")
+    assert torch.equal(found.index, index)
+    assert torch.equal(found.cosines, cosines)
+    assert (found.groups, found.of_image, layer_pairs(net, "0").of_image) == (2, False, True)
+    assert torch.equal(layer_pairs(net, "1").filters, module[0].weight)
+    with pytest.raises(CallError, match="one filter in each of 20 groups"):
+        layer_pairs(net, "6")
+    with pytest.raises(CallError, match="5 of alexnet is no convolution, and has no filters: it is a ReLU"):
+        layer_pairs(net, "5")
+
+
+def test_a_norm_that_turns_filters_round_is_folded_in(generator: torch.Generator) -> None:
+    module = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 4, 3)).eval()
+    module[0].weight.data = torch.randn(6, 3, 3, 3, generator=generator)
+    signs = torch.tensor([1.0, -1.0, 1.0, -1.0, -1.0, 1.0])
+    module[1].weight.data = 2 * signs
+    turned = pairing(module[0].weight.detach() * signs.view(-1, 1, 1, 1))
+    found = layer_pairs(from_torch(module, input_size=16), "0")
+    assert torch.equal(found.index, turned[0])
+    assert not torch.equal(found.index, pairing(module[0].weight.detach())[0])

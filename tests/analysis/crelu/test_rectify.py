@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from reconstruct import CallError, load_model
-from reconstruct.analysis.crelu.rectify import rectify
+from reconstruct.analysis.crelu.rectify import rectify, three_shades
 from reconstruct.network.network import Network
 
 
@@ -47,3 +47,19 @@ def test_wrong_calls(net: Network, photograph: torch.Tensor) -> None:
         rectify(net, photograph.repeat(2, 1, 1, 1), "conv1")
     with pytest.raises(CallError, match="max-pooling pool1 has no weights"):
         rectify(load_model("convpool_cnn_c"), photograph, "pool1")
+
+
+def test_three_shades(net: Network, photograph: torch.Tensor) -> None:
+    """Black below 0, white above the bound; rectified there is no black, and what was white is white."""
+    values = torch.tensor([-2.0, -1e-9, 0.0, 1.0, 1.5, 3.0])
+    assert three_shades(values, 1.0).tolist() == [0, 0, 1, 1, 2, 2]
+    assert three_shades(torch.zeros(2), 0.0).tolist() == [1, 1]
+    (one,) = rectify(net, photograph, "conv1", [7])
+    shades = one.shades()
+    assert set(shades["response"].unique().tolist()) == {0, 1, 2}
+    assert torch.equal(shades["relu"], shades["response"].clamp(min=1))
+    assert torch.equal(shades["avr"], torch.maximum(shades["relu"], shades["negative"]))
+    record = one.record()["shades"]
+    assert record["response"][0] == pytest.approx(float((one.response < 0).double().mean()))
+    assert record["relu"][0] == 0
+    assert sum(record["negative"]) == pytest.approx(1)
