@@ -20,7 +20,7 @@ SHALLOW = 1
 their signs and switches."""
 
 DEEP = 3
-"""Bends above which a search is lost if it trusts the smoothed network from its first step."""
+"""Bends above which a search begins with coarse weights: with fine ones it trusts the smoothed network too early."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,11 @@ class Task:
 
     @property
     def smoothed(self) -> bool:
-        """Whether signs below are found by smoothing: not where the layer's own are unknown too."""
-        return self.bends > 0 and not isinstance(self.known, Modulus)
+        """Whether signs below are found by smoothing: not where the layer's own are unknown too, of AVR at any depth and
+        of ReLU's zeros in deep layers."""
+        if isinstance(self.known, Modulus) or (isinstance(self.known, Box) and self.bends > DEEP):
+            return False
+        return self.bends > 0
 
     @property
     def deep(self) -> bool:
