@@ -33,8 +33,8 @@ CIFAR_MEAN, CIFAR_STD = numpy.array([0.4914, 0.4822, 0.4465]), numpy.array([0.24
 def cifar_like(count: int, seed: int = 0) -> tuple[numpy.ndarray, numpy.ndarray]:
     """Pictures with CIFAR-10's size, mean and deviation of each channel, and ten classes that can be learned.
 
-    As in photographs most of the power is in low frequencies. A class is one of five colours and one of two widths of
-    waves somewhere in the picture, in any direction: a mirrored or shifted picture is still of its class.
+    As in photographs most of the power is in low frequencies. A class is a tint, and waves of one of five colours and
+    two lengths somewhere in the picture, in any direction: a mirrored or shifted picture is still of its class.
 
     Returns
     -------
@@ -56,7 +56,8 @@ def cifar_like(count: int, seed: int = 0) -> tuple[numpy.ndarray, numpy.ndarray]
     frequency = numpy.where(labels < 5, 0.8, 1.6)[:, None, None]
     waves = numpy.sin(frequency * (numpy.cos(turn) * column + numpy.sin(turn) * row) + phase)
     waves *= numpy.exp(-((row - top) ** 2 + (column - left) ** 2) / (2 * 7**2))
-    images = grounds + 4 * colours[labels % 5][:, :, None, None] * waves[:, None]
+    tint = numpy.where(labels < 5, 1, -1)[:, None, None, None]
+    images = grounds + colours[labels % 5][:, :, None, None] * (tint + 4 * waves[:, None])
     images = (images - images.mean((0, 2, 3), keepdims=True)) / images.std((0, 2, 3), keepdims=True)
     images = 255 * (CIFAR_MEAN[:, None, None] + CIFAR_STD[:, None, None] * images)
     return images.round().clip(0, 255).astype(numpy.uint8), labels
