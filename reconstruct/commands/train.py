@@ -137,7 +137,7 @@ def train(
     shift = runs.SHIFTS.get(name, 0) if shift is None else shift
     augment = runs.augmentation_for(architecture, pictures, side=side, resize=resize, shift=shift, flip=flip)
     call = (architecture, pictures, chosen, augment, output)
-    with _training(quiet) as (began, report):
+    with training_bar(quiet) as (began, report):
         options: dict[str, Any] = {
             "ica": None if ica is None else unlabelled(ica),
             "seed": seed,
@@ -288,7 +288,7 @@ def _schedule(value: str | None) -> dict[str, Any]:
 
 
 @contextmanager
-def _training(quiet: bool) -> Iterator[tuple[Callable[[str], None], Callable[[Any], None]]]:
+def training_bar(quiet: bool) -> Iterator[tuple[Callable[[str], None], Callable[[Any], None]]]:
     """A bar with the loss, the learning rate and the speed; a line a validation, or where there is no bar a minute.
 
     Gives what is to be told that a run begins, and its progress.
@@ -355,10 +355,10 @@ def _rate_table(record: dict[str, Any], rows: list[PaperRow | None]) -> None:
         texts = []
         for rate in ("top1", "top5"):
             error = each.get(f"{rate}_standard_error")
-            texts.append(_per_cent(each[rate], error))
+            texts.append(per_cent(each[rate], error))
             if rate in told:
                 printed_error = row.cells["standard_error"] / 100 if row is not None and kind == "average" else None
-                texts.append(_per_cent(cell[rate], printed_error) if rate in cell else "")
+                texts.append(per_cent(cell[rate], printed_error) if rate in cell else "")
         table.add_row(
             name, *texts, *([f"{each['divergence']:.4g}"] if soft and each.get("divergence") is not None else [])
         )
@@ -370,5 +370,6 @@ def _rate_table(record: dict[str, Any], rows: list[PaperRow | None]) -> None:
         printed.print("paper: Shang et al. 2016, Table {}, {}, {}".format(*known), soft_wrap=True)
 
 
-def _per_cent(rate: float, error: float | None) -> str:
+def per_cent(rate: float, error: float | None) -> str:
+    """A share in per cent, with its standard error where there is one."""
     return f"{rate:.2%}" if error is None else f"{rate:.2%} ± {error:.2%}"
