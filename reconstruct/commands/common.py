@@ -19,7 +19,19 @@ if TYPE_CHECKING:
     from reconstruct.network.protocol import AnyNetwork
     from reconstruct.network.read_points import Joint, Point
 
-COMMANDS = ("invert", "features", "models", "bounds", "evaluate", "report", "analyze", "train", "classify", "app")
+COMMANDS = (
+    "invert",
+    "features",
+    "models",
+    "bounds",
+    "evaluate",
+    "report",
+    "analyze",
+    "train",
+    "classify",
+    "tables",
+    "app",
+)
 
 
 class Item(NamedTuple):

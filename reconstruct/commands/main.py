@@ -24,6 +24,7 @@ from reconstruct.commands.features import features
 from reconstruct.commands.invert import invert
 from reconstruct.commands.models import models
 from reconstruct.commands.spectrum import spectrum  # noqa: F401 - joins analyze
+from reconstruct.commands.tables import tables
 from reconstruct.commands.train import classify, train
 from reconstruct.errors import CallError, ReconstructError, ReconstructWarning, cut
 from reconstruct.images.names import shown
@@ -47,7 +48,7 @@ class MainJobFirst(TyperGroup):
 app = typer.Typer(
     cls=MainJobFirst, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
 )
-for command in (invert, features, bounds, evaluate, report, train, classify):
+for command in (invert, features, bounds, evaluate, report, train, classify, tables):
     app.command()(command)
 app.command("app")(page)
 app.add_typer(analyze, name="analyze", help="The papers' figures and tables, on any model.")

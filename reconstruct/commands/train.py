@@ -18,8 +18,10 @@ from reconstruct.commands.terminal import busy, notes, printed, progress
 from reconstruct.errors import CallError
 
 if TYPE_CHECKING:
+    from reconstruct.network.architecture import Architecture
     from reconstruct.training.data import Pictures
     from reconstruct.training.loop import Recipe
+    from reconstruct.training.paper_cells import PaperRow
 
 HELD_OUT_CROPS = 2_000
 
@@ -32,7 +34,7 @@ def train(
     output: Annotated[Path, typer.Option(help="Folder of the run: log, checkpoint and the trained model.")],
     validation: Annotated[Path | None, typer.Option(help="Pictures whose loss and error are logged.")] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="cifar, imagenet or distil; default by the model and data.")
+        str | None, typer.Option(help="cifar, vgg, imagenet or distil; default by the model and data.")
     ] = None,
     epochs: Annotated[float | None, typer.Option(help="How often every picture is seen.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Pictures a step, of all processes together.")] = None,
@@ -42,15 +44,25 @@ def train(
         float | None, typer.Option(help="The first layer's learning rate, in units of the others'; 0.1 with --ica.")
     ] = None,
     weight_decay: Annotated[float | None, typer.Option(help="Of the weights, not the biases.")] = None,
-    schedule: Annotated[str | None, typer.Option(help="cosine, or epochs where the rate falls: 200,250,300.")] = None,
+    schedule: Annotated[
+        str | None,
+        typer.Option(help="cosine; halve:25, every 25 epochs; or epochs where the rate falls to a tenth: 200,250,300."),
+    ] = None,
+    warmup: Annotated[float | None, typer.Option(help="Epochs in which the rate rises from 0.")] = None,
+    clip: Annotated[float | None, typer.Option(help="Largest norm of the gradient; 0: any.")] = None,
     batch_norm: Annotated[bool | None, typer.Option(help="Batch normalisation while training.")] = None,
     side: Annotated[
         int | None, typer.Option(help="What the network sees, in pixels; default the model's own.", min=1)
     ] = None,
     resize: Annotated[int | None, typer.Option(help="Shorter side of a picture before a part is cut.", min=1)] = None,
-    shift: Annotated[int, typer.Option(help="Random shifts of up to so many pixels.", min=0)] = 0,
+    shift: Annotated[
+        int | None, typer.Option(help="Random shifts of up to so many pixels; default 4 for vgg, else 0.", min=0)
+    ] = None,
     flip: Annotated[bool, typer.Option(help="Mirror every other picture.")] = True,
     dropout: Annotated[bool, typer.Option(help="As the model states it; or none.")] = True,
+    dropout_rate: Annotated[
+        float | None, typer.Option(help="Another rate wherever the model has dropout between layers.")
+    ] = None,
     own_statistics: Annotated[
         bool, typer.Option("--own-statistics", help="Mean and deviation of this data, not the model's.")
     ] = False,
@@ -87,7 +99,6 @@ def train(
     with busy("loading", quiet):
         import torch
 
-        from reconstruct.network.surgery import without_dropout
         from reconstruct.training import loop, runs
         from reconstruct.training.data import load_pictures, statistics
         from reconstruct.training.distill import unlabelled
@@ -98,8 +109,7 @@ def train(
         rank, _ = loop.processes()
         quiet = quiet or rank > 0
         torch.manual_seed(seed)
-        architecture = read_architecture(model)
-        architecture = architecture if dropout else without_dropout(architecture)
+        architecture = _dropping(read_architecture(model), dropout, dropout_rate)
     if teacher is not None:
         folder = output / "crops" if crops is None else crops
         made = {"side": crop_side, "teacher": teacher, "device": where, "seed": seed, "precision": precision}
@@ -121,12 +131,16 @@ def train(
         "learning_rate": learning_rate,
         "weight_decay": weight_decay,
         "batch_norm": batch_norm,
+        "warmup": warmup,
+        "clip": clip,
         "first_layer": LEARNING_RATE if first_layer is None and ica is not None else first_layer,
     } | _schedule(schedule)
-    chosen = _recipe(recipe or runs.recipe_for(architecture, pictures), changes)
+    name = recipe or runs.recipe_for(architecture, pictures)
+    chosen = _recipe(name, changes)
+    shift = runs.SHIFTS.get(name, 0) if shift is None else shift
     augment = runs.augmentation_for(architecture, pictures, side=side, resize=resize, shift=shift, flip=flip)
     call = (architecture, pictures, chosen, augment, output)
-    with _training(quiet) as (began, report):
+    with training_bar(quiet) as (began, report):
         options: dict[str, Any] = {
             "ica": patches,
             "seed": seed,
@@ -179,6 +193,7 @@ def classify(
         from reconstruct.training.classification import check_classes, class_scores, judge
         from reconstruct.training.data import load_pictures
         from reconstruct.training.distill import ask, load_teacher, unlabelled
+        from reconstruct.training.paper_cells import paper_row
         from reconstruct.training.runs import augmentation_for, trained_models
         from reconstruct.zoo.load import load_network
         from reconstruct.zoo.registry import class_names
@@ -206,10 +221,12 @@ def classify(
         )
     record: dict[str, Any] = {"data": str(data), "split": split if teacher is None else None, "teacher": teacher}
     record |= {"pictures": len(pictures), "crops": crops, **found}
+    rows = [None if asked is not None else paper_row(net.name, len(pictures.classes)) for net in nets]
+    record["paper"] = [None if row is None else row.record() for row in rows]
     if as_json:
         print(json.dumps(record, indent=2, allow_nan=False))
     elif not quiet:
-        _rate_table(record)
+        _rate_table(record, rows)
 
 
 def _tell_left_out(sets: Iterable[tuple[Path | None, Pictures | None]], quiet: bool) -> None:
@@ -237,6 +254,22 @@ def _teach(photographs: Path, folder: Path, count: int, made: dict[str, Any], qu
     return folder
 
 
+def _dropping(architecture: Architecture, dropout: bool, rate: float | None) -> Architecture:
+    """A model with the dropout that the call asks for.
+
+    Raises
+    ------
+    CallError : none, and a rate of it.
+    """
+    from reconstruct.network.surgery import with_dropout, without_dropout
+
+    if rate is None:
+        return architecture if dropout else without_dropout(architecture)
+    if not dropout:
+        raise CallError("--no-dropout leaves no dropout that could have a --dropout-rate: give one of them")
+    return with_dropout(architecture, rate)
+
+
 def _recipe(name: str, changes: dict[str, Any]) -> Recipe:
     """A recipe with what the call states otherwise; None states nothing."""
     from reconstruct.training.runs import RECIPES
@@ -247,22 +280,26 @@ def _recipe(name: str, changes: dict[str, Any]) -> Recipe:
 
 
 def _schedule(value: str | None) -> dict[str, Any]:
-    """The schedule that ``--schedule`` names, ``cosine`` or the epochs of a stepwise one, as changes of a recipe.
+    """The schedule that ``--schedule`` names as changes of a recipe.
+
+    ``cosine``, ``halve:`` with a number of epochs, or the epochs of a stepwise one.
 
     Raises
     ------
-    CallError : neither.
+    CallError : none of these.
     """
     if value is None or value == "cosine":
         return {} if value is None else {"schedule": value}
     try:
+        if value.startswith("halve:"):
+            return {"schedule": "halve", "halving": float(value.removeprefix("halve:"))}
         return {"schedule": "steps", "drops": tuple(float(epoch) for epoch in value.split(",") if epoch.strip())}
     except ValueError:
-        raise CallError(f"--schedule is 'cosine' or epochs with commas, not '{value}'") from None
+        raise CallError(f"--schedule is 'cosine', 'halve:25' or epochs with commas, not '{value}'") from None
 
 
 @contextmanager
-def _training(quiet: bool) -> Iterator[tuple[Callable[[str], None], Callable[[Any], None]]]:
+def training_bar(quiet: bool) -> Iterator[tuple[Callable[[str], None], Callable[[Any], None]]]:
     """A bar with the loss, the learning rate and the speed; a line a validation, or where there is no bar a minute.
 
     Gives what is to be told that a run begins, and its progress.
@@ -303,28 +340,47 @@ def _trained(output: Path, model: str, found: dict[str, Any]) -> None:
         printed.print(text if held is None else f"{text}, error held out {held:.2%}", soft_wrap=True)
         printed.print(f"model: {output / name / model}.toml", soft_wrap=True)
     if "single" in found and found["single"].status != "reached":
-        notes.print("single did not come down to the loss of held_out in twice its epochs", soft_wrap=True)
+        notes.print("single did not come down to the training loss of held_out in twice its epochs", soft_wrap=True)
 
 
-def _rate_table(record: dict[str, Any]) -> None:
+def _rate_table(record: dict[str, Any], rows: list[PaperRow | None]) -> None:
+    """Print error rates, beside each the paper's cell where a table of it has the network on this data."""
     from rich.table import Table
 
+    soft = record["models"][0]["divergence"] is not None
+    several = [("average", record["average"]), ("vote", record["vote"])] if record["average"] is not None else []
+    # An average or a vote has a cell where it is of ten networks of one kind.
+    same = rows[0] if len(rows) == 10 and rows.count(rows[0]) == 10 else None
+    lines = [(each["model"], each, "single", row) for each, row in zip(record["models"], rows, strict=True)]
+    lines += [(name, each, name, same) for name, each in several]
+    cells = [{} if row is None else row.beside(kind, record["split"], record["crops"]) for _, _, kind, row in lines]
     table = Table(box=None, pad_edge=False)
     table.add_column("model", overflow="fold")
-    soft = record["models"][0]["divergence"] is not None
-    for heading in ("top-1 error", "top-5 error", *(["divergence"] if soft else [])):
-        table.add_column(heading, justify="right")
-    for each in record["models"]:
-        last = [f"{each['divergence']:.4g}"] if soft else []
-        table.add_row(each["model"], f"{each['top1']:.2%}", f"{each['top5']:.2%}", *last)
-    if record["average"] is not None:
-        rates = [
-            f"{record['average'][rate]:.2%} ± {record['average'][f'{rate}_standard_error']:.2%}"
-            for rate in ("top1", "top5")
-        ]
-        table.add_row("average", *rates)
-        table.add_row("vote", *(f"{record['vote'][rate]:.2%}" for rate in ("top1", "top5")))
+    told = [rate for rate in ("top1", "top5") if any(rate in each for each in cells)]
+    for rate, heading in (("top1", "top-1 error"), ("top5", "top-5 error")):
+        for each in (heading, *(["paper"] if rate in told else [])):
+            table.add_column(each, justify="right")
+    if soft:
+        table.add_column("divergence", justify="right")
+    for (name, each, kind, row), cell in zip(lines, cells, strict=True):
+        texts = []
+        for rate in ("top1", "top5"):
+            error = each.get(f"{rate}_standard_error")
+            texts.append(per_cent(each[rate], error))
+            if rate in told:
+                printed_error = row.cells["standard_error"] / 100 if row is not None and kind == "average" else None
+                texts.append(per_cent(cell[rate], printed_error) if rate in cell else "")
+        table.add_row(
+            name, *texts, *([f"{each['divergence']:.4g}"] if soft and each.get("divergence") is not None else [])
+        )
     printed.print(table)
     what = "the teacher's first choice" if soft else "the labels"
     crops = "the centre crop" if record["crops"] == 1 else "10 crops"
     printed.print(f"{record['pictures']:,} pictures against {what}, {crops}", soft_wrap=True)
+    for known in dict.fromkeys((row.table, row.row, row.data) for row in rows if row is not None):
+        printed.print("paper: Shang et al. 2016, Table {}, {}, {}".format(*known), soft_wrap=True)
+
+
+def per_cent(rate: float, error: float | None) -> str:
+    """A share in per cent, with its standard error where there is one."""
+    return f"{rate:.2%}" if error is None else f"{rate:.2%} ± {error:.2%}"

@@ -172,3 +172,16 @@ def without_dropout(architecture: Architecture) -> Architecture:
     """The architecture with no dropout anywhere, for runs too short to over-fit."""
     layers = tuple(replace(layer, dropout=0.0) for layer in architecture.layers)
     return replace(architecture, layers=layers, input_dropout=0.0)
+
+
+def with_dropout(architecture: Architecture, rate: float) -> Architecture:
+    """The architecture with another dropout wherever it has one between layers; that of the input stays.
+
+    Raises
+    ------
+    CallError : the rate is not from 0 to less than 1.
+    """
+    if not 0 <= rate < 1:
+        raise CallError(f"a dropout rate is from 0 to less than 1, not {rate:g}")
+    layers = tuple(replace(layer, dropout=rate if layer.dropout else 0.0) for layer in architecture.layers)
+    return replace(architecture, layers=layers)

@@ -47,11 +47,13 @@ class Recipe:
     optimizer : ``sgd`` (with momentum), ``adam`` or ``adamw``.
     learning_rate : the highest rate; the first layer has ``first_layer`` times as much.
     momentum : the momentum of ``sgd``.
-    schedule : with ``steps`` the rate is divided by 10 at each of ``drops``, in epochs; with ``cosine`` it goes to 0
-        along half a cosine.
+    schedule : with ``steps`` the rate is divided by 10 at each of ``drops``, in epochs; with ``halve`` it is halved
+        after every ``halving`` epochs; with ``cosine`` it goes to 0 along half a cosine.
     warmup : epochs in which the learning rate rises from 0.
+    clip : the largest norm of the gradient of all weights together; longer ones are shortened to it. 0: as they are.
     weight_decay : the decay of convolution weights; biases and batch normalisation have none.
     batch_norm : whether every convolution is normalised while training; this is folded into the weights at the end.
+    even_start : whether weights start as ``start.start_evenly`` has them, or as in He et al. 2015.
 
     Raises
     ------
@@ -66,9 +68,12 @@ class Recipe:
     weight_decay: float = 0.0
     schedule: str = "steps"
     drops: tuple[float, ...] = ()
+    halving: float = 25.0
     warmup: float = 0.0
+    clip: float = 0.0
     first_layer: float = 1.0
     batch_norm: bool = False
+    even_start: bool = True
 
     def __post_init__(self) -> None:
         if not 0 < self.epochs < math.inf:
@@ -78,14 +83,17 @@ class Recipe:
             "the first layer's rate": self.first_layer,
             "weight decay": self.weight_decay,
             "warm-up": self.warmup,
+            "the gradient's largest norm": self.clip,
         }
         for name, value in rates.items():
             if not 0 <= value < math.inf:
                 raise CallError(f"{name} is a finite number, 0 or above, not {value:g}")
         if self.optimizer not in OPTIMIZERS:
             raise CallError(f"optimizer is one of {', '.join(OPTIMIZERS)}, not '{self.optimizer}'")
-        if self.schedule not in ("steps", "cosine"):
-            raise CallError(f"schedule is 'steps' or 'cosine', not '{self.schedule}'")
+        if self.schedule not in ("steps", "halve", "cosine"):
+            raise CallError(f"schedule is 'steps', 'halve' or 'cosine', not '{self.schedule}'")
+        if not 0 < self.halving < math.inf:
+            raise CallError(f"the rate is halved after a finite number of epochs above 0, not {self.halving:g}")
 
     def rate(self, epoch: float) -> float:
         """The learning rate at a time, in epochs."""
@@ -94,6 +102,8 @@ class Recipe:
         if self.schedule == "cosine":
             share = (epoch - self.warmup) / max(self.epochs - self.warmup, 1e-9)
             return self.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+        if self.schedule == "halve":
+            return self.learning_rate * 0.5 ** (epoch // self.halving)
         return self.learning_rate * 0.1 ** sum(epoch >= drop for drop in self.drops)
 
 
@@ -117,7 +127,7 @@ class Trained:
 
     Attributes
     ----------
-    status : ``finished``, or ``reached`` where it came to the loss at which it was to stop.
+    status : ``finished``, or ``reached`` where its validation came to the loss at which it was to stop.
     steps : steps done.
     loss : the mean training loss of its last whole epoch, or of all its steps where they are fewer.
     rows : its log.
@@ -156,7 +166,7 @@ def fit(
     validation : pictures whose loss and top-1 error are logged every ``validate_every`` epochs, centre crops.
     workers : how many processes read and augment pictures; with 0 this one does.
     precision : ``float32``, or ``bfloat16`` or ``float16`` by autocast (weights stay float32; float16 scales its loss).
-    until : stop after the first epoch whose mean training loss is at most this.
+    until : stop at the first validation with at most this loss.
 
     Raises
     ------
@@ -185,12 +195,12 @@ def fit(
             group["lr"] = rate * group["factor"]
         # Dropout, too, depends on the step alone.
         torch.manual_seed((seed * 1_000_003 + run.step) * 1009 + rank)
-        run.add(_mean(_step(parallel, optimizer, scaler, images.to(device), targets.to(device), precision), world))
+        run.add(
+            _mean(_step(parallel, optimizer, scaler, images.to(device), targets.to(device), recipe, precision), world)
+        )
         if run.step % per_epoch == 0:
             run.end_epoch()
-            if until is not None and run.loss <= until:
-                run.ended = "reached"
-        if run.step == steps and run.ended is None:
+        if run.step == steps:
             run.ended = "finished"
             if run.step < per_epoch:
                 run.end_epoch()
@@ -203,6 +213,8 @@ def fit(
             row = LogRow(run.step, run.step / per_epoch, recent, rate, speed)
             if validation is not None and validates:
                 row = _validated(row, net, validation, augment, precision, workers)
+                if until is not None and row.validation_loss is not None and row.validation_loss <= until:
+                    run.ended = "reached"
             run.rows.append(row)
             report(Progress(steps=steps, **row._asdict()))
         if rank == 0 and (run.ended or time.perf_counter() - saved > save_seconds):
@@ -231,6 +243,7 @@ def _step(
     scaler: torch.amp.GradScaler,
     images: torch.Tensor,
     targets: torch.Tensor,
+    recipe: Recipe,
     precision: str,
 ) -> torch.Tensor:
     """Take one step down the gradient on a batch of bytes, and return its loss."""
@@ -240,6 +253,9 @@ def _step(
     value = divergence(scores.float(), targets)
     optimizer.zero_grad(set_to_none=True)
     scaler.scale(value).backward()
+    if recipe.clip:
+        scaler.unscale_(optimizer)
+        nn.utils.clip_grad_norm_(net.parameters(), recipe.clip)
     scaler.step(optimizer)
     scaler.update()
     return value.detach()
@@ -296,24 +312,28 @@ def _optimizer(net: Network, recipe: Recipe) -> torch.optim.Optimizer:
 def _validated(
     row: LogRow, net: Network, validation: Pictures, augment: Augmentation, precision: str, workers: int
 ) -> LogRow:
-    """A row with the loss and error on held-out pictures. Process 0 computes them, and the others wait for it."""
+    """A row with the loss and error on held-out pictures. Process 0 computes them and tells the others."""
+    found = torch.zeros(2, dtype=torch.float64)
     if processes()[0] == 0:
-        loss, error = _validate(net, validation, augment, precision, workers)
-        row = row._replace(validation_loss=loss, validation_error=error)
-    wait()
-    return row
+        found = torch.tensor(loss_and_error(net, validation, augment, precision, workers), dtype=torch.float64)
+    if distributed.is_initialized():
+        distributed.broadcast(found, 0)
+    loss, error = found.tolist()
+    return row._replace(validation_loss=loss, validation_error=error)
 
 
-def _validate(
-    net: Network, validation: Pictures, augment: Augmentation, precision: str, workers: int
+def loss_and_error(
+    net: Network, pictures: Pictures, augment: Augmentation, precision: str = "float32", workers: int = 0
 ) -> tuple[float, float]:
-    """Loss and top-1 error on centre crops as large as the network is trained on; leaves the network training."""
+    """Loss and top-1 error, without dropout, on centre crops as large as the network is trained on.
+
+    The network is left as it was, training or not.
+    """
+    training = net.training
     net.eval()
-    found = class_scores(
-        net, validation, side=augment.side, resize=augment.resize, precision=precision, workers=workers
-    )
-    net.train()
-    targets = torch.from_numpy(numpy.array(validation.targets))
+    found = class_scores(net, pictures, side=augment.side, resize=augment.resize, precision=precision, workers=workers)
+    net.train(training)
+    targets = torch.from_numpy(numpy.array(pictures.targets))
     return float(divergence(found, targets)), error_rate(found, targets, 1)
 
 

@@ -27,6 +27,42 @@ def patterns(count: int, side: int, classes: int, seed: int = 0) -> tuple[numpy.
     return images.clip(0, 255).astype(numpy.uint8), labels
 
 
+CIFAR_MEAN, CIFAR_STD = numpy.array([0.4914, 0.4822, 0.4465]), numpy.array([0.2470, 0.2435, 0.2616])
+
+
+def cifar_like(count: int, seed: int = 0) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """Pictures with CIFAR-10's size, mean and deviation of each channel, and ten classes that can be learned.
+
+    As in photographs most of the power is in low frequencies. A class is a tint, and waves of one of five colours and
+    two lengths somewhere in the picture, in any direction: a mirrored or shifted picture is still of its class.
+
+    Returns
+    -------
+    N x 3 x 32 x 32 bytes, and N classes.
+    """
+    draw = numpy.random.default_rng(seed)
+    labels = draw.permutation(numpy.arange(count) % 10)
+    rows, columns = numpy.fft.fftfreq(32)[:, None], numpy.fft.rfftfreq(32)
+    spectrum = 1 / numpy.maximum(numpy.hypot(rows, columns), 1 / 64)
+    grounds = numpy.fft.irfft2(numpy.fft.rfft2(draw.normal(size=(count, 3, 32, 32))) * spectrum, s=(32, 32))
+    # Photographs are more grey than coloured: each channel is mostly what all have in common.
+    grounds = grounds[:, :1] + 0.3 * grounds
+    grounds /= grounds.std()
+    colours = numpy.array([[1, -1, 0], [1, 0, -1], [0, 1, -1], [1, 1, -2], [1, 1, 1]])
+    colours = colours / numpy.linalg.norm(colours, axis=1, keepdims=True)
+    turn, phase = draw.uniform(0, 2 * numpy.pi, (2, count, 1, 1))
+    top, left = draw.uniform(8, 24, (2, count, 1, 1))
+    row, column = numpy.mgrid[:32, :32]
+    frequency = numpy.where(labels < 5, 0.8, 1.6)[:, None, None]
+    waves = numpy.sin(frequency * (numpy.cos(turn) * column + numpy.sin(turn) * row) + phase)
+    waves *= numpy.exp(-((row - top) ** 2 + (column - left) ** 2) / (2 * 7**2))
+    tint = numpy.where(labels < 5, 1, -1)[:, None, None, None]
+    images = grounds + colours[labels % 5][:, :, None, None] * (tint + 4 * waves[:, None])
+    images = (images - images.mean((0, 2, 3), keepdims=True)) / images.std((0, 2, 3), keepdims=True)
+    images = 255 * (CIFAR_MEAN[:, None, None] + CIFAR_STD[:, None, None] * images)
+    return images.round().clip(0, 255).astype(numpy.uint8), labels
+
+
 def noise(count: int, height: int = 32, width: int = 32, seed: int = 0) -> numpy.ndarray:
     """N x 3 x height x width bytes."""
     return numpy.random.default_rng(seed).integers(0, 256, (count, 3, height, width), dtype=numpy.uint8)

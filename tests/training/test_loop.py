@@ -118,6 +118,9 @@ def test_schedules() -> None:
     steps = Recipe(350, 128, 0.05, drops=(200, 250, 300))
     for epoch, rate in ((0, 0.05), (199.99, 0.05), (200, 5e-3), (250, 5e-4), (299, 5e-4), (340, 5e-5)):
         assert math.isclose(steps.rate(epoch), rate)
+    halved = Recipe(300, 128, 0.1, schedule="halve", halving=25)
+    for epoch, rate in ((0, 0.1), (24.99, 0.1), (25, 0.05), (74.9, 0.025), (299, 0.1 / 2**11)):
+        assert math.isclose(halved.rate(epoch), rate)
     cosine = Recipe(10, 64, 2.0, schedule="cosine", warmup=2)
     for epoch, rate in ((0, 0), (1, 1), (2, 2), (4, 1 + math.cos(math.pi / 4)), (6, 1), (10, 0)):
         assert math.isclose(cosine.rate(epoch), rate, abs_tol=1e-12)
@@ -193,16 +196,29 @@ def test_a_teachers_answers_are_learned(tmp_path: Path) -> None:
     assert numpy.abs(found.numpy() - answers).mean() < 0.05
 
 
-def test_it_stops_at_a_loss(tmp_path: Path) -> None:
+def test_it_stops_at_a_validation_loss(tmp_path: Path) -> None:
     slow = Recipe(9, 12, 1e-3)
     whole = training(tmp_path / "whole", slow, validation=pictures())
-    losses = [float(row.loss or 0) for row in whole.rows]  # one row an epoch
+    losses = [float(row.validation_loss or 0) for row in whole.rows]  # one row an epoch
     assert losses == sorted(losses, reverse=True)
-    again = training(tmp_path / "until", slow, until=losses[6] + 1e-9)
+    again = training(tmp_path / "until", slow, validation=pictures(), until=losses[6] + 1e-9)
     assert (again.status, again.steps) == ("reached", 14)
-    assert again.loss == pytest.approx(losses[6])
-    assert training(tmp_path / "until", slow, until=losses[6] + 1e-9) == again
-    assert training(tmp_path / "never", Recipe(3, 12, 1e-3), until=0.0).status == "finished"
+    assert again.rows[-1].validation_loss == pytest.approx(losses[6])
+    assert training(tmp_path / "until", slow, validation=pictures(), until=losses[6] + 1e-9) == again
+    assert training(tmp_path / "never", Recipe(3, 12, 1e-3), validation=pictures(), until=0.0).status == "finished"
+
+
+def test_a_long_gradient_is_shortened(tmp_path: Path) -> None:
+    """The first step without decay moves the weights by the rate times the gradient, or times the largest norm."""
+    start = {name: value.detach() for name, value in randomise(Network(SMALL), 1).named_parameters()}
+    images, targets = Batches(pictures(), Augmentation(SIDE), 12, 0)[0]
+    found = gradients(randomise(Network(SMALL), 1), images, targets)
+    norm = float(torch.cat([each.flatten() for each in found.values()]).norm())
+    for clip, expected in ((0.0, norm), (norm / 4, norm / 4), (norm * 4, norm)):
+        net = randomise(Network(SMALL), 1)
+        training(tmp_path / f"{clip}", Recipe(0.5, 12, 0.1, clip=clip), net)
+        moved = torch.cat([(value - start[name]).flatten() for name, value in net.named_parameters()]).norm()
+        assert float(moved) == pytest.approx(0.1 * expected, rel=1e-4)
 
 
 def test_half_precision_keeps_weights_whole(tmp_path: Path) -> None:
@@ -456,7 +472,9 @@ def test_two_processes_are_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ({"learning_rate": math.nan}, "learning rate is"),
         ({"first_layer": -0.1}, "first layer's rate is a finite number, 0 or above"),
         ({"weight_decay": -0.1}, "weight decay is a finite number, 0 or above"),
-        ({"schedule": "linear"}, "schedule is 'steps' or 'cosine', not 'linear'"),
+        ({"schedule": "linear"}, "schedule is 'steps', 'halve' or 'cosine', not 'linear'"),
+        ({"halving": 0.0}, "halved after a finite number of epochs above 0, not 0"),
+        ({"clip": -1.0}, "the gradient's largest norm is a finite number, 0 or above"),
     ],
 )
 def test_recipes_out_of_range_are_refused(changes: dict[str, Any], message: str) -> None:

@@ -16,9 +16,10 @@ from reconstruct.network.network import Network
 from reconstruct.network.surgery import randomise, with_batch_norm, with_classes
 from reconstruct.training import distill, ica, runs
 from reconstruct.training.checkpoint import CHECKPOINT
-from reconstruct.training.classification import class_scores
+from reconstruct.training.classification import class_scores, divergence
 from reconstruct.training.data import Arrays, Augmentation, load_pictures, random_part, resize, split
 from reconstruct.training.loop import Recipe
+from reconstruct.training.start import start_evenly
 from reconstruct.zoo.registry import class_names
 from reconstruct.zoo.specification import read_architecture
 from tests.builders import synthetic
@@ -61,7 +62,7 @@ def judged(call: Call, *arguments: str | Path | int) -> dict[str, Any]:
     status, out, err = call("classify", *arguments, "--json")
     assert (status, err) == (0, ""), err
     found = json.loads(out)
-    assert found.keys() == {"data", "split", "teacher", "pictures", "crops", "models", "average", "vote"}
+    assert found.keys() == {"data", "split", "teacher", "pictures", "crops", "models", "average", "vote", "paper"}
     return found
 
 
@@ -149,7 +150,7 @@ def test_the_first_layer_has_a_rate_of_its_own(call: Call, tmp_path: Path) -> No
     """Without weight decay a layer whose rate is 0 stays what it was, in units of the others' rate as in a recipe."""
     data, moved = write_cifar(tmp_path / "cifar"), {}
     (tmp_path / "net.toml").write_text(CIFAR)
-    start = reconstruct.load_model(str(tmp_path / "net.toml"), random_weights=0)
+    start = start_evenly(Network(read_architecture(str(tmp_path / "net.toml"))), 0)
     for factor in (0, 1):
         out = tmp_path / f"factor{factor}"
         status, _, said = call(
@@ -288,9 +289,19 @@ def test_single(call: Call, tmp_path: Path) -> None:
     assert status == 0, said
     first, again = (torch.load(out / name / CHECKPOINT, weights_only=True) for name in ("held_out", "single"))
     assert (first["call"]["pictures"], again["call"]["pictures"]) == (30, 40)
-    assert again["call"]["until"] == first["loss"] >= again["loss"]
+    # The first one's loss on what it learned from, by its own written model; the second one's on what was held out.
+    held = split(load_pictures(data), 0.25, 0)
+    losses = [
+        float(divergence(class_scores(reconstruct.load_model(str(out / name / "net.toml")), part, side=32), answers))
+        for name, part in zip(("held_out", "single"), held, strict=True)
+        for answers in [torch.from_numpy(part.targets)]
+    ]
+    assert again["call"]["until"] == pytest.approx(losses[0], rel=1e-5)
+    assert again["rows"][-1][5] == pytest.approx(losses[1], rel=1e-5)
+    assert losses[1] <= losses[0]
     assert again["ended"] == "reached"
     assert first["rows"][-1][6] is not None
+    assert json.loads((out / "single.json").read_text()) == {"loss": again["call"]["until"]}
     assert f"held_out: finished after 18 steps, loss {first['loss']:.4g}, error held out" in printed
     assert f"single: reached after {again['step']} steps" in printed
     assert judged(call, data, "--model", out / "single", "--split", "train")["pictures"] == 40
@@ -306,9 +317,9 @@ def test_single_says_whether_the_loss_was_reached(tmp_path: Path) -> None:
         ended = runs.train_single(
             TINY, pictures, recipe, Augmentation(8, flip=False), tmp_path / str(seed), share=0.2, seed=seed
         )
-        net = randomise(Network(TINY), seed).eval()
+        net = start_evenly(Network(TINY), seed).eval()
         losses = []
-        for part in (split(pictures, 0.2, seed)[0], pictures):
+        for part in split(pictures, 0.2, seed):
             scores = class_scores(net, part, side=8)
             losses.append(-float(scores[range(len(part)), part.targets].mean()))
         assert ended["held_out"].loss == pytest.approx(losses[0], rel=1e-5)
@@ -326,7 +337,11 @@ def test_wrong_calls(call: Call, tmp_path: Path) -> None:
     assert "two schemes" in refused(call, *train, "--folds", 2, "--single")
     assert "leave out --validation" in refused(call, *train, "--folds", 2, "--validation", data)
     assert "unknown recipe 'mnist'" in refused(call, *train, "--recipe", "mnist")
-    assert "--schedule is 'cosine'" in refused(call, *train, "--schedule", "linear")
+    for schedule in ("linear", "halve:", "halve"):
+        assert "--schedule is 'cosine', 'halve:25' or" in refused(call, *train, "--schedule", schedule)
+    assert "halved after a finite number of epochs above 0" in refused(call, *train, "--schedule", "halve:0")
+    assert "give one of them" in refused(call, *train, "--no-dropout", "--dropout-rate", 0.5)
+    assert "a dropout rate is from 0 to less than 1, not 1" in refused(call, *train, "--dropout-rate", 1)
     synthetic.class_folders(tmp_path / "other", *synthetic.patterns(4, 32, 2), ["a", "b"])
     assert "other classes" in refused(call, *train, "--validation", tmp_path / "other")
     assert not (tmp_path / "out").exists()

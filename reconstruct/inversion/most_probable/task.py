@@ -63,8 +63,8 @@ class Task:
 
     @property
     def smoothed(self) -> bool:
-        """Whether signs below are found by smoothing: not where the layer's own are unknown too, of AVR at any depth and
-        of ReLU's zeros in deep layers."""
+        """Whether signs below are found by smoothing: not where the layer's own are unknown too, AVR's at any depth and
+        those of ReLU's zeros in deep layers."""
         if isinstance(self.known, Modulus) or (isinstance(self.known, Box) and self.bends > DEEP):
             return False
         return self.bends > 0

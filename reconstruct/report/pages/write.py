@@ -19,7 +19,9 @@ from reconstruct.evaluation.results import read_rows, read_run, summarise
 from reconstruct.images.atomic import write_atomically
 from reconstruct.report.pages.comparison import compared, comparison
 from reconstruct.report.pages.run import run
+from reconstruct.report.pages.table import table
 from reconstruct.report.pages.wording import FILTERS
+from reconstruct.training.tables import Cell
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -37,6 +39,16 @@ def write_report(folders: Sequence[Path], target: Path) -> None:
         raise CallError("a report needs a folder of results")
     page, content = ("run.html", run(folders[0])) if len(folders) == 1 else ("comparison.html", comparison(folders))
     write_atomically(target, _rendered(page, content).encode(errors="replace"))
+
+
+def write_table(cells: Sequence[Cell], settings: dict[str, str], target: Path) -> None:
+    """Write one self-contained HTML file: a table of the paper's, its cells beside those that were trained here.
+
+    Parameters
+    ----------
+    settings : what is said of how it was made, by name; ``data`` among them.
+    """
+    write_atomically(target, _rendered("table.html", table(cells, settings)).encode(errors="replace"))
 
 
 def numbers(folders: Sequence[Path]) -> dict[str, Any]:
