@@ -112,7 +112,8 @@ def test_a_joint_objective_is_the_sum(net: Network, image: torch.Tensor) -> None
     live, ones, step = torch.arange(1), torch.ones_like(white[:, :1]), search.Step(0.2, False, 1)
 
     def at(chosen: slice) -> tuple[torch.Tensor, torch.Tensor]:
-        function = search._objective(tasks[chosen], weightings[chosen], step, live, ones, 1e-5, None)
+        weigh = search._inverses(tasks[chosen], weightings[chosen])
+        function = search._objective(tasks[chosen], weightings[chosen], weigh, step, live, ones, 1e-5, None)
         value, gradient, _ = function(white, live)
         return value, gradient
 

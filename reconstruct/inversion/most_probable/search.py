@@ -66,6 +66,8 @@ class Step:
 Plan = list[Step]
 Report = Callable[[torch.Tensor, torch.Tensor], None] | None
 Weigh = Callable[[torch.Tensor], torch.Tensor]
+Inverses = Callable[[int, float, bool], Weigh]
+"""By the layer's place, the tau of N(tau), and whether the weight is coarse."""
 
 
 @dataclass(frozen=True)
@@ -209,12 +211,7 @@ def search(
     """
     if contrast is None:
         contrast = torch.ones_like(white[:, :1])
-    prior = tasks[0].prior
-
-    @lru_cache(maxsize=len(tasks))  # the last of each layer: they are large
-    def weigh(place: int, tau: float, coarse: bool) -> Weigh:
-        return weightings[place].inverse(tau, coarse, tasks[place].noise)
-
+    prior, weigh = tasks[0].prior, _inverses(tasks, weightings)
     # What is known of the curvature at one e says nothing of it at another.
     for _, group in groupby(stages, lambda step: step.coarse):
         steps = list(group)
@@ -240,6 +237,16 @@ def search(
     return white
 
 
+def _inverses(tasks: Sequence[Task], weightings: Sequence[Weighting]) -> Inverses:
+    """Inverses for every stage, of which the last of each layer is kept: they are large, and often serve again."""
+
+    @lru_cache(maxsize=len(tasks))
+    def weigh(place: int, tau: float, coarse: bool) -> Weigh:
+        return weightings[place].inverse(tau, coarse, tasks[place].noise)
+
+    return weigh
+
+
 def _report(watch: Watch, progress: Progress, steps: Plan, spent: float) -> Report:
     """What tells whoever watches of every evaluation: the images that it was of, and those images."""
     shown, count = progress.images.clone(), 0
@@ -262,7 +269,7 @@ def looks(stages: Plan, evaluations: int) -> int:
 def _objective(
     tasks: Sequence[Task],
     weightings: Sequence[Weighting],
-    weigh: Callable[[int, float, bool], Weigh],
+    weigh: Inverses,
     step: Step,
     live: torch.Tensor,
     local: torch.Tensor,

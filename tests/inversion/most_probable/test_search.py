@@ -45,8 +45,8 @@ def test_the_gradient_is_that_of_the_smoothed_objective(posed: task.Task) -> Non
     contrast = 0.5 + torch.rand(2, 1, *posed.prior.shape[1:], generator=generator)
     for tau in (0.5, 0.05):
         step = search.Step(tau, True, 10)
-        weigh = weighting.inverse(tau, True, 0.0)
-        evaluate = search._objective([posed], [weighting], lambda *_, w=weigh: w, step, live, contrast, 1e-5, None)
+        weigh = search._inverses([posed], [weighting])
+        evaluate = search._objective([posed], [weighting], weigh, step, live, contrast, 1e-5, None)
         point = 0.3 * torch.randn(2, *posed.prior.shape, generator=generator)
         slope = evaluate(point, live)[1]
         direction = slope / slope.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
