@@ -5,7 +5,7 @@ import torch
 
 from reconstruct import disturb, invert, load_image, load_model
 from reconstruct.images.quality import quality
-from reconstruct.inversion.known import Exact, Modulus
+from reconstruct.inversion.known import Exact, Modulus, known_of
 from reconstruct.inversion.most_probable import ensemble, method, search, task
 from reconstruct.network.architecture import Layer
 from reconstruct.network.network import Network
@@ -77,6 +77,9 @@ def test_a_deep_search_begins_with_coarse_weights_and_one_that_goes_on_does_not(
     deep = random_net(*(Layer(f"conv{i}", 4, 3, 1, 1, "relu") for i in range(1, 7)))
     six = task.task_of(deep, "conv6", (16, 16), Exact(torch.zeros(1, 4, 16, 16)), 0.0)
     assert six.smoothed
+    assert not task.task_of(
+        deep, "conv6", (16, 16), known_of(torch.zeros(1, 4, 16, 16), deep.layer("conv6"), 0.0), 0.0
+    ).smoothed
     weightings = [search.prepare(six)]
     stages = search.plan(weightings, 450)
     assert [step.coarse for step in stages] == [True] + [False] * (len(stages) - 1)
