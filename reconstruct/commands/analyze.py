@@ -454,36 +454,26 @@ def _squares(
     size: int | None,
     failures: dict[int, str],
 ) -> Iterator[torch.Tensor]:
-    """Batches of the images of a set as they go into a network; those that cannot be used are left out, and told."""
+    """Batches of the images of a set as they go into a network; of others the error is in ``failures``, by number."""
     import torch
 
     from reconstruct.evaluation.batch import CPU_PIXELS
     from reconstruct.images.batches import in_batches
-
-    squares = _usable_squares(source, indices, net, layers, size, failures)
-    return map(torch.stack, in_batches(squares, lambda square: (square.shape[1], square.shape[2]), CPU_PIXELS))
-
-
-def _usable_squares(
-    source: Source,
-    indices: Sequence[int],
-    net: Network,
-    layers: Sequence[str],
-    size: int | None,
-    failures: dict[int, str],
-) -> Iterator[torch.Tensor]:
-    """The images that can be used, 3 x H x W, one by one; the error of any other is in ``failures``, by its number."""
     from reconstruct.images.files import model_input, quiet_pillow, to_tensor
 
-    for index in indices:
-        try:
-            with quiet_pillow():
-                picture = source.picture(index)
-            fitted = model_input(picture, source.names[index], net, layers, size, False)
-        except ImageError as error:
-            failures[index] = str(error)
-            continue
-        yield to_tensor(fitted)
+    def usable() -> Iterator[torch.Tensor]:
+        """3 x H x W, one by one."""
+        for index in indices:
+            try:
+                with quiet_pillow():
+                    picture = source.picture(index)
+                fitted = model_input(picture, source.names[index], net, layers, size, False)
+            except ImageError as error:
+                failures[index] = str(error)
+                continue
+            yield to_tensor(fitted)
+
+    return map(torch.stack, in_batches(usable(), lambda square: (square.shape[1], square.shape[2]), CPU_PIXELS))
 
 
 def _shares(shades: Sequence[float]) -> str:

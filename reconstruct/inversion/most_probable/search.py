@@ -131,12 +131,11 @@ def prepare(task: Task) -> Weighting:
         raise CallError(f"{task.layer} of {task.net.name} gives the same for every image: nothing of one is in it")
     smooth, more = smoothing(task.net, task.layer) if task.smoothed else (Smoothing([], {}), 0.0)
     matrices = spectrum(lags, task.operator.grid)
-    pooled = not task.shallow and task.operator.layer.kind == "max_pool"
     weighting = Weighting(
         task.operator.grid,
         matrices,
         variance(lags),
-        FINE_POOLED if pooled else FINE,
+        FINE_POOLED if task.pooled else FINE,
         smooth,
         # The signs of a layer that cannot be smoothed are best sought once those of others have been found.
         waits=not smooth.spreads and task.operator.bends > 0,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -76,9 +77,14 @@ class Task:
     @property
     def deep(self) -> bool:
         """Whether there are many bends below, or a max-pooling is read: a search then begins with coarse weights."""
-        return self.bends > DEEP or (not self.shallow and self.operator.layer.kind == "max_pool")
+        return self.bends > DEEP or self.pooled
 
     @property
+    def pooled(self) -> bool:
+        """Whether a deep max-pooling is read, whose switches move with the image."""
+        return not self.shallow and self.operator.layer.kind == "max_pool"
+
+    @cached_property  # a module is run for it
     def bends(self) -> float:
         """How many rectifications and max-poolings are below; a module's are counted as they are called."""
         if math.isinf(self.operator.bends):
