@@ -17,6 +17,7 @@ from statistics import mean
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 import reconstruct
 from reconstruct.inversion.known import Box, known_of
@@ -55,11 +56,15 @@ def bends(net: AnyNetwork, layer: str, images: torch.Tensor) -> dict[str, torch.
         return {each.name: chain.responses(images, each.name) for each in below}
     assert isinstance(net, ModuleNetwork)
     found: dict[str, torch.Tensor] = {}
-    hooks = [
-        part.register_forward_pre_hook(lambda _, given, name=name: found.setdefault(name, given[0].clone()) and None)
-        for name, part in net.module.named_modules()
-        if isinstance(part, nn.ReLU | nn.ReLU6)
-    ]
+
+    def watched(part: nn.Module, name: str) -> RemovableHandle:
+        def note(_: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
+            found.setdefault(name, given[0].clone())
+
+        return part.register_forward_pre_hook(note)
+
+    parts = net.module.named_modules()
+    hooks = [watched(part, name) for name, part in parts if isinstance(part, nn.ReLU | nn.ReLU6)]
     net.features(images, layer)
     for hook in hooks:
         hook.remove()

@@ -1,5 +1,6 @@
 """The networks of the paper's Tables 1, 2 and 4, from their start: they train, and do not diverge."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def test_the_synthetic_set_is_as_cifar() -> None:
 
 
 def test_second_moments_are_those_of_normal_responses() -> None:
-    """By hand: 1/2 of ReLU and of each phase of CReLU, 1 of AVR; dropout divides; and of poolings by drawing."""
+    """By hand: 1/2 of ReLU and of each phase of CReLU; dropout divides; of AVR the variance; and poolings by drawing."""
     pools = (Layer("most", kernel=3, stride=2, kind="max_pool"), Layer("mean", kernel=2, stride=2, kind="avg_pool"))
     layers = (
         Layer("conv1", 4, 3),
@@ -62,13 +63,29 @@ def test_second_moments_are_those_of_normal_responses() -> None:
         Layer("conv6", 4, 3),
     )
     architecture = Architecture("net", layers, 32, (0.5,) * 3, (0.25,) * 3, input_dropout=0.2)
-    assert incoming_moments(architecture) == pytest.approx([1.25, 0.5, 1.0, 1.0, 1.0, 0.625], rel=1e-4)
+    # |z + 1| has second moment 2 and the mean of a folded normal.
+    folded = 2 - ((2 / math.pi) ** 0.5 * math.exp(-0.5) + math.erf(0.5**0.5)) ** 2
+    assert incoming_moments(architecture) == pytest.approx([1.25, 0.5, 1.0, folded, 1.0, 0.625], rel=1e-4)
     draw = torch.randn(200_000, 9, generator=torch.Generator().manual_seed(0)).double()
-    for activation, features in (("relu", draw.relu()), ("crelu", draw.relu()), ("avr", draw.abs())):
+    for activation, features in (("relu", draw.relu()), ("crelu", draw.relu()), ("avr", (draw + 1).abs())):
         for pool, given in zip(pools, (features.amax(1), features[:, :4].mean(1)), strict=True):
             chain = (Layer("conv1", 4, 3, activation=activation), pool, Layer("conv2", 4, 3))
             moment = incoming_moments(replace(architecture, layers=chain))[1]
-            assert moment == pytest.approx(float(given.square().mean()), rel=0.02)
+            common = float(given.mean()) ** 2 if activation == "avr" else 0
+            assert moment == pytest.approx(float(given.square().mean()) - common, rel=0.02)
+
+
+def test_what_avr_passes_on_follows_the_response_and_has_no_common_part() -> None:
+    """Of AVR's start: |z + 1| follows z as closely as ReLU does, and the filters above sum to zero."""
+    normal = torch.randn(2, 200_000, generator=torch.Generator().manual_seed(0))[0]
+    relu, avr = (
+        float(torch.corrcoef(torch.stack([normal, each]))[0, 1]) for each in (normal.relu(), (normal + 1).abs())
+    )
+    assert avr == pytest.approx(relu, abs=0.01)
+    net = start_evenly(Network(narrow(read_architecture("convpool_cnn_c_avr"), 8)), 0)
+    sums = {each.name: net.convolution(each.name).weight.sum((1, 2, 3)).abs().max() for each in net.layers_with_weights}
+    assert sums.pop("conv1") > 0.1
+    assert max(sums.values()) < 1e-5
 
 
 @torch.no_grad()
@@ -128,6 +145,7 @@ def test_dropout_of_another_rate_is_where_the_model_has_some() -> None:
 def test_recipes_are_chosen_by_the_model() -> None:
     pictures = Arrays(*synthetic.patterns(20, 32, 10), [str(i) for i in range(10)])
     chosen = {row.model: runs.recipe_for(read_architecture(row.model), pictures) for row in ROWS}
+    assert [name for name, recipe in chosen.items() if recipe == "avr"] == ["convpool_cnn_c_avr"]
     assert {name for name, recipe in chosen.items() if recipe == "vgg"} == {row.model for row in ROWS if row.table == 2}
     assert {name for name, recipe in chosen.items() if recipe == "imagenet"} == set(LARGE_NETWORKS)
     assert runs.RECIPES["vgg"].rate(60) == 0.1 / 4
