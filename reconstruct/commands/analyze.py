@@ -36,7 +36,7 @@ from reconstruct.errors import CallError, ImageError
 if TYPE_CHECKING:
     import torch
 
-    from reconstruct.images.sources import Source
+    from reconstruct.images.sets import Source
     from reconstruct.network.architecture import Architecture
     from reconstruct.network.network import Network
     from reconstruct.network.protocol import AnyNetwork

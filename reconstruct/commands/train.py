@@ -29,7 +29,7 @@ HELD_OUT_CROPS = 2_000
 def train(
     model: Annotated[str, typer.Argument(help="A name in the zoo, or the path of a TOML specification.")],
     data: Annotated[
-        Path, typer.Argument(help="Folder: CIFAR's files, a folder a class, or with --teacher any pictures.")
+        Path, typer.Argument(help="Folder or archive: CIFAR's files, a folder a class; with --teacher any pictures.")
     ],
     output: Annotated[Path, typer.Option(help="Folder of the run: log, checkpoint and the trained model.")],
     validation: Annotated[Path | None, typer.Option(help="Pictures whose loss and error are logged.")] = None,
@@ -72,7 +72,7 @@ def train(
     crop_side: Annotated[int, typer.Option(help="Of the crops, in pixels.", min=1)] = 128,
     mix: Annotated[float, typer.Option(help="Share of crops with a part of another picture.", min=0, max=1)] = 0.5,
     ica: Annotated[
-        Path | None, typer.Option(help="First layer from independent components of these pictures' patches: a folder.")
+        Path | None, typer.Option(help="First layer from independent components of these pictures' patches.")
     ] = None,
     folds: Annotated[
         int | None, typer.Option(help="Cross-validation: so many networks, OUTPUT/fold01 and on.", min=2)
@@ -163,7 +163,7 @@ def train(
 
 def classify(
     data: Annotated[
-        Path, typer.Argument(help="Folder: CIFAR's files, a folder a class, or with --teacher any pictures.")
+        Path, typer.Argument(help="Folder or archive: CIFAR's files, a folder a class; with --teacher any pictures.")
     ],
     model: Annotated[
         list[str], typer.Option(help="A name in the zoo, a TOML specification, or a folder that train wrote; several.")

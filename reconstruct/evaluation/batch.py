@@ -21,7 +21,7 @@ from reconstruct.images.batches import in_batches
 from reconstruct.images.files import model_input, pixels_of, to_picture, webp
 from reconstruct.images.names import shown
 from reconstruct.images.quality import quality
-from reconstruct.images.sources import Source
+from reconstruct.images.sets import Source
 from reconstruct.inversion.disturb import disturb
 from reconstruct.inversion.invert import invert
 from reconstruct.inversion.linear import Damping, Form
@@ -121,10 +121,10 @@ def read(source: Source, indices: Sequence[int], net: AnyNetwork, job: Job) -> l
             picture = source.picture(index)
             fitted = model_input(picture, name, net, layers_read(net, job.methods), job.size, job.native)
             items.append(Item(index, name, pixels_of(fitted)))
-        except ReconstructError as error:
+        except ReconstructError as error:  # decoders' own errors are made these where pictures are decoded
             items.append(Item(index, name, None, str(error)))
-        except Exception as error:  # a decoder may raise anything over a broken file
-            items.append(Item(index, name, None, f"{type(error).__name__}: {error}"))
+        except MemoryError:
+            items.append(Item(index, name, None, "there is not enough memory to read it and make it fit"))
     return items
 
 

@@ -17,7 +17,8 @@ from typing import Any
 import torch
 
 from reconstruct.evaluation.batch import Job
-from reconstruct.images.sources import Source, digest
+from reconstruct.images.sets import Source
+from reconstruct.images.sources import digest
 from reconstruct.network.architecture import side_or_area
 from reconstruct.network.kept import plain
 from reconstruct.network.protocol import AnyNetwork

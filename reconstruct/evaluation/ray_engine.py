@@ -26,7 +26,7 @@ from reconstruct.evaluation.batch import Item, Job, Rows, evaluate_batch, read
 from reconstruct.evaluation.results import SCHEMA
 from reconstruct.evaluation.run import Batches
 from reconstruct.images.files import quiet_pillow
-from reconstruct.images.sources import Source
+from reconstruct.images.sets import Source
 from reconstruct.network.protocol import AnyNetwork
 from reconstruct.user_function import current_folder_importable
 

@@ -22,7 +22,7 @@ from reconstruct.evaluation import results
 from reconstruct.evaluation.batch import Item, Job, Rows, evaluate_batch, read
 from reconstruct.images.atomic import write_atomically
 from reconstruct.images.files import quiet_pillow
-from reconstruct.images.sources import Source
+from reconstruct.images.sets import Source
 from reconstruct.network.protocol import AnyNetwork
 
 Batches = Sequence[Sequence[int]]

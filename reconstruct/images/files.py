@@ -18,7 +18,8 @@ from reconstruct.images.atomic import write_atomically
 from reconstruct.images.colour import srgb
 from reconstruct.images.limits import too_large
 from reconstruct.images.names import reason, told
-from reconstruct.images.pillow import check_opened, formats, turned, what_it_is, without_texts
+from reconstruct.images.pillow import check_opened, formats, turned, what_it_is
+from reconstruct.images.png_texts import without_texts
 from reconstruct.images.prepare import prepare
 from reconstruct.images.tags import overlap
 from reconstruct.network.architecture import Size

@@ -35,8 +35,12 @@ def told(name: object) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """What somebody else's error says, as a part of a sentence: a file's own bytes may be in it."""
-    return cut(shown(words_of(error)), LONGEST)
+    """What somebody else's error says, as a part of a sentence: a file's own bytes may be in it.
+
+    Of the system's errors the reason alone, without number and path.
+    """
+    said = error.strerror if isinstance(error, OSError) else None
+    return cut(shown(said or words_of(error)), LONGEST)
 
 
 def file_name(first: str, *parts: str) -> str:

@@ -6,13 +6,10 @@ import contextlib
 import ctypes
 import io
 import logging
-import os
-import struct
 import warnings
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
-from typing import IO
 
 from PIL import Image, ImageFile, features
 
@@ -28,10 +25,6 @@ _BEGINNINGS = {
     b"\xff\xd8\xff": "JPEG", b"\x89PNG": "PNG", b"RIFF": "WebP", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"GIF8": "GIF",
     b"BM": "BMP",
 }  # fmt: skip
-_PNG = b"\x89PNG\r\n\x1a\n"
-_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
-_ORIENTED = (b"XML:com.adobe.xmp", b"Raw profile type exif")
-"""The texts of PNG files that may say how a picture is turned."""
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _PLANES = {"RGB": "RGB", "RGBA": "RGBA", "CMYK": "CMYK", "I;16": "I", "I;16B": "I"}
 """Modes of TIFF files whose channels may lie one after the other, and what libtiff gives of them."""
@@ -63,33 +56,21 @@ def what_it_is(head: bytes) -> str:
     if head[4:8] == b"ftyp":
         brands = [head[start : start + 4] for start in (8, *range(16, len(head), 4))]
         if any(each in brands for each in (b"avif", b"avis")):
+            if "AVIF" in formats():
+                return _damaged("an AVIF")
             return "is an AVIF picture, which Pillow 11.3 or newer reads: pip install --upgrade pillow"
         if any(each in brands for each in _HEIC_BRANDS):
+            if "HEIF" in formats():
+                return _damaged("a HEIC")
             return "is a HEIC picture, which the package pillow-heif reads: pip install 'reconstruct[heic]'"
     for begins, kind in _BEGINNINGS.items():
         if head.startswith(begins):
-            return f"begins as a {kind} file does, and what follows is damaged, or of a kind that Pillow does not read"
+            return _damaged(f"a {kind}")
     return f"is not a picture in {', '.join(FORMATS)}"
 
 
-def without_texts(file: IO[bytes]) -> IO[bytes]:
-    """A PNG file without its texts, of which Pillow refuses long ones, sound as the picture may be; others as they are.
-
-    Workflows and scripts of a megabyte are common in them. What may say how the picture is turned is kept.
-    """
-    end = file.seek(0, os.SEEK_END)
-    file.seek(0)
-    kept, left_out = [file.read(len(_PNG))], False
-    while kept[0] == _PNG and len(head := file.read(8)) == 8:
-        length, kind = struct.unpack(">I4s", head)
-        # Not what the file claims: so many bytes would be asked for.
-        body = file.read(min(length + 4, end))
-        if kind in _TEXTS and body[:80].partition(b"\0")[0] not in _ORIENTED:
-            left_out = True
-        else:
-            kept += head, body
-    file.seek(0)
-    return io.BytesIO(b"".join(kept)) if left_out else file
+def _damaged(kind: str) -> str:
+    return f"begins as {kind} file does, and what follows is damaged, or of a kind that Pillow does not read"
 
 
 def check_opened(image: ImageFile.ImageFile, name: str) -> None:

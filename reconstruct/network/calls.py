@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -136,7 +137,16 @@ def ran(module: nn.Module, images: torch.Tensor, name: str) -> Any:
         raise
     except Exception as error:  # whatever the user's own code raises
         size = f"{images.shape[2]} x {images.shape[3]}"
-        raise CallError(f"{name} cannot be run on images of {size} pixels: {words_of(error)}") from error
+        how = " with a gradient" if torch.is_grad_enabled() and images.requires_grad else ""
+        raise CallError(f"{name} cannot be run on images of {size} pixels{how}: {words_of(error)}") from error
+
+
+@contextmanager
+def without_torchs_doubts() -> Iterator[None]:
+    """Within it torch does not warn that a part has no derivative: what comes of it is told."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*an autograd kernel was not registered")
+        yield
 
 
 def sample(values: torch.Tensor) -> torch.Tensor:

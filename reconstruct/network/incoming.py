@@ -95,6 +95,7 @@ def deep_copy(module: Copied) -> Copied:
     # torch warns of what its own exported programs hold.
     with torch.no_grad(), warnings.catch_warnings():  # or the weights of a TorchScript's copy are computed ones
         warnings.simplefilter("ignore", FutureWarning)
+        warnings.filterwarnings("ignore", message="TypedStorage is deprecated")  # by which torch itself copies int8
         return copy.deepcopy(module, memo)
 
 

@@ -9,7 +9,7 @@ stay. It is the module's own affair, and nothing in its code says it.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 import torch
@@ -152,8 +152,8 @@ def moved(changes: torch.Tensor) -> tuple[float, ...]:
 
 
 def tensors_in(result: Any, depth: int = 3) -> dict[tuple[int | str, ...], torch.Tensor]:
-    """The tensors that a part gives, by where they are: one alone at (), those in tuples and dictionaries by the way
-    to them."""
+    """The tensors that a part gives, by where they are: one alone at (), those in tuples, dictionaries and
+    dataclasses by the way to them."""
     if isinstance(result, torch.Tensor):
         return {(): result}
     if not depth:
@@ -163,6 +163,8 @@ def tensors_in(result: Any, depth: int = 3) -> dict[tuple[int | str, ...], torch
         within = list(enumerate(result))
     elif hasattr(result, "keys") and hasattr(result, "items"):
         within = [(str(key), value) for key, value in result.items()]
+    elif is_dataclass(result) and not isinstance(result, type):
+        within = [(each.name, getattr(result, each.name)) for each in fields(result)]
     return {(key, *way): tensor for key, value in within for way, tensor in tensors_in(value, depth - 1).items()}
 
 

@@ -24,15 +24,13 @@ from reconstruct.network.architecture import LARGEST, Architecture, Layer, Size,
 from reconstruct.network.calls import Call, Way, heard, ran, taken
 from reconstruct.network.incoming import Script, device_of, incoming, name_of
 from reconstruct.network.kept import kept
+from reconstruct.network.measured_field import measured_field
 from reconstruct.network.network import Network, check_images
 from reconstruct.network.preprocessing import Preprocessing, difference_from_own
 from reconstruct.network.surgery import in_float32
 from reconstruct.network.tracing import Place, chain_in, trace
 from reconstruct.network.trial import corner_images, tried
 
-FIELD_ENERGY = 0.999
-"""The share of the energy of a response's gradient that lies in its receptive field, as it is measured."""
-FIELD_IMAGES = 4
 AGREEMENT = 1e-4
 """How far a chain's features may be from the module's, relative to their norm: float32 through some layers, and
 normalisations that were folded in."""
@@ -108,6 +106,11 @@ class ModuleNetwork(nn.Module):
         if layer not in names and layer in self._refused:
             raise CallError(f"{layer} of {self.name} cannot be read as features: {self._refused[layer]}")
         if layer not in names:
+            unread = {part for part, _ in self.module.named_modules()} - {name.split("[")[0] for name in names}
+            if layer in unread:
+                raise CallError(
+                    f"{layer} of {self.name} cannot be read as features: it is not called, or gives no tensors"
+                )
             raise unknown_layer(self.name, layer, names)
         return names.index(layer)
 
@@ -200,9 +203,9 @@ class ModuleNetwork(nn.Module):
 
     def receptive_field(self, layer: str) -> int | None:
         """The side, in pixels, of the square that holds 99.9 % of the energy of a middle response's gradient; None
-        where no gradient reaches the image."""
+        where no gradient reaches the image, or none that is finite."""
         self.index(layer)
-        return kept(self, ("receptive field", layer), lambda: self._measured_field(layer))
+        return kept(self, ("receptive field", layer), lambda: measured_field(self, layer))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """What the module gives."""
@@ -310,22 +313,6 @@ class ModuleNetwork(nn.Module):
             raise CallError(f"{call.layer.name} of {self.name} gives {count} results for {len(images)} images")
         return (found[0] if len(found) == 1 else torch.cat(found)).to(self.mean.dtype)
 
-    def _measured_field(self, layer: str) -> int | None:
-        generator = torch.Generator().manual_seed(0)
-        noise = torch.rand(FIELD_IMAGES, self.channels, *self.input_area, generator=generator)
-        with torch.enable_grad():
-            images = noise.to(self.mean).requires_grad_(True)
-            try:
-                responses = self.responses(images, layer)
-                height, width = responses.shape[2:]
-                signs = torch.randn(responses.shape[:2], generator=generator).to(self.mean)
-                middle = (responses[:, :, height // 2, width // 2] * signs).sum()
-                (slope,) = torch.autograd.grad(middle, images)
-            except (CallError, RuntimeError):  # as a module or torch answers where there is no way back
-                return None
-        energy = slope.double().square().sum((0, 1))
-        return _side_of(energy, FIELD_ENERGY)
-
     def _normalised(self, images: torch.Tensor) -> torch.Tensor:
         check_images(images, self.channels)
         return (images.to(self.mean.dtype) - self.mean) / self.std
@@ -402,22 +389,3 @@ def _area(input_size: object) -> Size:
 
 def _is_side(value: object) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool) and int(value) > 0
-
-
-def _side_of(energy: torch.Tensor, share: float) -> int:
-    """The side of the smallest square about the energy's centre that holds this share of it."""
-    total = float(energy.sum())
-    if total == 0:
-        return max(energy.shape)
-    centres = [
-        round(float((energy.sum(1 - axis) * torch.arange(energy.shape[axis], device=energy.device)).sum()) / total)
-        for axis in (0, 1)
-    ]
-    rows, columns = (
-        (torch.arange(side, device=energy.device) - centre).abs()
-        for side, centre in zip(energy.shape, centres, strict=True)
-    )
-    reach = torch.maximum(rows[:, None], columns[None, :]).flatten()
-    order = reach.argsort()
-    within = energy.flatten()[order].cumsum(0) >= share * total
-    return min(max(energy.shape), 2 * int(reach[order][int(within.int().argmax())]) + 1)

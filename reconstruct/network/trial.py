@@ -55,9 +55,10 @@ def tried(module: nn.Module, image: torch.Tensor, corners: torch.Tensor, name: s
     CallError : the module cannot be run on such images, or nothing that it gives is features.
     """
     with torch.random.fork_rng(devices=[]):  # a module that draws numbers leaves the user's as they were
-        first = heard(module, image, name, lambda _, values: sample(values))
+        # A copy each: a module may write into what it is given.
+        first = heard(module, image.clone(), name, lambda _, values: sample(values))
         batch, doubts = _beside(module, torch.cat((image, corners)), name, first)
-        again = heard(module, image, name, lambda _, values: sample(values))
+        again = heard(module, image.clone(), name, lambda _, values: sample(values))
     moves = {place: each.noted for place, each in (batch or {}).items() if each.noted is not None}
     refused: dict[Place, str] = {}
     traces: dict[Place, Trace] = {}
@@ -75,6 +76,12 @@ def tried(module: nn.Module, image: torch.Tensor, corners: torch.Tensor, name: s
         reasons = "; ".join(dict.fromkeys(refused.values())) or "it gives no tensors"
         raise CallError(f"{name} gives nothing that can be read as features: {reasons}")
     seen = layouts({names[place]: trace for place, trace in traces.items() if place in names})
+    broken = [names[place] for place in names if not first[place].noted.isfinite().all()]
+    if broken:
+        doubts.append(
+            f"{name} gives numbers that are infinite or none at all (NaN), as {_and_others(broken)} of an image of "
+            "noise; its weights may be damaged"
+        )
     random = [
         names[place]
         for place in names

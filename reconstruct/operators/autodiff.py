@@ -13,10 +13,16 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from reconstruct.errors import ReconstructError, words_of
 from reconstruct.network.architecture import Layer, Size
+from reconstruct.network.calls import without_torchs_doubts
 from reconstruct.network.kept import kept
 from reconstruct.network.protocol import AnyNetwork
 from reconstruct.network.smoothing import recorded, smoothing
 from reconstruct.network.surgery import in_float32
+
+_NONE_REACHES_IT = (
+    "none reaches it, as inside no_grad, reentrant checkpointing or a detached branch, "
+    "or behind whole numbers: quantisation, or the nearest of a table's vectors"
+)
 
 
 @dataclass(frozen=True)
@@ -180,18 +186,22 @@ def _no_gradient(net: AnyNetwork, layer: str, twice: bool) -> str | None:
     images = torch.rand(1, net.channels, *net.input_area, generator=generator).to(net.mean)
     operator = Differentiation(net, layer, net.input_area)
     try:
-        at = operator.linearise(images)
-        if not at.graph.requires_grad:
-            return (
-                "none reaches it, as inside no_grad, reentrant checkpointing or a detached branch, "
-                "or behind whole numbers: quantisation, or the nearest of a table's vectors"
-            )
-        if twice:
-            operator.product(at, images)
-        elif not operator.transposed(at, torch.randn(at.responses.shape, generator=generator).to(images)).any():
-            return "it is 0 everywhere, as behind rounding"
+        with without_torchs_doubts():
+            return _tried(operator, images, generator, twice)
     except ReconstructError:
         raise
     except Exception as error:  # whatever the user's own derivatives raise
+        if "have been used in the graph" in str(error):  # torch's words for it
+            return _NONE_REACHES_IT
         return f"torch says that {words_of(error)}"
+
+
+def _tried(operator: Differentiation, images: torch.Tensor, generator: torch.Generator, twice: bool) -> str | None:
+    at = operator.linearise(images)
+    if not at.graph.requires_grad:
+        return _NONE_REACHES_IT
+    if twice:
+        operator.product(at, images)
+    elif not operator.transposed(at, torch.randn(at.responses.shape, generator=generator).to(images)).any():
+        return "it is 0 everywhere, as behind rounding"
     return None

@@ -23,7 +23,10 @@ from PIL import Image
 from reconstruct.errors import CallError, ReconstructError
 from reconstruct.images.cifar import load_cifar, numbered
 from reconstruct.images.files import SUFFIXES, read_image
-from reconstruct.images.sources import Source, ending, files_by_kind, open_source, told_left_out
+from reconstruct.images.folders import files_by_kind
+from reconstruct.images.left_out import ending, told_left_out
+from reconstruct.images.sets import Source
+from reconstruct.images.sources import open_source
 
 ASPECT = (3 / 4, 4 / 3)
 RUN_FILES = ("checkpoint.pt", "log.csv")
@@ -92,8 +95,8 @@ class Files:
 
 
 @dataclass(frozen=True)
-class Archived:
-    """Pictures in an archive, read when they are needed; ``indices``: those of the archive's that are meant."""
+class Listed:
+    """Pictures of an archive or another source, read when they are needed; ``indices``: those of it that are meant."""
 
     source: Source
     indices: numpy.ndarray
@@ -334,25 +337,11 @@ def folds(pictures: Pictures, count: int, seed: int) -> list[tuple[Part, Part]]:
     ]
 
 
-def picture_paths(folder: Path) -> list[Path]:
-    """Every picture file below a folder, sorted by path.
-
-    Raises
-    ------
-    CallError : there is no such folder, or no picture in it.
-    """
-    return listed_pictures(folder)[0]
-
-
-def listed_pictures(folder: Path) -> tuple[list[Path], str]:
-    """The pictures of ``picture_paths``, which tells the errors, and what is left out, as a sentence."""
-    if not folder.is_dir():
-        raise CallError(f"there is no folder {folder}")
+def pictures_below(folder: Path) -> tuple[list[Path], str]:
+    """Every picture file below a folder, sorted by path, and what is left out, as a sentence."""
     held, left = files_by_kind(folder)
     paths = [folder / name for name in held["picture"]]
     there = sorted(path for path in paths if path.is_file())
-    if not there:
-        raise CallError(f"{folder} holds no pictures ({', '.join(SUFFIXES)})")
     left["no plain file"] += len(paths) - len(there)
     left.update(ending(each) for kind, names in held.items() if kind != "picture" for each in names)
     return there, told_left_out(left)
@@ -409,7 +398,7 @@ def _class_folders(folder: Path) -> Files:
     return Files(paths, numpy.array(targets, dtype=numpy.int64), classes, told_left_out(left))
 
 
-def _archived(archive: Path, split: str) -> Archived:
+def _archived(archive: Path, split: str) -> Listed:
     """The pictures of an archive by their folders: the class is the first below those that all are in."""
     source = open_source(str(archive), split)
     if source.kind != "archive":
@@ -426,10 +415,10 @@ def _archived(archive: Path, split: str) -> Archived:
     if len(classes) < 2:
         raise _no_data_set(archive)
     numbers = {name: number for number, name in enumerate(classes)}
-    beside = f"left out are {len(folders) - len(inside):,} {BESIDE}" if len(folders) > len(inside) else ""
-    said = ", ".join(each for each in (source.left_out, beside) if each)
+    beside = told_left_out(Counter({BESIDE: len(folders) - len(inside)}))
+    said = "; ".join(each for each in (source.left_out, beside) if each)
     targets = numpy.array([numbers[name] for name in inside.values()], dtype=numpy.int64)
-    return Archived(source, numpy.array(list(inside), dtype=numpy.int64), targets, classes, said)
+    return Listed(source, numpy.array(list(inside), dtype=numpy.int64), targets, classes, said)
 
 
 def _no_data_set(where: Path) -> CallError:

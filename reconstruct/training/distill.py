@@ -25,9 +25,9 @@ import torch
 from reconstruct.errors import CallError
 from reconstruct.images.atomic import write_atomically
 from reconstruct.images.cifar import numbered
-from reconstruct.images.files import read_image
+from reconstruct.images.sources import open_source
 from reconstruct.training.classification import log_probabilities
-from reconstruct.training.data import Arrays, Files, Pictures, listed_pictures, picture_paths, random_part, resize
+from reconstruct.training.data import Arrays, Files, Listed, Pictures, pictures_below, random_part, resize
 from reconstruct.zoo.published import efficientnet_lite0
 
 Teacher = Callable[[torch.Tensor], torch.Tensor]
@@ -60,10 +60,21 @@ def load_teacher(name: str = "efficientnet_lite0", device: str | torch.device = 
     return scores
 
 
-def unlabelled(photographs: Path) -> Files:
-    """The pictures below a folder, at any depth, as a data set of a thousand classes that nobody has named."""
-    paths, left_out = listed_pictures(photographs)
-    return Files(paths, numpy.zeros(len(paths), dtype=numpy.int64), numbered(1000), left_out)
+def unlabelled(photographs: Path) -> Files | Listed:
+    """Pictures as a data set of a thousand classes that nobody has named.
+
+    Those below a folder, at any depth; or, as ``images.sources`` reads them, of an archive, a list or CIFAR's files.
+
+    Raises
+    ------
+    CallError : there is none of these, or no picture in it.
+    """
+    paths, left_out = pictures_below(photographs) if photographs.is_dir() else ([], "")
+    if paths:
+        return Files(paths, numpy.zeros(len(paths), dtype=numpy.int64), numbered(1000), left_out)
+    source = open_source(str(photographs), "train")
+    count = len(source.names)
+    return Listed(source, numpy.arange(count), numpy.zeros(count, dtype=numpy.int64), numbered(1000), source.left_out)
 
 
 def ask(teacher: Teacher, pictures: Pictures, device: str | torch.device, **work: Any) -> numpy.ndarray:
@@ -94,14 +105,14 @@ def make_crops(
     device: str = "cpu",
     advance: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """Write ``count`` crops of the photographs in a folder, and the teacher's answers. Continues where it stopped.
+    """Write ``count`` crops of photographs, and the teacher's answers. Continues where it stopped.
 
     Each photograph gives as many crops as any other (one more or less); a crop's area is a share of the photograph's
     drawn log-uniformly from ``AREA``, its shape from ``ASPECT``; all depends on the seed and the crop's number alone.
 
     Parameters
     ----------
-    photographs : a folder of pictures, at any depth.
+    photographs : a folder of pictures, at any depth, or what else ``unlabelled`` takes.
     folder : where the crops are written; made if need be.
     count : how many crops are made.
     side : height and width of the crops that the student will see, in pixels.
@@ -113,10 +124,10 @@ def make_crops(
     ------
     CallError : there are no pictures, or the folder holds crops made in another way.
     """
-    paths = picture_paths(photographs)
+    pictures = unlabelled(photographs)
     how = {
-        "pictures": len(paths),
-        "list": _list(photographs, paths),
+        "pictures": len(pictures),
+        "list": _list(photographs, pictures),
         "count": count,
         "side": side,
         "seed": seed,
@@ -141,13 +152,13 @@ def make_crops(
         numbers = range(first, min(first + CHUNK, count))
         seen = []
         for number in numbers:
-            place = number * len(paths) // count
+            place = number * len(pictures) // count
             if place != opened:
-                opened, pixels = place, _open(paths[place])
+                opened, pixels = place, pictures.pixels(place)
             draw = numpy.random.default_rng((seed, number))
             seen.append(resize(random_part(pixels, AREA, draw), (TEACHER_SIDE, TEACHER_SIDE)))
             if draw.random() < mixed:
-                other = _open(paths[int(draw.integers(len(paths)))])
+                other = pictures.pixels(int(draw.integers(len(pictures))))
                 seen[-1] = mix(seen[-1], resize(random_part(other, AREA, draw), (TEACHER_SIDE, TEACHER_SIDE)), draw)
             crops[number] = resize(seen[-1], (side, side))
         shown = Arrays(numpy.stack(seen), numpy.zeros(len(seen)), [])
@@ -173,15 +184,14 @@ def mix(crop: numpy.ndarray, other: numpy.ndarray, draw: numpy.random.Generator)
     return mixture
 
 
-def _list(photographs: Path, paths: list[Path]) -> str:
-    """A digest of the pictures' names and sizes: as many others are other pictures."""
-    lines = [f"{path.relative_to(photographs)} {path.stat().st_size}" for path in paths]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def _open(path: Path) -> numpy.ndarray:
-    """3 x H x W bytes."""
-    return numpy.asarray(read_image(path)).transpose(2, 0, 1)
+def _list(photographs: Path, pictures: Files | Listed) -> str:
+    """A digest of the pictures' names, and of files' sizes: as many others are other pictures."""
+    if isinstance(pictures, Files):
+        lines = [f"{path.relative_to(photographs)} {path.stat().st_size}" for path in pictures.paths]
+    else:
+        lines = pictures.source.names
+    # A name need not be UTF-8.
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
 def _array(path: Path, shape: tuple[int, ...], dtype: type) -> numpy.memmap:

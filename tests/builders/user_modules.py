@@ -133,9 +133,9 @@ def _nearest(own: Any, x: torch.Tensor) -> Any:
     return own.last(own.table(code).view(z.shape).permute(0, 3, 1, 2))
 
 
-def checkpointed() -> nn.Module:
+def checkpointed(*, reentrant: bool = True) -> nn.Module:
     """Activation checkpointing, as training scripts leave it in a network."""
-    return Steps(lambda own, x: own.last(checkpoint(own.part, x, use_reentrant=True)), part=Sum(), last=Sum(8))
+    return Steps(lambda own, x: own.last(checkpoint(own.part, x, use_reentrant=reentrant)), part=Sum(), last=Sum(8))
 
 
 WITHOUT_GRADIENT: dict[str, Any] = {

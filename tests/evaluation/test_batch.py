@@ -66,18 +66,18 @@ def test_what_cannot_be_read_is_a_row_and_no_more(small: Network, folder: Path, 
         assert row["model"] == small.name
 
 
-def test_a_decoder_that_fails_in_its_own_way_is_a_row(small: Network) -> None:
-    class Odd:
-        kind, path, names = "odd", "odd", ("a", "b")
+def test_a_picture_that_memory_does_not_hold_is_a_row(small: Network) -> None:
+    class Large:
+        kind, path, names = "large", "large", ("a", "b")
 
         def picture(self, index: int) -> Image.Image:
             if index:
-                raise KeyError("quantisation\ntable")
+                raise MemoryError
             return Image.new("RGB", (32, 32), "teal")
 
-    items = read(Odd(), [0, 1], small, job())  # type: ignore[arg-type]
+    items = read(Large(), [0, 1], small, job())  # type: ignore[arg-type]
     (row,) = [row for row in evaluate_batch(small, items, job()) if row["error"]]
-    assert (row["index"], row["error"]) == (1, "KeyError: 'quantisation\\ntable'")
+    assert (row["index"], row["error"]) == (1, "there is not enough memory to read it and make it fit")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from torch import nn
 from reconstruct import from_torch
 from reconstruct.evaluation.batch import Job
 from reconstruct.evaluation.provenance import describe_run, fingerprint
-from reconstruct.images.sources import Files, open_source
+from reconstruct.images.sets import Files
+from reconstruct.images.sources import open_source
 from reconstruct.zoo.load import load_model
 
 

@@ -129,6 +129,25 @@ def test_long_texts_of_png_files_do_not_matter(before: bool, tmp_path: Path) -> 
     assert PngImagePlugin.MAX_TEXT_CHUNK == 1 << 20  # as it was for everybody else
 
 
+def test_a_png_files_size_is_asked_before_its_bytes_are_held() -> None:
+    """With texts to take out, too: of 16 MiB the headers alone are read."""
+
+    class Counted(io.BytesIO):
+        passed = 0
+
+        def read(self, size: int | None = -1) -> bytes:
+            content = super().read(size)
+            self.passed += len(content)
+            return content
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 10**5, 10**5, 8, 2, 0, 0, 0))
+    text, data = chunk(b"tEXt", b"script\0" + bytes(100)), chunk(b"IDAT", bytes(1 << 20))
+    file = Counted(b"\x89PNG\r\n\x1a\n" + header + text + 16 * data)
+    with pytest.raises(ImageError, match="is too large"):
+        decode(file, "large.png")
+    assert file.passed < 100_000
+
+
 @pytest.mark.parametrize(
     ("kind", "suffix"),
     [
@@ -174,8 +193,17 @@ def test_heic_is_read_with_its_package(tmp_path: Path) -> None:
     ],
 )
 def test_what_a_file_is_that_is_not_read(content: bytes, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reconstruct.images.files.formats", lambda: pillow.FORMATS)
+    for module in ("files", "pillow"):
+        monkeypatch.setattr(f"reconstruct.images.{module}.formats", lambda: pillow.FORMATS)
     assert message in refused(content)
+
+
+@pytest.mark.parametrize(("brand", "form"), [(b"avif", "AVIF"), (b"heic", "HEIF")])
+def test_a_damaged_file_is_not_told_to_install_what_is_there(
+    brand: bytes, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pillow, "formats", lambda: (*pillow.FORMATS, form))
+    assert "what follows is damaged" in pillow.what_it_is(b"\0\0\0\x1cftyp" + brand + b"\0\0\0\0mif1miaf")
 
 
 def claimed(kind: str, height: int, width: int) -> bytes:

@@ -66,7 +66,7 @@ def test_folders_flat_and_by_class_in_the_order_of_paths(tmp_path: Path) -> None
         (tmp_path / name).write_bytes(b"no picture")
     source = open_source(str(tmp_path))
     assert source.kind == "folder"
-    assert source.left_out == "left out are 1 hidden, 1 .txt, 1 .tar"
+    assert source.left_out == "3 files left out: 1 hidden, 1 .txt, 1 .tar"
     assert source.names == ["Z.webp", "a.jpg", "n01/c.png", "n02/b.JPEG"]
     assert reds(tmp_path) == [names.index(name) for name in source.names]
 
@@ -198,7 +198,7 @@ def test_links_in_archives_are_what_they_lead_to(tmp_path: Path) -> None:
     source = open_source(str(tmp_path / "x.tar"))
     assert source.names == ["./a.png", "b/c.png", "b/f.png", "d.png", "data", "e", "g.png"]
     assert reds(tmp_path / "x.tar") == [1, 2, 1, 1, 3, 2, 3]
-    assert source.left_out == "left out are 3 link"
+    assert source.left_out == "3 files left out: 3 link"
 
 
 def test_an_archive_of_archives(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_an_archive_of_archives(tmp_path: Path) -> None:
         source = open_source(path)
         assert source.names == ["n01.tar/1_0.JPEG", "n02/2_0.JPEG"]
         assert reds(path) == [1, 2]
-        assert source.left_out == "left out are 2 without suffix, 1 .tar"
+        assert source.left_out == "3 files left out: 2 without suffix, 1 .tar"
     cut = inner[0].replace(b"readme", b"\1eadme")
     tar(whole, [("n01.tar", cut), ("n02.tar", inner[1])])
     with pytest.raises(CallError, match="is damaged or cut off at byte 1,536"):
@@ -225,12 +225,12 @@ def test_content_decides_and_not_the_name(tmp_path: Path) -> None:
     (folder / "notes.txt").write_text("x")
     source = open_source(str(folder))
     assert source.names == ["one", "three.png", "two.dat"]
-    assert source.left_out == "left out is 1 .txt"
+    assert source.left_out == "1 file left out: .txt"
     with pytest.raises(ImageError, match=r"three\.png"):
         source.picture(1)
     tar(tmp_path / "images.dat", [("a", png(6)), ("b.cls", b"3")])
     assert reds(tmp_path / "images.dat") == [6]
-    assert open_source(str(tmp_path / "images.dat")).left_out == "left out is 1 .cls"
+    assert open_source(str(tmp_path / "images.dat")).left_out == "1 file left out: .cls"
     (tmp_path / "list.tsv").write_text("set/one 5\nset/two.dat\n")
     assert reds(tmp_path / "list.tsv") == [0, 1]
     (tmp_path / "x.dat").write_bytes(png(1))
@@ -260,7 +260,7 @@ def test_zip_archives_as_they_are_downloaded(how: int, tmp_path: Path) -> None:
         source = open_source(place)
         prefix = "set.zip/" if place == str(tmp_path) else ""
         assert source.names == [f"{prefix}set/{name}" for name in ("n01/a.png", "n01/c", "n02/b.JPEG")]
-        assert source.left_out in ("left out are 1 .txt, 1 hidden", "left out are 1 hidden, 1 .txt")
+        assert source.left_out in ("2 files left out: 1 .txt, 1 hidden", "2 files left out: 1 hidden, 1 .txt")
         assert reds(place) == [2, 3, 1]
 
 
@@ -281,7 +281,7 @@ def test_zip_archives_with_what_cannot_be_read(tmp_path: Path, monkeypatch: pyte
     path.write_bytes(content)
     source = open_source(str(path))
     assert (source.names, source.left_out) == (
-        ["a.png", "c.png", "d.png"], "left out are 1 packed in a way that is not read, 1 link"
+        ["a.png", "c.png", "d.png"], "2 files left out: 1 packed in a way that is not read, 1 link"
     )  # fmt: skip
     for index, said in (
         (1, "unpacked it has 3,000,000 bytes, and at most"),
@@ -293,7 +293,7 @@ def test_zip_archives_with_what_cannot_be_read(tmp_path: Path, monkeypatch: pyte
         open_source(str(zip_of(tmp_path / "none.zip", {})))
     content[encrypted] |= 1
     path.write_bytes(content)
-    assert "1 encrypted" in open_source(str(path)).left_out
+    assert "encrypted" in open_source(str(path)).left_out
     path.write_bytes(content[:-30])
     with pytest.raises(CallError, match=r"set\.zip cannot be read as a zip archive: File is not a zip file"):
         open_source(str(path))
@@ -327,7 +327,7 @@ def test_archives_packed_by_gzip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (folder / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(b"idx"))
     source = open_source(str(folder))
     assert (source.names[0], source.names[-1]) == ("a.tgz/more.tar/x.png", "b.zip/b.png")
-    assert source.left_out == "left out is 1 .gz"
+    assert source.left_out == "1 file left out: .gz"
     assert reds(folder)[-1] == 50
 
 
@@ -377,7 +377,7 @@ def test_results_in_the_folder_are_no_part_of_the_set(tmp_path: Path) -> None:
     write(tmp_path / "set", ["a.png", "thumbnails/b.png"])
     source = open_source(str(tmp_path / "set"))
     assert source.names == ["a.png", "results/kept.png", "thumbnails/b.png"]
-    assert source.left_out == "left out is 1 folder of results"
+    assert source.left_out == "1 folder of results left out"
     assert open_source(str(tmp_path / "own")).names == ["kept.png"]
 
 
@@ -472,9 +472,7 @@ def test_what_is_no_set_of_images(tmp_path: Path) -> None:
     assert "neither a folder nor a file" in described(os.mkfifo, tmp_path / "pipe")
     assert "holds no pictures" in described(Path.mkdir, tmp_path / "empty")
     assert "is a picture" in described(lambda path: path.write_bytes(png(1)), tmp_path / "one.png")
-    assert "neither a .tar archive nor a list" in described(
-        lambda path: path.write_bytes(b"\xff\xfe\x00"), tmp_path / "x"
-    )
+    assert "neither an archive nor a list" in described(lambda path: path.write_bytes(b"\xff\xfe\x00"), tmp_path / "x")
     packed = tmp_path / "downloads"
     packed.mkdir()
     assert "unpack cifar-10-python.tar.gz first" in described(
@@ -499,3 +497,16 @@ def test_a_selection_is_stable() -> None:
 def test_the_digest_tells_names_and_their_order() -> None:
     assert digest(["a", "b"]) == digest(iter(["a", "b"]))
     assert len({digest(names) for names in (["a", "b"], ["b", "a"], ["a"], ["a b"])}) == 4
+
+
+def test_a_lists_names_are_one_printable_line(tmp_path: Path) -> None:
+    """Rows, tables and pages have them; files are found by their bytes."""
+    names = [b"caf\xe9.png", "right\u202eleft.png".encode(), "a\u2028b.png".encode()]
+    for name in names:
+        Image.new("RGB", (8, 8), "red").save(tmp_path / os.fsdecode(name))
+    (tmp_path / "list.txt").write_bytes(b"\r\n".join(names))
+    source = open_source(str(tmp_path / "list.txt"))
+    assert source.names == ["caf%E9.png", "right%E2%80%AEleft.png", "a%E2%80%A8b.png"]
+    assert [source.picture(index).size for index in range(3)] == [(8, 8)] * 3
+    binary = b"\n".join([*names, b"\x07\x01"])
+    assert "neither an archive nor a list" in described(lambda path: path.write_bytes(binary), tmp_path / "binary")

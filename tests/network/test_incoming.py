@@ -2,6 +2,8 @@
 
 import copy
 import math
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -117,10 +119,11 @@ def test_an_exported_program_has_its_parts(dynamic: bool, images: torch.Tensor) 
 
 
 @pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
-def test_reentrant_checkpointing_is_left_out(images: torch.Tensor) -> None:
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_checkpointing_hides_nothing(reentrant: bool, images: torch.Tensor) -> None:
     """What is kept for training hides no gradient, and is torch's own again afterwards."""
     torch.manual_seed(1)
-    module = checkpointed()
+    module = checkpointed(reentrant=reentrant)
     net = made(module)
     features = net.features(images, "last")
     assert torch.allclose(features, truth(module, images), atol=1e-6)
@@ -178,7 +181,24 @@ def test_what_has_no_gradient_says_so(kind: str, images: torch.Tensor) -> None:
         assert net.receptive_field("last") is None
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def quantised(make: Callable[[], nn.Module]) -> nn.Module:
+    """A module in int8, without what torch warns of while it is made."""
+    with warnings.catch_warnings(action="ignore"):
+        return make()
+
+
+def test_int8_of_each_image_alone(images: torch.Tensor) -> None:
+    """Dynamic quantisation scales by the batch, and no gradient comes back from it: both are told, and no more."""
+    plain = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.Flatten(), nn.Linear(4 * 15 * 15, 6)).eval()
+    module = quantised(lambda: torch.ao.quantization.quantize_dynamic(plain, {nn.Linear}, dtype=torch.qint8))
+    with pytest.warns(ReconstructWarning, match="takes the images of a batch together"):
+        net = made(module)
+    assert net.receptive_field("2") is None
+    with pytest.raises(CallError, match="none reaches it"):
+        invert(net, net.features(images[:1], "2"), "2", budget=6)
+
+
+@pytest.mark.filterwarnings("ignore:.*quantiz", "ignore:.*must run observer")
 def test_whole_numbers_inside(images: torch.Tensor) -> None:
     """A network in int8: its features, dequantised, at every part that gives images'; no gradient."""
     quantisation = torch.ao.quantization

@@ -1,5 +1,6 @@
 """Stages N x h x w x C, tokens, vectors, tuples and dictionaries: seen as N x C x h x w, and inverted."""
 
+import dataclasses
 import math
 from typing import Any
 
@@ -157,6 +158,22 @@ def test_tuples_and_dictionaries(images: torch.Tensor) -> None:
     assert math.isfinite(result.feature_residual[0])
     with pytest.raises(CallError, match=r"no layer 'named'"):
         net.features(images, "named")
+
+
+def test_what_a_part_gives_in_a_class_of_its_own(images: torch.Tensor) -> None:
+    """A dataclass has its fields; of what nobody can look into it is said that there is nothing to read."""
+    given = dataclasses.make_dataclass("Given", ["hidden", "count"])
+    parts = {
+        "named": Steps(lambda _, x: given(x[:, :2], 3)), "closed": Steps(lambda _, x: iter([x])),
+        "last": nn.Conv2d(2, 4, 3), "idle": nn.ReLU(),
+    }  # fmt: skip
+    net = made(Steps(lambda own, x: own.last(own.named(next(own.closed(x))).hidden), **parts))
+    assert net.layer_names == ["named", "last"]
+    assert torch.allclose(net.features(images, "named"), ((images - 0.5) / 0.25)[:, :2], atol=1e-6)
+    reason = "it is not called, or gives no tensors"
+    for name in ("closed", "idle"):
+        with pytest.raises(CallError, match=f"{name} of Steps cannot be read .*: {reason}"):
+            net.layer(name)
 
 
 def test_what_a_module_gives_in_a_dictionary(images: torch.Tensor) -> None:

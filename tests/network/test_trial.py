@@ -1,5 +1,6 @@
 """Whose output a layer's is, by value; and whether a module answers the same twice, alone and in a batch."""
 
+import math
 import warnings
 
 import pytest
@@ -147,6 +148,24 @@ def test_batches_that_grow_are_refused_with_the_reason() -> None:
             net.features(torch.rand(1, 3, SIDE, SIDE), "part")
     with pytest.raises(CallError, match="gives nothing that can be read as features: it gives 2 results"):
         made(Steps(lambda own, x: own.part(torch.cat((x, x))), part=Sum()))
+
+
+def test_an_input_that_is_written_into_is_no_randomness(images: torch.Tensor) -> None:
+    """Normalised in place, in its own forward: from a copy each time."""
+    module = Steps(lambda own, x: own.conv(x.sub_(0.5).div_(0.25)), conv=nn.Conv2d(3, 8, 3))
+    with warnings.catch_warnings(action="error"):
+        net = from_torch(module, input_size=SIDE)
+    before = images.clone()
+    assert torch.allclose(net.features(images, "conv"), hooked(module.conv, "", images), atol=1e-5)  # type: ignore[arg-type]
+    assert torch.equal(images, before)
+
+
+def test_weights_that_are_damaged_are_told() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3))
+    torch.nn.init.constant_(module[2].weight, math.nan)  # type: ignore[arg-type]
+    with pytest.warns(ReconstructWarning, match=r"infinite or none at all \(NaN\), as the features 2 "):
+        net = made(module)
+    assert (net.receptive_field("1"), net.receptive_field("2")) == (3, None)
 
 
 def test_ordinary_modules_are_told_nothing() -> None:

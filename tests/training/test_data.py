@@ -20,7 +20,6 @@ from reconstruct.training.data import (
     Part,
     folds,
     load_pictures,
-    picture_paths,
     random_part,
     read_in_order,
     shorter_side,
@@ -92,12 +91,12 @@ def test_what_is_left_out_of_a_set_is_counted(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
     said = load_pictures(tmp_path).left_out
-    assert said.startswith("left out are 1 ")
+    assert "files and folders left out: 1 " in said
     for each in (".txt", "hidden", ".tar", BESIDE, ".csv", "folder of a training run"):
         assert f"1 {each}" in said or "1 others" in said
     (tmp_path / "b" / "gone.png").symlink_to("nothing")
     assert unlabelled(tmp_path / "b").left_out in (
-        "left out are 1 no plain file, 1 .tar", "left out are 1 .tar, 1 no plain file"
+        "2 files left out: 1 no plain file, 1 .tar", "2 files left out: 1 .tar, 1 no plain file"
     )  # fmt: skip
     assert split(load_pictures(tmp_path), 0.5, 0)[0].left_out == load_pictures(tmp_path).left_out
 
@@ -147,7 +146,9 @@ def test_what_is_no_data_set_is_refused(tmp_path: Path) -> None:
     assert "no crops" in said(tmp_path / "train")
     (tmp_path / "empty").mkdir()
     with pytest.raises(CallError, match="holds no pictures"):
-        picture_paths(tmp_path / "empty")
+        unlabelled(tmp_path / "empty")
+    with pytest.raises(CallError, match="does not exist"):
+        unlabelled(tmp_path / "nothing")
 
 
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 4), st.booleans(), st.integers(0, 2**32))
