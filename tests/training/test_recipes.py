@@ -52,7 +52,7 @@ def test_the_synthetic_set_is_as_cifar() -> None:
 
 
 def test_second_moments_are_those_of_normal_responses() -> None:
-    """By hand: 1/2 of ReLU and of each phase of CReLU; dropout divides; of AVR the variance; and poolings by drawing."""
+    """By hand: 1/2 of ReLU and of each phase of CReLU, of AVR the variance; dropout divides; of poolings by drawing."""
     pools = (Layer("most", kernel=3, stride=2, kind="max_pool"), Layer("mean", kernel=2, stride=2, kind="avg_pool"))
     layers = (
         Layer("conv1", 4, 3),
