@@ -12,8 +12,8 @@ from reconstruct.errors import CallError
 from reconstruct.network.architecture import Architecture
 from reconstruct.training import tables
 from reconstruct.training.checkpoint import CHECKPOINT
-from reconstruct.training.paper_cells import ROWS
 from reconstruct.training.runs import RECIPES
+from reconstruct.zoo.paper_cells import ROWS
 from reconstruct.zoo.specification import read_architecture
 from tests.builders import synthetic
 from tests.conftest import Call
@@ -50,6 +50,7 @@ def test_a_table_from_nothing(call: Call, tmp_path: Path) -> None:
     arguments = (data, "--table", 1, "--output", out, "--models", ",".join(names), *TINY)
     _, said = made(call, *arguments)
     assert "4 of 8 cells done, about" in said
+    assert "left out" not in said
     assert "8 of 8 cells done" in said
     assert "training convpool_cnn_c_crelu fold02" in said
     stored = pyarrow.parquet.read_table(out / "tables.parquet").to_pylist()
@@ -59,18 +60,19 @@ def test_a_table_from_nothing(call: Call, tmp_path: Path) -> None:
     for each in stored:
         row = next(row for row in ROWS if (row.model, row.data) == (each["model"], "CIFAR-10"))
         assert each["paper"] == pytest.approx(row.cells[each["column"]] / 100)
-        assert each["pictures"] == 16
-        share = each["error"]
-        assert share * each["pictures"] * 2 == pytest.approx(round(share * each["pictures"] * 2))
+        assert each["number"] == 16
+        assert each["deviation"] is None
+        share = each["value"]
+        assert share * each["number"] * 2 == pytest.approx(round(share * each["number"] * 2))
         if each["column"] != "average":
-            assert each["standard_error"] == pytest.approx((share * (1 - share) / each["pictures"]) ** 0.5)
-            assert each["paper_standard_error"] is None
+            assert each["standard_error"] == pytest.approx((share * (1 - share) / each["number"]) ** 0.5)
+            assert each["paper_spread"] is None
         else:
-            assert each["paper_standard_error"] == pytest.approx(row.cells["standard_error"] / 100)
+            assert each["paper_spread"] == pytest.approx(row.spreads["average"] / 100)
     # The cells are what classify says of the models that lie there, but for a picture whose best scores are as good as
     # equal, as those of networks of two filters may be.
     found = json.loads(call("classify", data, "--model", out / names[1] / "folds", "--json")[1])
-    average = next(each["error"] for each in stored if (each["model"], each["column"]) == (names[1], "average"))
+    average = next(each["value"] for each in stored if (each["model"], each["column"]) == (names[1], "average"))
     assert abs(found["average"]["top1"] - average) <= 1 / 16
     page = re.sub(r"<[^>]+>", " ", (out / "tables.html").read_text())
     assert "Table 1 of Shang et al. 2016" in page
@@ -79,11 +81,11 @@ def test_a_table_from_nothing(call: Call, tmp_path: Path) -> None:
 
     # Again: nothing is trained. With a row's cells gone, its networks are classified again and not trained.
     kept = {path: path.stat().st_mtime_ns for path in out.rglob(CHECKPOINT)}
-    (out / names[0] / tables.CELLS).unlink()
+    (out / names[0] / "table1.json").unlink()
     again, _ = made(call, *arguments, "--json")
     assert [each["column"] for each in again] == [each["column"] for each in stored]
     assert {path: path.stat().st_mtime_ns for path in out.rglob(CHECKPOINT)} == kept
-    assert "holds another table (seed differ)" in call("tables", *arguments, "--seed", 1)[2]
+    assert "holds tables of another call (seed differ)" in call("tables", *arguments, "--seed", 1)[2]
 
 
 def test_table_4_is_without_batch_normalisation(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +96,7 @@ def test_table_4_is_without_batch_normalisation(call: Call, tmp_path: Path, monk
     cells, _ = made(call, *arguments, "--epochs", 1, "--batch-size", 10, "--json")
     assert [each["column"] for each in cells] == ["top1", "top5", "top1_ten", "top5_ten"]
     assert [each["paper"] for each in cells] == pytest.approx([0.3982, 0.1828, 0.3620, 0.1572])
-    assert cells[1]["error"] == cells[3]["error"] == 0  # of five classes
+    assert cells[1]["value"] == cells[3]["value"] == 0  # of five classes
     text = (tmp_path / "out" / "crelu_conv1_4" / "crelu_conv1_4.md").read_text()
     assert "batch norm False" in text
 
