@@ -227,7 +227,9 @@ def paper_rows(architecture: Architecture) -> list[PaperRow]:
     data = CLASSES.get(architecture.layers[-1].channels)
     rows = [row for row in ROWS if row.table != 6 and row.data == data and row.model]
     own = _shapes(architecture.layers, classes=False)
-    return [row for row in rows if _shapes(read_architecture(row.model).layers, classes=False) == own]
+    models = dict.fromkeys(row.model for row in rows)
+    same = [model for model in models if _shapes(read_architecture(model).layers, classes=False) == own]
+    return [row for row in rows if row.model in same]
 
 
 def paper_layer(architecture: Architecture, layer: str) -> PaperRow | None:

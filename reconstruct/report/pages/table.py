@@ -77,16 +77,16 @@ def texts(cell: Cell) -> list[str]:
 def _table(cells: Sequence[Cell]) -> dict[str, Any]:
     number = cells[0].table
     columns = list(dict.fromkeys(each.column for each in cells))
-    rows: dict[str, list[str]] = {}
+    rows: dict[tuple[str, str], list[str]] = {}
     for each in cells:
-        rows.setdefault(f"{each.row}: {each.model}", []).extend(texts(each))
+        rows.setdefault((each.row, each.model), []).extend(texts(each))
     return {
         "number": number,
         "title": f"Table {number}, here and in the paper",
-        "caption": COSINES if number == 6 else ERRORS,
+        "caption": f"{COSINES} Both of {cells[0].model}." if number == 6 else ERRORS,
         "columns": [HEADINGS[column] for column in columns],
         "parts": parts(number),
-        "rows": rows,
+        "rows": [(row, "" if number == 6 else model, own) for (row, model), own in rows.items()],
     }
 
 
