@@ -89,6 +89,7 @@ def tables(
             "seed": str(seed),
         }
         made = made_cells(output, len(train.classes))
+        _write_parquet(made, output / PARQUET)
         drawings = [
             drawing
             for number in dict.fromkeys(each.table for each in made if figure_pictures)
@@ -97,7 +98,6 @@ def tables(
                 count=figure_pictures, device=where, silent=silent,
             )
         ]  # fmt: skip
-        _write_parquet(made, output / PARQUET)
         write_table(made, settings, output / PAGE, drawings)
     loop.leave()
     if as_json and rank == 0:
@@ -110,10 +110,10 @@ def tables(
 def _standing(standing: Standing) -> str:
     from reconstruct.report.pages.wording import duration
 
-    known = standing.left is not None and standing.done < standing.cells
-    return f"{standing.done} of {standing.cells} cells done" + (
-        f", about {duration(standing.left)} left" if known else ""
-    )
+    text = f"{standing.done} of {standing.cells} cells done"
+    if standing.left is None or standing.done == standing.cells:
+        return text
+    return f"{text}, about {duration(standing.left)} left"
 
 
 def _write_parquet(cells: list[Cell], path: Path) -> None:

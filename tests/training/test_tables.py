@@ -143,6 +143,34 @@ def test_tables_4_and_6_share_a_network(call: Call, tmp_path: Path, monkeypatch:
     assert "0.462 ± 0.249" in page
 
 
+def thin(architecture: Architecture, by: int) -> Architecture:
+    """The architecture with so many times fewer filters a layer, those of the classes left; without dropout."""
+    *below, last = architecture.layers
+    layers = tuple(replace(each, filters=each.filters // by) if each.has_weights else each for each in below)
+    return without_dropout(replace(architecture, layers=(*layers, last)))
+
+
+FAR_ABOVE_CHANCE = {"convpool_cnn_c_avr": 0.8}
+"""The largest error of the single network, where it is not 60 %: AVR learns more slowly."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [1, 2])
+def test_every_row_ends_far_above_chance(
+    number: int, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A twelfth of the filters, without dropout, on classes of a colour and stripes; by chance 90 % are wrong."""
+    monkeypatch.setattr(tables, "read_architecture", lambda name: thin(read_architecture(name), 12))
+    data, out = tmp_path / "cifar", tmp_path / "out"
+    kinds = [f"kind{i}" for i in range(10)]
+    synthetic.cifar10_python(data, synthetic.patterns(400, 32, 10), synthetic.patterns(100, 32, 10, 1), kinds)
+    how = ("--epochs", 6, "--batch-size", 20, "--folds", 2, "--figure-pictures", 0)
+    cells, _ = made(call, data, "--table", number, "--output", out, *how, "--json")
+    assert len(cells) == (20 if number == 1 else 12)
+    errors = {each["model"]: each["value"] for each in cells if each["column"] == "single"}
+    assert {model: error for model, error in errors.items() if error > FAR_ABOVE_CHANCE.get(model, 0.6)} == {}
+
+
 LAUNCHED = """
 from reconstruct.commands.main import main
 from reconstruct.network.surgery import without_dropout
