@@ -125,8 +125,8 @@ def correlation(
     """
     nets = load_nets(model, layer, random_weights, "cpu", quiet or as_json)
     from reconstruct.analysis.crelu.correlation import lacking, outgoing_correlation
-    from reconstruct.analysis.paper_cells import table_6_cell
     from reconstruct.report.figures.correlation import correlation_figure
+    from reconstruct.zoo.paper_cells import paper_layer
 
     applicable = _applicable(nets, layer, lacking, quiet)
     found = {
@@ -134,7 +134,7 @@ def correlation(
         for net, names in zip(nets, applicable, strict=True)
         if names
     }
-    cells = {net.name: {each: table_6_cell(net.architecture, each) for each in net.layer_names} for net in nets}
+    cells = {net.name: {each: paper_layer(net.architecture, each) for each in net.layer_names} for net in nets}
     records = [
         {"model": name, **each.record(), "paper": None if cell is None else cell.record()}
         for name, layers in found.items()
@@ -240,20 +240,20 @@ def complexity(
     """
     with busy("loading", quiet or as_json):
         from reconstruct.analysis.crelu.complexity import layer_complexity, sample_estimates
-        from reconstruct.analysis.paper_cells import table_5_row
         from reconstruct.report.figures.complexity import complexity_figure
+        from reconstruct.zoo.paper_cells import paper_rows
 
         found = {}
         totals: list[dict[str, Any]] = []
         for name in _names(model):
             architecture, net = _architecture(name, random_weights, layer)
-            row = table_5_row(architecture)
+            counts = [row.parameters for row in paper_rows(architecture) if row.table == 5]
             totals.append(
                 {
                     "what": "model",
                     "model": architecture.name,
                     "parameters": architecture.parameters(),
-                    "paper": None if row is None else row.parameters,
+                    "paper": counts[0] if counts else None,
                 }
             )
             layers = layer_complexity(architecture, net)
@@ -481,6 +481,6 @@ def _shares(shades: Sequence[float]) -> str:
     return ", ".join(f"{share:.0%}" for share in shades)
 
 
-def _paper_cell(cell: dict[str, float] | None, kind: str) -> str:
+def _paper_cell(row: dict[str, Any] | None, column: str) -> str:
     """A cell of the paper's Table 6 as a table shows it."""
-    return "-" if cell is None else f"{cell[kind]:.3f} ± {cell[f'{kind}_std']:.3f}"
+    return "-" if row is None else f"{row['cells'][column]:.3f} ± {row['spreads'][column]:.3f}"

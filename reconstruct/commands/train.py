@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from reconstruct.network.architecture import Architecture
     from reconstruct.training.data import Pictures
     from reconstruct.training.loop import Recipe
-    from reconstruct.training.paper_cells import PaperRow
+    from reconstruct.zoo.paper_cells import PaperRow
 
 HELD_OUT_CROPS = 2_000
 
@@ -120,7 +120,7 @@ def train(
     pictures = load_pictures(data)
     held = None if validation is None else load_pictures(validation, "test")
     patches = None if ica is None else unlabelled(ica)
-    _tell_left_out([(data, pictures), (validation, held), (ica, patches)], quiet)
+    tell_left_out([(data, pictures), (validation, held), (ica, patches)], quiet)
     if own_statistics:
         mean, std = statistics(pictures)
         architecture = replace(architecture, mean=mean, std=std)
@@ -193,9 +193,9 @@ def classify(
         from reconstruct.training.classification import check_classes, class_scores, judge
         from reconstruct.training.data import load_pictures
         from reconstruct.training.distill import ask, load_teacher, unlabelled
-        from reconstruct.training.paper_cells import paper_row
         from reconstruct.training.runs import augmentation_for, trained_models
         from reconstruct.zoo.load import load_network
+        from reconstruct.zoo.paper_cells import paper_rows
         from reconstruct.zoo.registry import class_names
 
         names = [each for given in model for each in trained_models(given)]
@@ -206,7 +206,7 @@ def classify(
         views = [augmentation_for(net.architecture, pictures, side=side, resize=resize) for net in nets]
         for name, net, view in zip(names, nets, views, strict=True):
             check_classes(net, view.side, class_names(name) if teacher is None else None, pictures.classes)
-    _tell_left_out([(data, pictures)], quiet)
+    tell_left_out([(data, pictures)], quiet)
     work: dict[str, Any] = {"precision": precision, "workers": workers, "batch": batch_size}
     passes = len(names) + (asked is not None)
     with progress(len(pictures) * passes, quiet or as_json, "classifying") as advance:
@@ -221,15 +221,15 @@ def classify(
         )
     record: dict[str, Any] = {"data": str(data), "split": split if teacher is None else None, "teacher": teacher}
     record |= {"pictures": len(pictures), "crops": crops, **found}
-    rows = [None if asked is not None else paper_row(net.name, len(pictures.classes)) for net in nets]
-    record["paper"] = [None if row is None else row.record() for row in rows]
+    rows = [paper_rows(net.architecture) if asked is None else [] for net in nets]
+    record["paper"] = [[row.record() for row in own] for own in rows]
     if as_json:
         print(json.dumps(record, indent=2, allow_nan=False))
     elif not quiet:
         _rate_table(record, rows)
 
 
-def _tell_left_out(sets: Iterable[tuple[Path | None, Pictures | None]], quiet: bool) -> None:
+def tell_left_out(sets: Iterable[tuple[Path | None, Pictures | None]], quiet: bool) -> None:
     for where, pictures in sets:
         if pictures is not None and pictures.left_out and not quiet:
             notes.print(f"{where}: {pictures.left_out}", soft_wrap=True)
@@ -243,7 +243,7 @@ def _teach(photographs: Path, folder: Path, count: int, made: dict[str, Any], qu
     if loop.processes()[0] > 0:
         loop.wait()  # until process 0 has made them
         return folder
-    _tell_left_out([(photographs, unlabelled(photographs))], quiet)
+    tell_left_out([(photographs, unlabelled(photographs))], quiet)
     with progress(count, quiet, "asking the teacher") as advance:
         make_crops(
             photographs, folder,
@@ -299,10 +299,10 @@ def _schedule(value: str | None) -> dict[str, Any]:
 
 
 @contextmanager
-def training_bar(quiet: bool) -> Iterator[tuple[Callable[[str], None], Callable[[Any], None]]]:
+def training_bar(quiet: bool) -> Iterator[tuple[Callable[[str], None], Callable[..., None]]]:
     """A bar with the loss, the learning rate and the speed; a line a validation, or where there is no bar a minute.
 
-    Gives what is to be told that a run begins, and its progress.
+    Gives what is to be told that a run begins, and its progress, perhaps with a word on what it is a part of.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -316,9 +316,9 @@ def training_bar(quiet: bool) -> Iterator[tuple[Callable[[str], None], Callable[
             if not quiet:
                 notes.print(f"training {name}", soft_wrap=True)
 
-        def report(now: Any) -> None:
+        def report(now: Any, part: str = "") -> None:
             nonlocal said
-            text = f"loss {now.loss:.3f}  rate {now.learning_rate:.2g}  {now.images_per_second:.0f} images/s"
+            text = f"loss {now.loss:.3f}  rate {now.learning_rate:.2g}  {now.images_per_second:.0f} images/s{part}"
             bar.update(task, completed=now.step, total=now.steps, now=text)
             validated = now.validation_loss is not None
             if quiet or not (validated or (not notes.is_terminal and time.monotonic() - said > 60)):
@@ -343,15 +343,19 @@ def _trained(output: Path, model: str, found: dict[str, Any]) -> None:
         notes.print("single did not come down to the training loss of held_out in twice its epochs", soft_wrap=True)
 
 
-def _rate_table(record: dict[str, Any], rows: list[PaperRow | None]) -> None:
-    """Print error rates, beside each the paper's cell where a table of it has the network on this data."""
+def _rate_table(record: dict[str, Any], rows: list[list[PaperRow]]) -> None:
+    """Print error rates, beside each the paper's cell where a table of it has the network on this data.
+
+    ``rows`` : the paper's rows of each model; a network of Table 5 has the cells of its row of Table 4.
+    """
     from rich.table import Table
 
     soft = record["models"][0]["divergence"] is not None
     several = [("average", record["average"]), ("vote", record["vote"])] if record["average"] is not None else []
     # An average or a vote has a cell where it is of ten networks of one kind.
-    same = rows[0] if len(rows) == 10 and rows.count(rows[0]) == 10 else None
-    lines = [(each["model"], each, "single", row) for each, row in zip(record["models"], rows, strict=True)]
+    first = [own[0] if own else None for own in rows]
+    same = first[0] if len(first) == 10 and first.count(first[0]) == 10 else None
+    lines = [(each["model"], each, "single", row) for each, row in zip(record["models"], first, strict=True)]
     lines += [(name, each, name, same) for name, each in several]
     cells = [{} if row is None else row.beside(kind, record["split"], record["crops"]) for _, _, kind, row in lines]
     table = Table(box=None, pad_edge=False)
@@ -362,14 +366,14 @@ def _rate_table(record: dict[str, Any], rows: list[PaperRow | None]) -> None:
             table.add_column(each, justify="right")
     if soft:
         table.add_column("divergence", justify="right")
-    for (name, each, kind, row), cell in zip(lines, cells, strict=True):
+    for (name, each, _, row), beside in zip(lines, cells, strict=True):
         texts = []
         for rate in ("top1", "top5"):
             error = each.get(f"{rate}_standard_error")
             texts.append(per_cent(each[rate], error))
             if rate in told:
-                printed_error = row.cells["standard_error"] / 100 if row is not None and kind == "average" else None
-                texts.append(per_cent(cell[rate], printed_error) if rate in cell else "")
+                column = beside.get(rate)
+                texts.append("" if row is None or column is None else per_cent(row.value(column), row.spread(column)))
         table.add_row(
             name, *texts, *([f"{each['divergence']:.4g}"] if soft and each.get("divergence") is not None else [])
         )
@@ -377,7 +381,7 @@ def _rate_table(record: dict[str, Any], rows: list[PaperRow | None]) -> None:
     what = "the teacher's first choice" if soft else "the labels"
     crops = "the centre crop" if record["crops"] == 1 else "10 crops"
     printed.print(f"{record['pictures']:,} pictures against {what}, {crops}", soft_wrap=True)
-    for known in dict.fromkeys((row.table, row.row, row.data) for row in rows if row is not None):
+    for known in dict.fromkeys((row.table, row.row, row.data) for own in rows for row in own):
         printed.print("paper: Shang et al. 2016, Table {}, {}, {}".format(*known), soft_wrap=True)
 
 

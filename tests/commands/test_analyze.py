@@ -14,7 +14,7 @@ from reconstruct.analysis.crelu.correlation import outgoing_correlation
 from reconstruct.analysis.crelu.invariance.measure import invariance
 from reconstruct.analysis.crelu.pairing import layer_pairs
 from reconstruct.analysis.crelu.rectify import rectify
-from reconstruct.analysis.paper_cells import TABLE_6
+from reconstruct.zoo.paper_cells import ROWS
 from tests.builders.command_line import refused
 from tests.conftest import ROOT, Call
 
@@ -66,7 +66,8 @@ def test_table_6_beside_ours(call: Call, tmp_path: Path) -> None:
     """Of the paper's model all seven rows, of one with CReLU up to conv4 four; printed, and in JSON."""
     layers = ("--random-weights", 0, "--layer", "conv3,conv4,conv5")
     found = records(call, tmp_path, "correlation", "--model", "crelu_conv1_4", *layers)
-    assert [each["paper"] for each in found] == [TABLE_6["conv3"].record(), TABLE_6["conv4"].record(), None]
+    rows = [row.record() for row in ROWS if row.table == 6]
+    assert [each["paper"] for each in found] == [rows[2], rows[3], None]
     arguments = ("analyze", "correlation", "--model", "crelu_conv1_7", "--random-weights", 0, "--layer", "conv1")
     status, out, err = call(*arguments, "--output", tmp_path)
     assert (status, err) == (0, "")

@@ -15,8 +15,8 @@ from reconstruct.network.surgery import with_dropout, without_dropout
 from reconstruct.training import runs
 from reconstruct.training.data import Arrays, Augmentation, statistics
 from reconstruct.training.loop import fit
-from reconstruct.training.paper_cells import ROWS
 from reconstruct.training.start import incoming_moments, start_evenly
+from reconstruct.zoo.paper_cells import ROWS
 from reconstruct.zoo.specification import read_architecture
 from tests.builders import synthetic
 

@@ -8,6 +8,7 @@ absolute cosines mean that it uses the phases apart from each other.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from reconstruct.errors import CallError
 from reconstruct.network.activations import phases
 from reconstruct.network.architecture import KINDS
 from reconstruct.network.network import Network
+from reconstruct.zoo.paper_cells import Cell, PaperRow, cell
 
 ROWS = 1024
 """Rows of the matrix of all cosines that are worked on at a time: a layer of 4,096 units has 16 million cosines, or 64
@@ -35,7 +37,9 @@ class Correlation:
     paired : what a pair is: ``phases`` of one response, or for a layer of one phase the ``pairing filters``.
     pair : P, float64, the cosine of each pair with its sign: -1 where the next layer uses the response as it is, 1
         where it uses its modulus.
-    non_pair_mean, non_pair_std : over all two features that are no pair.
+    non_pair_mean, non_pair_std, non_pairs : over all two features that are no pair, and how many these are.
+    non_pair_standard_error : of the mean, by leaving each feature out in turn (jackknife): every feature is in many of
+        them, so that they are not as many independent numbers.
     chance : the mean absolute cosine of random directions in as many dimensions.
     """
 
@@ -46,6 +50,8 @@ class Correlation:
     pair: torch.Tensor
     non_pair_mean: float
     non_pair_std: float
+    non_pairs: int
+    non_pair_standard_error: float
     chance: float
 
     @property
@@ -58,6 +64,11 @@ class Correlation:
         """The standard deviation of the pairs' absolute cosines, over all of them."""
         return float(self.pair.abs().std(correction=0))
 
+    @property
+    def pair_standard_error(self) -> float:
+        """The standard error of the pairs' mean; NaN of one pair."""
+        return self.pair_std / math.sqrt(len(self.pair) - 1) if len(self.pair) > 1 else math.nan
+
     def record(self) -> dict[str, Any]:
         """Plain numbers, for JSON."""
         return {
@@ -68,9 +79,12 @@ class Correlation:
             "pairs": len(self.pair),
             "pair_mean": self.pair_mean,
             "pair_std": self.pair_std,
+            "pair_standard_error": self.pair_standard_error,
             "pair_signed_mean": float(self.pair.mean()),
             "non_pair_mean": self.non_pair_mean,
             "non_pair_std": self.non_pair_std,
+            "non_pairs": self.non_pairs,
+            "non_pair_standard_error": self.non_pair_standard_error,
             "chance": self.chance,
             "pair": self.pair.tolist(),
         }
@@ -102,10 +116,21 @@ def outgoing_correlation(net: Network, layer: str) -> Correlation:
     else:
         index, paired = pairing(net.convolution(layer).weight.detach())[0].tolist(), "pairing filters"
         pairs = sorted({(min(i, j), max(i, j)) for i, j in enumerate(index)})
-    first, second = torch.tensor(pairs, device=outgoing.device).T
-    pair = (outgoing[first] * outgoing[second]).sum(1)
-    mean, std = _others(outgoing, pair)
-    return Correlation(layer, upper, lower.activation, paired, pair, mean, std, mean_absolute_cosine(outgoing.shape[1]))
+    partners = torch.tensor(pairs, device=outgoing.device)
+    pair = outgoing[partners].prod(1).sum(1)
+    chance = mean_absolute_cosine(outgoing.shape[1])
+    return Correlation(layer, upper, lower.activation, paired, pair, *_others(outgoing, partners, pair), chance)
+
+
+def table_6(net: Network, rows: Sequence[PaperRow]) -> list[Cell]:
+    """The cells of rows of Table 6, each a layer of the network, in the paper's order."""
+    cells = []
+    for row in rows:
+        found = outgoing_correlation(net, row.row)
+        pair = found.pair_mean, found.pair_standard_error, len(found.pair), found.pair_std
+        others = found.non_pair_mean, found.non_pair_standard_error, found.non_pairs, found.non_pair_std
+        cells += [cell(row, "pair", *pair), cell(row, "non_pair", *others)]
+    return cells
 
 
 def lacking(net: Network, layer: str) -> str | None:
@@ -136,18 +161,29 @@ def _above(net: Network, layer: str) -> str | None:
     return next((each.name for each in above if each.has_weights), None)
 
 
-def _others(unit: torch.Tensor, pair: torch.Tensor) -> tuple[float, float]:
-    """Mean and standard deviation of the absolute cosines of all two rows but the pairs."""
-    total = squares = 0.0
+def _others(unit: torch.Tensor, partners: torch.Tensor, pair: torch.Tensor) -> tuple[float, float, int, float]:
+    """Absolute cosines of all two rows but the pairs: mean, standard deviation, number, standard error of the mean.
+
+    Parameters
+    ----------
+    unit : rows of unit norm.
+    partners, pair : the two rows of each pair, P x 2, and their cosine, P.
+    """
+    sums, squares = [], 0.0
     for rows in unit.split(ROWS):
         cosines = (rows @ unit.T).abs()
-        total += float(cosines.sum())
+        sums.append(cosines.sum(1))
         squares += float(cosines.square().sum())
-    # All ordered pairs of rows, less the rows with themselves and the pairs in both orders.
+    # Of each row with all others, less the row with itself and its pairs.
     itself = unit.square().sum(1)
-    count = len(unit) * (len(unit) - 1) - 2 * len(pair)
-    if count == 0:
-        return math.nan, math.nan
-    mean = (total - float(itself.sum()) - 2 * float(pair.abs().sum())) / count
-    square = (squares - float(itself.square().sum()) - 2 * float(pair.square().sum())) / count
-    return mean, math.sqrt(max(0.0, square - mean**2))
+    twice, weights = partners.T.flatten(), pair.abs().repeat(2)
+    own = (torch.cat(sums) - itself).index_add(0, twice, -weights)
+    counts = torch.full_like(own, len(unit) - 1).index_add(0, twice, -torch.ones_like(weights))
+    total, count = own.sum(), counts.sum()
+    if not count:
+        return math.nan, math.nan, 0, math.nan
+    mean = float(total / count)
+    square = (squares - float(itself.square().sum()) - 2 * float(pair.square().sum())) / float(count)
+    without = (total - 2 * own) / (count - 2 * counts)
+    error = math.sqrt((len(unit) - 1) * float(without.var(correction=0)))
+    return mean, math.sqrt(max(0.0, square - mean**2)), int(count) // 2, error

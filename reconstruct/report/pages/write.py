@@ -1,4 +1,4 @@
-"""The page of a run, or of a comparison of runs: one HTML file that needs nothing else.
+"""The page of a run, of a comparison of runs, or of the paper's tables: one HTML file that needs nothing else.
 
 Names of images and messages of errors are anybody's text: every value is escaped, and a policy in the page allows no
 script but its own and no picture but those inside it.
@@ -19,9 +19,9 @@ from reconstruct.evaluation.results import read_rows, read_run, summarise
 from reconstruct.images.atomic import write_atomically
 from reconstruct.report.pages.comparison import compared, comparison
 from reconstruct.report.pages.run import run
-from reconstruct.report.pages.table import table
+from reconstruct.report.pages.table import Drawing, table
 from reconstruct.report.pages.wording import FILTERS
-from reconstruct.training.tables import Cell
+from reconstruct.zoo.paper_cells import Cell
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -41,14 +41,18 @@ def write_report(folders: Sequence[Path], target: Path) -> None:
     write_atomically(target, _rendered(page, content).encode(errors="replace"))
 
 
-def write_table(cells: Sequence[Cell], settings: dict[str, str], target: Path) -> None:
-    """Write one self-contained HTML file: a table of the paper's, its cells beside those that were trained here.
+def write_table(
+    cells: Sequence[Cell], settings: dict[str, str], target: Path, drawings: Sequence[Drawing] = ()
+) -> None:
+    """Write one self-contained HTML file: tables of the paper's, their cells beside those that were made here.
 
     Parameters
     ----------
-    settings : what is said of how it was made, by name; ``data`` among them.
+    cells : of tables on one data set.
+    settings : what is said of how they were made, by name; ``data`` among them.
+    drawings : figures of their networks.
     """
-    write_atomically(target, _rendered("table.html", table(cells, settings)).encode(errors="replace"))
+    write_atomically(target, _rendered("table.html", table(cells, settings, drawings)).encode(errors="replace"))
 
 
 def numbers(folders: Sequence[Path]) -> dict[str, Any]:

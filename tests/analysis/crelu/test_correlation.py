@@ -21,15 +21,20 @@ def test_against_every_two_features(pool: tuple[Layer, ...]) -> None:
     net = chain(Layer("conv1", 5, 3, activation="crelu"), *pool, Layer("conv2", 7, 3))
     weight = net.convolution("conv2").weight.detach().double()
     unit = [weight[:, i].flatten() / weight[:, i].norm() for i in range(10)]
-    pair, other = [], []
-    for i, j in itertools.combinations(range(10), 2):
-        (pair if j == i + 5 else other).append(float(unit[i] @ unit[j]))
+    others = [(i, j) for i, j in itertools.combinations(range(10), 2) if j != i + 5]
+    pair = [float(unit[i] @ unit[i + 5]) for i in range(5)]
+    other = [float(unit[i] @ unit[j]) for i, j in others]
     found = outgoing_correlation(net, "conv1")
     assert (found.above, found.paired) == ("conv2", "phases")
     assert found.pair.tolist() == pytest.approx(pair, abs=1e-14)
     absolute = torch.tensor(other, dtype=torch.float64).abs()
     assert found.non_pair_mean == pytest.approx(float(absolute.mean()), abs=1e-14)
     assert found.non_pair_std == pytest.approx(float(absolute.std(correction=0)), abs=1e-12)
+    assert found.non_pairs == len(other)
+    without = torch.tensor([[i in both for both in others] for i in range(10)]).logical_not()
+    left_out = torch.stack([absolute[kept].mean() for kept in without])
+    assert found.non_pair_standard_error == pytest.approx(float((9 * left_out.var(correction=0)).sqrt()), abs=1e-12)
+    assert found.pair_standard_error == pytest.approx(float(torch.tensor(pair).abs().std() / 5**0.5), abs=1e-7)
     record = found.record()
     assert record["pair_mean"] == pytest.approx(sum(map(abs, pair)) / 5)
     assert record["pair_signed_mean"] == pytest.approx(sum(pair) / 5)
