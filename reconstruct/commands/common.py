@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from reconstruct.commands.terminal import notes
 from reconstruct.errors import CallError, ImageError
+from reconstruct.extras import install_hint
 
 if TYPE_CHECKING:
     import torch
@@ -102,7 +103,7 @@ def device_of(wanted: str, needs_cupy: bool = True) -> str:
     if not needs_cupy:
         return "cuda"
     if find_spec("cupy") is None:
-        notes.print("a GPU is there but CuPy is not (pip install 'reconstruct[gpu]'): using the CPU", soft_wrap=True)
+        notes.print(f"a GPU is there but CuPy is not ({install_hint('gpu')}): using the CPU", soft_wrap=True)
         return "cpu"
     return "cuda"
 

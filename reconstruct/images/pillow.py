@@ -17,6 +17,7 @@ from typing import IO
 from PIL import Image, ImageFile, features
 
 from reconstruct.errors import ImageError, ReconstructWarning
+from reconstruct.extras import install_hint
 from reconstruct.images.limits import MOST_PIXELS, too_large
 from reconstruct.images.names import reason
 from reconstruct.images.tags import overlap
@@ -65,7 +66,7 @@ def what_it_is(head: bytes) -> str:
         if any(each in brands for each in (b"avif", b"avis")):
             return "is an AVIF picture, which Pillow 11.3 or newer reads: pip install --upgrade pillow"
         if any(each in brands for each in _HEIC_BRANDS):
-            return "is a HEIC picture, which the package pillow-heif reads: pip install 'reconstruct[heic]'"
+            return f"is a HEIC picture, which the package pillow-heif reads: {install_hint('heic')}"
     for begins, kind in _BEGINNINGS.items():
         if head.startswith(begins):
             return f"begins as a {kind} file does, and what follows is damaged, or of a kind that Pillow does not read"

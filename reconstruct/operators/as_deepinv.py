@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from reconstruct.errors import CallError
+from reconstruct.extras import install_hint
 from reconstruct.network.architecture import Size
 from reconstruct.network.protocol import AnyNetwork
 from reconstruct.operators.forward import Forward
@@ -18,7 +19,7 @@ from reconstruct.operators.tangent import Tangent
 try:
     from deepinv.physics import LinearPhysics, Physics
 except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision that was built for another torch
-    raise CallError(f"deepinv cannot be imported (pip install 'reconstruct[deepinv]'): {error}") from error
+    raise CallError(f"deepinv cannot be imported ({install_hint('deepinv')}): {error}") from error
 
 
 class LayerPhysics(Physics):  # type: ignore[misc]  # not followed: optional
