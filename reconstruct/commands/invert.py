@@ -338,7 +338,7 @@ def _table(records: list[dict[str, Any]]) -> None:
     for record in records:
         table.add_row(
             shown(Path(record["image"]).name),
-            record["layer"],
+            record["layer"] if record["tap"] is None else f"{record['layer']} ({record['tap']})",
             record["method"],
             number(record["psnr"], ".1f"),
             number(record["ssim"], ".3f"),
