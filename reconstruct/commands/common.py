@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -31,6 +30,7 @@ COMMANDS = (
     "train",
     "classify",
     "tables",
+    "doctor",
     "app",
 )
 
@@ -164,8 +164,7 @@ def _usable(
         try:
             picture = _picture(path, net, layers, size, native, quiet)
         except ImageError as error:
-            near = get_close_matches(str(path), COMMANDS, n=1)
-            failure = f"{error} (there is a command '{near[0]}')" if near else str(error)
+            failure = str(error)
             if failure not in failures:  # not once more for each of several models
                 notes.print(f"reconstruct: {failure}", soft_wrap=True)
             failures.add(failure)

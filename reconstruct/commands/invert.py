@@ -328,6 +328,7 @@ def _table(records: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
     from reconstruct.images.names import shown
+    from reconstruct.inversion.result import in_words
 
     table = Table(box=None, pad_edge=False)
     for heading in ("image", "layer", "method"):
@@ -335,6 +336,7 @@ def _table(records: list[dict[str, Any]]) -> None:
     for heading in ("PSNR dB", "SSIM", "residual", "passes", "seconds"):
         table.add_column(heading, justify="right")
     table.add_column("status")
+    table.add_column("picture", overflow="fold")
     for record in records:
         table.add_row(
             shown(Path(record["image"]).name),
@@ -345,6 +347,7 @@ def _table(records: list[dict[str, Any]]) -> None:
             f"{record['feature_residual']:.2g}",
             f"{record['forward_passes']:.0f}",
             f"{record['seconds'] + record['prepare_seconds']:.1f}",
-            record["status"],
+            in_words(record["status"]),
+            shown(Path(record["output"]).name),
         )
     printed.print(table)

@@ -196,7 +196,7 @@ def test_no_cuda_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_nothing_to_read_or_write(call: Call, tmp_path: Path) -> None:
     options = ("--model", "crelu_conv1_4", "--layer", "conv2", *QUICK)
     assert "nowhere.jpg does not exist" in refused(call, tmp_path / "nowhere.jpg", *options, status=1)
-    assert "there is a command 'models'" in refused(call, "modles", *options, status=1)
+    assert "did you mean 'reconstruct models'" in refused(call, "modles", *options)
     blocked = tmp_path / "file"
     blocked.write_text("")
     assert "file" in refused(call, SAMPLE, *options, "--output", blocked, status=1)
