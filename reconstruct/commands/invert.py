@@ -282,7 +282,7 @@ def _reconstruct(
     from reconstruct.images.names import file_name, method_part
     from reconstruct.inversion.methods import applicable
     from reconstruct.network.read_points import joint
-    from reconstruct.report.figures.panels import Panel, comparison, error_panel, quality_caption
+    from reconstruct.report.figures.panels import Panel, comparison, difference_panel, error_panel, quality_caption
 
     shown = [output / file_name(stem, net.name, "comparison", "png") for stem in stems]
     records: list[list[dict[str, Any]]] = [[] for _ in names]
@@ -304,6 +304,9 @@ def _reconstruct(
                     else quality_caption(record["psnr"], record["ssim"])
                 )
                 rows[i].setdefault(method, {})[layer] = Panel(result.image[i], title, detail)
+                if pictures is not None:
+                    differing = difference_panel(pictures[i], result.image[i], title)
+                    rows[i].setdefault(f"{method} difference", {})[layer] = differing
                 if method not in silent:
                     target = output / file_name(stem, net.name, layer, method_part(method), "png")
                     save_image(result.image[i], target)
