@@ -14,9 +14,9 @@ from reconstruct.report.figures.style import BLUE, DPI, ORANGE, drawn
 
 TITLES = {
     "switches": "maxima and where they were",
-    "intervals": "bounds that maxima put on responses",
+    "intervals": "bounds on each response",
     "both": "maxima, places and bounds",
-    "centres": "maxima at their windows' centres",
+    "centres": "maxima put at the centres",
     "map": "maxima alone, by map",
 }
 """What is known where an image is rebuilt, by the names of ``inversion.pooled.KNOWN``."""
@@ -35,7 +35,7 @@ def pooling_bounds(trained: Regions, random: Regions, original: Panel, rebuilt: 
     sets = (("the model's filters", trained, ORANGE), ("random filters", random, BLUE))
     for name, regions, colour in sets:
         error = regions.relative_error.flatten().tolist()
-        kinds = ((regions.bound_measured, ".", "pooled responses"), (regions.bound_model, "x", "filters alone"))
+        kinds = ((regions.bound_measured, ".", "the maxima"), (regions.bound_model, "x", "singular values"))
         for bound, marker, what in kinds:
             scatter.scatter(
                 bound.flatten().tolist(), error, s=14, marker=marker, color=colour, alpha=0.35, linewidths=0.8,
@@ -53,7 +53,7 @@ def pooling_bounds(trained: Regions, random: Regions, original: Panel, rebuilt: 
         f"Error of each pooling region against its bound\n{above} of {2 * trained.relative_error.numel()} lie above",
         fontsize=9,
     )
-    scatter.legend(fontsize=7, loc="lower left")
+    scatter.legend(fontsize=7, loc="upper left")
     shown = where.imshow(trained.relative_error[0].cpu().numpy(), vmin=0, vmax=1, cmap="magma")
     figure.colorbar(shown, ax=where, shrink=0.85)
     where.set_title("Where in the picture the error is,\nof the model's filters: 0 nothing is lost, 1 all", fontsize=9)
