@@ -115,6 +115,8 @@ LINES = sorted({(name_of(page), line) for page in PAGES for line in command_line
 def test_command_lines_are_understood() -> None:
     wrong = {}
     for page, line in LINES:
+        if line == "--install-completion":  # which would write into the home of whoever runs the tests
+            continue
         if line.endswith("--help"):
             line = line.removesuffix("--help")  # which would print it  # noqa: PLW2901
             assert line.strip() in (*COMMANDS, "", "COMMAND")
