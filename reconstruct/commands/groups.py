@@ -61,5 +61,6 @@ def check_command(word: str, known: Iterable[str], program: str) -> None:
     CallError : it is one; says which command was meant.
     """
     near = get_close_matches(word, known, n=1, cutoff=0.7)
-    if near and word not in known and not Path(word).suffix and not Path(word).exists():
+    plain = not word.startswith("-") and not Path(word).suffix
+    if near and plain and word not in known and not Path(word).exists():
         raise CallError(f"there is no command '{word}'; did you mean '{program} {near[0]}'?")

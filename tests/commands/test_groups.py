@@ -87,6 +87,8 @@ def test_a_picture_that_is_called_nearly_like_a_command(
     Path("model").write_bytes(Path(SAMPLE).read_bytes())
     for name in ("model", "models.jpg"):
         assert "Missing option '--model'" in refused(call, name)
+    # Nor is an option of the main job a command: --features comes near one.
+    assert "Missing option '--model'" in refused(call, "--features", "sent.npy")
 
 
 def test_what_a_call_lacks_is_told_with_the_command_that_lists_it(call: Call) -> None:
