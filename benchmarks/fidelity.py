@@ -20,7 +20,7 @@ import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from statistics import mean
+from statistics import mean, stdev
 from typing import Any
 
 import torch
@@ -83,30 +83,52 @@ def table(rows: list[dict[str, Any]]) -> None:
         )
 
 
-def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    """Draw PSNR against work, a panel a layer."""
+def flat_psnr(paths: list[str], size: int) -> float:
+    """The mean PSNR of pictures that have one colour, their photograph's mean: what no features at all would give."""
+    found = []
+    for path in paths:
+        image = reconstruct.load_image(path, size)[None]
+        found += reconstruct.quality(image, image.mean((2, 3), keepdim=True).expand_as(image)).psnr
+    return mean(found)
+
+
+def draw(rows: list[dict[str, Any]], flat: float, path: Path) -> None:
+    """Draw PSNR against work, a panel a layer: means over the photographs, bars of a standard deviation.
+
+    ``flat`` : the PSNR of a flat picture, drawn as a line.
+    """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
 
     layers = list(dict.fromkeys(row["layer"] for row in rows))
     colours = {"map": "#0b6e4f", "gradient": "#c8553d", "linear": "#555555", "wiener": "#3d6cb9"}
     columns = min(4, len(layers))
     lines = -(-len(layers) // columns)
-    figure = Figure(figsize=(3.4 * columns, 3.1 * lines), layout="constrained")
-    for axes, layer in zip(figure.subplots(lines, columns, squeeze=False).flat, layers, strict=False):
+    figure = Figure(figsize=(3.4 * columns, 3.3 * lines), layout="constrained")
+    # One scale for all panels, so that layers can be compared.
+    panels = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
+    for axes, layer in zip(panels.flat, layers, strict=False):
         for method, colour in colours.items():
             own = [row for row in rows if row["layer"] == layer and row["method"] == method]
             budgets = list(dict.fromkeys(row["budget"] for row in own))
             points = [[row for row in own if row["budget"] == budget] for budget in budgets]
             work = [mean(row["passes"] for row in point) for point in points]
             psnr = [mean(row["psnr"] for row in point) for point in points]
-            axes.plot(work, psnr, "o-" if method in ITERATIVE else "D", color=colour, label=method, markersize=4)
+            spread = [stdev(row["psnr"] for row in point) if len(point) > 1 else 0.0 for point in points]
+            axes.errorbar(
+                work, psnr, spread, fmt="o-" if method in ITERATIVE else "D", color=colour, label=method, markersize=4,
+                capsize=2, elinewidth=0.8,
+            )  # fmt: skip
+        axes.axhline(flat, color="#999999", linestyle="--", linewidth=1, label="a flat picture of the mean colour")
         axes.set_xscale("log")
+        axes.set_xticks([30, 100, 300, 1000], ["30", "100", "300", "1,000"])
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_title(layer + (" (linear responses)" if layer.endswith("*") else ""), fontsize=10)
         axes.set_xlabel("forward passes")
         axes.set_ylabel("PSNR, dB")
         axes.grid(alpha=0.3)
     handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
     figure.savefig(path, dpi=110)
 
 
@@ -132,7 +154,8 @@ def main() -> None:
     table(rows)
     chosen.output.mkdir(parents=True, exist_ok=True)
     (chosen.output / "fidelity.json").write_text(json.dumps(rows, indent=1) + "\n")
-    draw(rows, chosen.output / "fidelity.png")
+    flat = flat_psnr(chosen.photographs, reconstruct.load_model(chosen.model).input_size)
+    draw(rows, flat, chosen.output / "fidelity.png")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,12 @@ FOLDERS: list[dict[str, str]] = [
     {"operators/": "layers as linear maps, with adjoints and Jacobians"},
     {"images/": "pictures, features and sets of images in files; their quality"},
     {"network/": "what a network is: layers, features, shapes"},
-    {"errors.py": "what is raised", "version.py": "the version", "user_function.py": "by name"},
+    {
+        "errors.py": "what is raised",
+        "version.py": "the version",
+        "extras.py": "what is optional",
+        "user_function.py": "by name",
+    },
 ]
 """From top to bottom: each imports what is below it. Neighbours in a row do not import each other."""
 

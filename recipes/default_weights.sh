@@ -4,7 +4,7 @@
 #     recipes/default_weights.sh FOLDER
 #
 # FOLDER (some 6 GB) takes photographs, crops and runs. Hours on two cores; the same call goes on where it was stopped.
-# Ends by writing models/weights. Needs `pip install 'reconstruct[train]'` and, for the photographs, Debian.
+# Ends by writing models/weights. Needs `.venv/bin/python -m pip install 'reconstruct-features[train]'` and, for the photographs, Debian.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 folder=${1:?usage: recipes/default_weights.sh FOLDER}

@@ -18,7 +18,7 @@ import pytest
 from tests.conftest import ROOT
 
 LEVELS: list[set[str]] = [
-    {"errors", "version"},
+    {"errors", "version", "extras"},
     {"user_function"},
     {"network"},
     {"images"},

@@ -1,6 +1,8 @@
 """The three ways to install: editable, a wheel from the tree, a wheel from the source distribution."""
 
 import json
+import re
+import shlex
 import subprocess
 import sys
 import zipfile
@@ -67,3 +69,9 @@ def test_wheels_run_the_main_job_outside_the_repository(tmp_path: Path) -> None:
     run(env / "reconstruct", "evaluate", ROOT / "samples", *call, cwd=tmp_path)
     assert "conv1 by linear" in (tmp_path / "results" / "report.html").read_text()
     assert "crelu_all" in run(env / "reconstruct", "models", cwd=tmp_path)
+    # What messages say of optional packages can be pasted, and leaves the installed wheel as it is.
+    hint = "from reconstruct.extras import install_hint; print(install_hint('heic'))"
+    words = shlex.split(run(env / "python", "-c", hint, cwd=tmp_path))
+    assert words == ["env/bin/python", "-m", "pip", "install", "reconstruct-features[heic]"]
+    planned = run(*words, "--dry-run", "-c", ROOT / "constraints.txt", cwd=tmp_path)
+    assert re.search(r"^Would install pillow[-_]heif\S+$", planned, flags=re.MULTILINE)

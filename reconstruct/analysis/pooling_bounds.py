@@ -24,6 +24,7 @@ import torch
 from torch.nn.functional import conv2d, pad
 
 from reconstruct.errors import CallError
+from reconstruct.network.activations import activate
 from reconstruct.network.architecture import Layer
 from reconstruct.network.dense_filters import dense_filters, dense_weight
 from reconstruct.network.network import Network
@@ -179,7 +180,11 @@ def layer_bounds(net: Network, images: torch.Tensor, pool: str, *, random: int |
     layer, last = pooled_layer(net, pool)
     net.architecture.response_sizes((images.shape[2], images.shape[3]), pool)  # refuses images that are too small
     below = net.up_to(layer.name)
-    inputs = net.features(images, below[-2].name) if len(below) > 1 else (images - net.mean) / net.std
+    if len(below) > 1:  # by the layer's own activation, whatever a split point of its name reads
+        source = below[-2]
+        inputs = activate(net.responses(images, source.name), source.activation, source.slope)
+    else:
+        inputs = (images - net.mean) / net.std
     convolution = net.convolution(layer.name)
     # As filters of all channels without gaps, which region_bounds takes.
     plain = replace(layer, kernel=layer.extent, groups=1, dilation=1)

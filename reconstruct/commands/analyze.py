@@ -15,6 +15,7 @@ import typer
 
 from reconstruct.commands.common import batches, device_of, load_chain, tell_other_size
 from reconstruct.commands.findings import Columns, finish, write
+from reconstruct.commands.groups import Group, example
 from reconstruct.commands.options import (
     AsJson,
     Device,
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from reconstruct.network.network import Network
     from reconstruct.network.protocol import AnyNetwork
 
-analyze = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+analyze = typer.Typer(cls=Group, no_args_is_help=True, rich_markup_mode=None)
 
 Models = Annotated[
     str, typer.Option("--model", help="Names in the zoo or paths of TOML specifications, several with commas.")
@@ -50,7 +51,7 @@ _ONE_NAME = "two of the models have one name: what is written of one would overw
 LayerList = Annotated[str, typer.Option("--layer", help="A layer, several with commas, or 'all'.")]
 
 
-@analyze.command()
+@analyze.command(epilog=example("reconstruct analyze pairs --model crelu_conv1_4,all_cnn_b --output paper"))
 def pairs(
     model: Models,
     layer: LayerList = "all",
@@ -109,7 +110,7 @@ def pairs(
     finish("pairs", [(records, columns, [drawn, *(r["figure"] for r in records)])], output, as_json, quiet)
 
 
-@analyze.command()
+@analyze.command(epilog=example("reconstruct analyze correlation --model crelu_conv1_4,all_cnn_b --output paper"))
 def correlation(
     model: Models,
     layer: LayerList = "all",
@@ -158,7 +159,7 @@ def correlation(
     finish("correlation", [(records, columns, [drawn])], output, as_json, quiet)
 
 
-@analyze.command()
+@analyze.command(epilog=example("reconstruct analyze invariance photographs --model crelu_conv1_4 --output paper"))
 def invariance(
     images: ImageSet,
     model: Models,
@@ -221,7 +222,7 @@ def invariance(
         notes.print(f"reconstruct: {len(left_out)} images left out: {min(left_out.values())}", soft_wrap=True)
 
 
-@analyze.command()
+@analyze.command(epilog=example("reconstruct analyze complexity --model crelu_conv1_4 --output paper"))
 def complexity(
     model: Models,
     layer: LayerList = "all",
@@ -296,7 +297,9 @@ def complexity(
         )  # fmt: skip
 
 
-@analyze.command()
+@analyze.command(
+    epilog=example("reconstruct analyze rectify photo.jpg --model crelu_conv1_4 --layer conv1 --output paper")
+)
 def rectify(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures.")],
     model: Models,

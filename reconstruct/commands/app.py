@@ -11,6 +11,7 @@ from reconstruct.commands.common import device_of
 from reconstruct.commands.options import Device
 from reconstruct.commands.terminal import busy
 from reconstruct.errors import CallError
+from reconstruct.extras import install_hint
 
 
 def app(
@@ -20,12 +21,12 @@ def app(
 ) -> None:
     """A page in the browser: choose a picture, a layer and a method, and watch the reconstruction.
 
-    Needs the extra 'app': pip install 'reconstruct[app]'.
+    Needs the extra 'app'; 'reconstruct doctor' says how it is installed.
     """
     with busy("loading", False):
         # Not imported: the module that does so first says that nothing is to be reported.
         if find_spec("gradio") is None:
-            raise CallError("the page is drawn by Gradio, which is not installed: pip install 'reconstruct[app]'")
+            raise CallError(f"the page is drawn by Gradio, which is not installed: {install_hint('app')}")
         from reconstruct.app.page import serve
 
         chosen = device_of(device)

@@ -67,21 +67,29 @@ def bounds(
 def _pooled(net: Network, layer: str, pool: str | None) -> list[tuple[Network, str]]:
     """The max-poolings that ``--layer`` names, each with its network; with ``--pool`` on top of the layers it names.
 
-    Bounds are of what a layer gives, whatever a split point reads of it.
-
     Raises
     ------
-    CallError : a layer is no max-pooling of a convolution's features, or with ``--pool`` no convolution.
+    CallError : a layer is no max-pooling of a convolution's features, or with ``--pool`` no convolution; or a
+        layer's name that is also that of a split point, which reads something else than what would be pooled.
     """
-    from reconstruct.network.read_points import layer_list
+    from reconstruct.network.activations import TAPS
+    from reconstruct.network.read_points import layer_list, layers_alone, name_list
     from reconstruct.network.surgery import pooled_layer, with_pool
 
+    asked, net = net, layers_alone(net)
     if pool is not None:
         kernel, stride = _pooling(pool)
-        made = [with_pool(net, name, kernel, stride) for name in layer_list(net, layer)]
+        for name in [] if layer == "all" else name_list(asked, layer):
+            split = asked.splits.get(name)
+            if split is not None and split.layer == name and TAPS[split.tap] != (given := net.layer(name).activation):
+                raise CallError(
+                    f"{name} of {net.name} is a split point, the {split.tap} of its layer, and what is pooled here is "
+                    f"the layer's {given}: name a split point that reads that, or 'all'"
+                )
+        made = [with_pool(net, name, kernel, stride) for name in layer_list(asked, layer)]
         return [(own, own.layer_names[-1]) for own in made]
     poolings = [each.name for each in net.layers if each.kind == "max_pool"]
-    names = poolings if layer == "all" and poolings else layer_list(net, layer)
+    names = poolings if layer == "all" and poolings else layer_list(asked, layer)
     for name in names:
         pooled_layer(net, name)
     return [(net, name) for name in names]

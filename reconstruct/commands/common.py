@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from reconstruct.commands.terminal import notes
 from reconstruct.errors import CallError, ImageError
+from reconstruct.extras import install_hint
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +30,7 @@ COMMANDS = (
     "train",
     "classify",
     "tables",
+    "doctor",
     "app",
 )
 
@@ -102,7 +103,7 @@ def device_of(wanted: str, needs_cupy: bool = True) -> str:
     if not needs_cupy:
         return "cuda"
     if find_spec("cupy") is None:
-        notes.print("a GPU is there but CuPy is not (pip install 'reconstruct[gpu]'): using the CPU", soft_wrap=True)
+        notes.print(f"a GPU is there but CuPy is not ({install_hint('gpu')}): using the CPU", soft_wrap=True)
         return "cpu"
     return "cuda"
 
@@ -163,8 +164,7 @@ def _usable(
         try:
             picture = _picture(path, net, layers, size, native, quiet)
         except ImageError as error:
-            near = get_close_matches(str(path), COMMANDS, n=1)
-            failure = f"{error} (there is a command '{near[0]}')" if near else str(error)
+            failure = str(error)
             if failure not in failures:  # not once more for each of several models
                 notes.print(f"reconstruct: {failure}", soft_wrap=True)
             failures.add(failure)

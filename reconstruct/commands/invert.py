@@ -282,7 +282,7 @@ def _reconstruct(
     from reconstruct.images.names import file_name, method_part
     from reconstruct.inversion.methods import applicable
     from reconstruct.network.read_points import joint
-    from reconstruct.report.figures.panels import Panel, comparison, error_panel, quality_caption
+    from reconstruct.report.figures.panels import Panel, comparison, difference_panel, error_panel, quality_caption
 
     shown = [output / file_name(stem, net.name, "comparison", "png") for stem in stems]
     records: list[list[dict[str, Any]]] = [[] for _ in names]
@@ -304,6 +304,9 @@ def _reconstruct(
                     else quality_caption(record["psnr"], record["ssim"])
                 )
                 rows[i].setdefault(method, {})[layer] = Panel(result.image[i], title, detail)
+                if pictures is not None:
+                    differing = difference_panel(pictures[i], result.image[i], title)
+                    rows[i].setdefault(f"{method} difference", {})[layer] = differing
                 if method not in silent:
                     target = output / file_name(stem, net.name, layer, method_part(method), "png")
                     save_image(result.image[i], target)
@@ -328,6 +331,7 @@ def _table(records: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
     from reconstruct.images.names import shown
+    from reconstruct.inversion.result import in_words
 
     table = Table(box=None, pad_edge=False)
     for heading in ("image", "layer", "method"):
@@ -335,16 +339,18 @@ def _table(records: list[dict[str, Any]]) -> None:
     for heading in ("PSNR dB", "SSIM", "residual", "passes", "seconds"):
         table.add_column(heading, justify="right")
     table.add_column("status")
+    table.add_column("picture", overflow="fold")
     for record in records:
         table.add_row(
             shown(Path(record["image"]).name),
-            record["layer"],
+            record["layer"] if record["tap"] is None else f"{record['layer']} ({record['tap']})",
             record["method"],
             number(record["psnr"], ".1f"),
             number(record["ssim"], ".3f"),
             f"{record['feature_residual']:.2g}",
             f"{record['forward_passes']:.0f}",
             f"{record['seconds'] + record['prepare_seconds']:.1f}",
-            record["status"],
+            in_words(record["status"]),
+            shown(Path(record["output"]).name),
         )
     printed.print(table)

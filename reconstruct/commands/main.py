@@ -9,18 +9,20 @@ import io
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from reconstruct.commands.analyze import analyze
 from reconstruct.commands.app import app as page
 from reconstruct.commands.bounds import bounds
 from reconstruct.commands.common import COMMANDS
+from reconstruct.commands.doctor import doctor
 from reconstruct.commands.evaluate import evaluate, report
 from reconstruct.commands.features import features
+from reconstruct.commands.groups import Group, check_command, example
 from reconstruct.commands.invert import invert
 from reconstruct.commands.models import models
 from reconstruct.commands.spectrum import spectrum  # noqa: F401 - joins analyze
@@ -33,24 +35,43 @@ from reconstruct.version import __version__
 
 LONGEST_MESSAGE = 4000
 """Characters of an error's message."""
+OWN_OPTIONS = ("--help", "--version", "--install-completion", "--show-completion")
+"""Options of the program itself, and not of its main job."""
+EXAMPLES: dict[Callable[..., None], tuple[str, ...]] = {
+    invert: ("reconstruct photo.jpg --model crelu_conv1_4 --layer conv1,conv3",),
+    features: ("reconstruct features photo.jpg --model crelu_conv1_4 --layer conv3 --output sent",),
+    bounds: ("reconstruct bounds photo.jpg --model crelu_conv1_4 --layer conv1 --pool 3/2",),
+    evaluate: ("reconstruct evaluate photographs --model crelu_conv1_4 --layer all --output results",),
+    report: (
+        "reconstruct report results",
+        "reconstruct report results_map results_wiener --output comparison.html",
+    ),
+    train: ("reconstruct train convpool_cnn_c_crelu cifar-10-batches-py --output runs/cifar",),
+    classify: ("reconstruct classify cifar-10-batches-py --model runs/cifar",),
+    tables: ("reconstruct tables cifar-10-batches-py --table 1 --output runs/table1",),
+    doctor: ("reconstruct doctor", "reconstruct doctor --json"),
+    page: ("reconstruct app --port 7860",),
+}
+"""The commands, and calls of each as its help shows them."""
 
 
-class MainJobFirst(TyperGroup):
+class MainJobFirst(Group):
     """``reconstruct IMAGE ...`` is ``reconstruct invert IMAGE ...``: the main job needs no word."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         args = [_as_path(each) for each in args]
-        if args and args[0] not in (*COMMANDS, "--help", "--version"):
+        if args and args[0] not in (*COMMANDS, *OWN_OPTIONS):
+            if not ctx.resilient_parsing:  # while a shell completes the word
+                check_command(args[0], COMMANDS, "reconstruct")
             args = ["invert", *args]
         return super().parse_args(ctx, args)
 
 
 app = typer.Typer(
-    cls=MainJobFirst, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
+    cls=MainJobFirst, no_args_is_help=True, add_completion=True, rich_markup_mode=None, pretty_exceptions_enable=False
 )
-for command in (invert, features, bounds, evaluate, report, train, classify, tables):
-    app.command()(command)
-app.command("app")(page)
+for command, calls in EXAMPLES.items():
+    app.command(command.__name__, epilog=example(*calls))(command)
 app.add_typer(analyze, name="analyze", help="The papers' figures and tables, on any model.")
 app.add_typer(
     models,
@@ -124,6 +145,6 @@ def _everything(
 ) -> None:
     """What does a layer of a convolutional network still know about the image?
 
-    reconstruct IMAGE... --model MODEL --layer LAYER   inverts a layer's features back to the picture;
-    'reconstruct invert --help' lists the options of this main job.
+    reconstruct IMAGE... --model MODEL --layer LAYER inverts a layer's features back to the picture;
+    'reconstruct invert --help' lists the options of this main job, and 'reconstruct models' the models.
     """

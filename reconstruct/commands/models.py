@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
+from reconstruct.commands.groups import Group, check_command, example
 from reconstruct.commands.options import Output, RandomWeights, numbers_of
 from reconstruct.commands.terminal import busy, notes, number, printed
 from reconstruct.errors import CallError
@@ -17,11 +17,14 @@ if TYPE_CHECKING:
     from reconstruct.zoo.huggingface import Precision
 
 
-class ShowFirst(TyperGroup):
+class ShowFirst(Group):
     """``reconstruct models NAME`` is ``reconstruct models show NAME``, and so it is without a name."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if not args or args[0] not in ("show", "import", "export", "--help"):
+        known = ("show", "import", "export")
+        if not args or args[0] not in (*known, "--help"):
+            if args and not ctx.resilient_parsing:
+                check_command(args[0], known, "reconstruct models")
             args = ["show", *args]
         return super().parse_args(ctx, args)
 
@@ -29,7 +32,7 @@ class ShowFirst(TyperGroup):
 models = typer.Typer(cls=ShowFirst, rich_markup_mode=None)
 
 
-@models.command()
+@models.command(epilog=example("reconstruct models", "reconstruct models crelu_conv1_4"))
 def show(
     name: Annotated[str | None, typer.Argument(help="A model; without it, all.")] = None,
     random_weights: RandomWeights = None,
@@ -51,7 +54,8 @@ def show(
                     "weights": each.weights,
                     "source": each.source,
                 }
-                for each in known
+                # Those that can be used as they are first.
+                for each in sorted(known, key=lambda each: each.weights is None)
             ]
         else:
             described = describe(name, random_weights=random_weights)
@@ -63,7 +67,9 @@ def show(
         _layer_table(described)
 
 
-@models.command("import")
+@models.command(
+    "import", epilog=example("reconstruct models import alexnet-owt-7be5be79.pth --as alexnet --output mine")
+)
 def import_weights(
     file: Annotated[
         Path,
@@ -125,7 +131,7 @@ def _import_onnx(
     printed.print(f"model: {done.path}", soft_wrap=True)
 
 
-@models.command()
+@models.command(epilog=example("reconstruct models export crelu_conv1_4 --output folder"))
 def export(
     name: Annotated[str, typer.Argument(help="A model with weights, as --model takes it.")],
     output: Annotated[Path, typer.Option(help="Folder for config.json, model.safetensors and README.md.")],

@@ -11,6 +11,7 @@ import typer
 from reconstruct.commands.analyze import LayerList, analyze, load_nets
 from reconstruct.commands.common import batches, tell_other_size
 from reconstruct.commands.findings import Columns, Told, finish, write
+from reconstruct.commands.groups import example
 from reconstruct.commands.options import AsJson, Device, Output, Quiet, RandomWeights, Size, numbers_of
 from reconstruct.commands.terminal import busy, progress
 from reconstruct.errors import CallError
@@ -23,7 +24,12 @@ COUNTS = (1, 2, 3, 5, 10, 20, 50, 100, 200)
 """The numbers of terms whose errors are told."""
 
 
-@analyze.command()
+@analyze.command(
+    epilog=example(
+        "reconstruct analyze spectrum --output paper",
+        "reconstruct analyze spectrum photo.jpg --model crelu_conv1_4 --layer conv1 --output paper",
+    )
+)
 def spectrum(
     images: Annotated[
         list[Path] | None, typer.Argument(metavar="[IMAGE...]", help="Pictures; without any, the tones of the paper.")

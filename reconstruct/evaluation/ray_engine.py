@@ -25,6 +25,7 @@ from reconstruct.errors import CallError, ReconstructError
 from reconstruct.evaluation.batch import Item, Job, Rows, evaluate_batch, read
 from reconstruct.evaluation.results import SCHEMA
 from reconstruct.evaluation.run import Batches
+from reconstruct.extras import install_hint
 from reconstruct.images.files import quiet_pillow
 from reconstruct.images.sets import Source
 from reconstruct.network.protocol import AnyNetwork
@@ -52,7 +53,7 @@ def start(address: str | None, workers: int | None, cpus: int, gpus: float | Non
     try:
         import ray
     except ImportError as error:
-        raise CallError("--engine ray needs Ray, which is not installed: pip install 'reconstruct[ray]'") from error
+        raise CallError(f"--engine ray needs Ray, which is not installed: {install_hint('ray')}") from error
     # Nothing is sent to Ray's makers unless the user has said so.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray Data's actors make Ray's core print an error that is a note on constructor arguments, at each start.

@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from PIL import Image, ImageFile, features
 
 from reconstruct.errors import ImageError, ReconstructWarning
+from reconstruct.extras import install_hint
 from reconstruct.images.limits import MOST_PIXELS, too_large
 from reconstruct.images.names import reason
 from reconstruct.images.tags import overlap
@@ -62,7 +63,7 @@ def what_it_is(head: bytes) -> str:
         if any(each in brands for each in _HEIC_BRANDS):
             if "HEIF" in formats():
                 return _damaged("a HEIC")
-            return "is a HEIC picture, which the package pillow-heif reads: pip install 'reconstruct[heic]'"
+            return f"is a HEIC picture, which the package pillow-heif reads: {install_hint('heic')}"
     for begins, kind in _BEGINNINGS.items():
         if head.startswith(begins):
             return _damaged(f"a {kind}")

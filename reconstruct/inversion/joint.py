@@ -15,6 +15,7 @@ import torch
 from reconstruct.errors import CallError
 from reconstruct.network.activations import is_invertible
 from reconstruct.network.protocol import AnyNetwork
+from reconstruct.network.read_points import point
 from reconstruct.operators import arrays
 
 
@@ -56,7 +57,9 @@ def parts_of(
     images = {len(values) for values in arrived if values.ndim}
     if len(images) > 1:
         raise CallError(f"the layers' features are of different numbers of images: {', '.join(map(str, images))}")
-    return [Part(*each) for each in zip(nets, arrived, names, noises, strict=True)]
+    # A split point's name is its layer's in the network that reads it.
+    read = [point(own, name) for own, name in zip(nets, names, strict=True)]
+    return [Part(at.net, values, at.layer, level) for at, values, level in zip(read, arrived, noises, strict=True)]
 
 
 def determined(nets: Sequence[AnyNetwork], layers: Sequence[str], noise: Sequence[float]) -> dict[str, str]:

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
+from reconstruct.errors import CallError
+
+STATUSES = {"budget": "budget spent"}
+"""Statuses that people read in other words than files have them."""
+
 Watch = Callable[[float, torch.Tensor], None]
 """Called as an iteration goes on, with the forward passes so far and the images, N x 3 x H x W, not clipped."""
+
+
+def in_words(status: str) -> str:
+    """A status as people read it: ``budget spent`` for ``budget``, which files keep; any other is itself."""
+    return STATUSES.get(status, status)
 
 
 @dataclass(frozen=True)
@@ -66,6 +78,10 @@ class Result:
     >>> result = reconstruct.invert(net, features, "conv1", "linear", size=63)
     >>> result.image.shape, result.status, len(result.feature_residual)
     (torch.Size([1, 3, 63, 63]), ['budget'], 1)
+    >>> str(result)[:41]
+    'Result(1 image of 63 x 63, budget spent, '
+
+    ``result.save("back.png")`` writes the picture.
     """
 
     image: torch.Tensor
@@ -77,3 +93,43 @@ class Result:
     prepare_seconds: float
     prepare_passes: float
     expected_error: torch.Tensor | None = None
+
+    def __repr__(self) -> str:
+        """Say on one line what came back and what it cost, without the numbers of the images."""
+        count, _, height, width = self.image.shape
+        ended = Counter(map(in_words, self.status))
+        said = [f"{number} {word}" if len(ended) > 1 else word for word, number in ended.items()]
+        if count:
+            said.append(f"feature residual {_range(self.feature_residual, '.2g')}")
+            said.append(f"{_range(self.forward_passes, '.0f')} passes")
+        said.append(f"{self.seconds + self.prepare_seconds:.1f} s")
+        return f"Result({count} image{'s' * (count != 1)} of {height} x {width}, {', '.join(said)})"
+
+    def save(self, path: str | Path) -> list[Path]:
+        """Write the images, clipped to [0, 1], as PNG files: ``back.png``, or ``back-1.png`` and so on of several.
+
+        Returns
+        -------
+        The files' paths.
+
+        Raises
+        ------
+        CallError : the name ends in something else than ``.png``.
+        OSError : a file cannot be written.
+        """
+        from reconstruct.images.files import save_image
+
+        given = Path(path)
+        if given.suffix not in ("", ".png"):
+            raise CallError(f"images are saved as PNG: name the file {given.stem}.png, not {given.name}")
+        ends = [""] if len(self.image) == 1 else [f"-{number}" for number in range(1, len(self.image) + 1)]
+        paths = [given.with_name(f"{given.stem}{end}.png") for end in ends]
+        for image, target in zip(self.image, paths, strict=True):
+            save_image(image, target)
+        return paths
+
+
+def _range(values: list[float], form: str) -> str:
+    """One number, or the smallest and the largest where they differ."""
+    low, high = format(min(values), form), format(max(values), form)
+    return low if low == high else f"{low} to {high}"

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from reconstruct.errors import CallError
-from reconstruct.network.activations import activate
+from reconstruct.network.activations import TAPS, activate
 from reconstruct.network.architecture import KINDS, Architecture, Layer, Size, Split
 from reconstruct.network.preprocessing import Preprocessing
 
@@ -140,13 +140,14 @@ class Network(nn.Module):
 
         Raises
         ------
-        CallError : no such layer, or one past the last with weights; says which layers there are. A split point, which
-            is read off another network (``read_points.point``).
+        CallError : no such layer, or one past the last with weights; says which layers there are. A split point, whose
+            features another network's layer gives (``read_points.point``).
         """
         index = self.architecture.index(layer)
         if layer != self.architecture.layers[index].name:
             raise CallError(
-                f"{layer} of {self.name} is a split point and no layer: reconstruct.network.read_points.point reads it"
+                f"{layer} of {self.name} is a split point and no layer: its layer is "
+                f"{self.architecture.layers[index].name}, and reconstruct.network.read_points.point reads it"
             )
         if index >= len(self.layers):
             lacking = layer if self.architecture.layers[index].has_weights else f"the layers below {layer}"
@@ -173,12 +174,14 @@ class Network(nn.Module):
         return convolution
 
     def features(self, images: torch.Tensor, layer: str) -> torch.Tensor:
-        """Features of a layer, after its activation; of a pooling what it gives.
+        """Features of a layer, after its activation; of a pooling what it gives, of a split point what is read there.
+
+        Where a split point and a layer bear one name, the name is the split point's, here as on the command line.
 
         Parameters
         ----------
         images : N x C x H x W, floating point, in [0, 1].
-        layer : a layer's name.
+        layer : a layer's or a split point's name.
 
         Returns
         -------
@@ -189,8 +192,8 @@ class Network(nn.Module):
         CallError : no such layer, no weights for it, images of a wrong shape or type, or smaller than the
             layer's receptive field.
         """
-        last = self.layer(layer)
-        return activate(self.responses(images, layer), last.activation, last.slope)
+        own, activation, slope = self._read(layer)
+        return activate(self.responses(images, own), activation, slope)
 
     def as_features(self, given: torch.Tensor, layer: str) -> torch.Tensor:
         """Features as they are: its layers give N x C x h x w, and N x C stands for N x C x 1 x 1."""
@@ -207,16 +210,18 @@ class Network(nn.Module):
 
         ``layers`` are names in any order; arguments and errors are otherwise those of ``features``.
         """
-        wanted = set(layers)
-        chain = max((self.up_to(name) for name in wanted), key=len, default=())
+        wanted = {name: self._read(name) for name in layers}
+        chain = max((self.up_to(own) for own, _, _ in wanted.values()), key=len, default=())
         if not chain:
             raise CallError(f"no layer named; {self.name} has {', '.join(self.layer_names)}")
         self._check(images, chain[-1].name)
         found, values = {}, self._normalise(images)
         for layer in chain:
-            features = activate(self._respond(values, layer), layer.activation, layer.slope)
-            if layer.name in wanted:
-                found[layer.name] = features
+            responses = self._respond(values, layer)
+            for name, (own, activation, slope) in wanted.items():
+                if own == layer.name:
+                    found[name] = activate(responses, activation, slope)
+            features = activate(responses, layer.activation, layer.slope)
             values = nn.functional.dropout(features, layer.dropout, self.training)
         return found
 
@@ -242,7 +247,8 @@ class Network(nn.Module):
         if pool.kind != "max_pool":
             raise CallError(f"switches are of a max-pooling, and not of the {KINDS[pool.kind]} {layer}")
         self._check(images, layer)
-        features = self.features(images, below[-1].name)
+        last = below[-1]
+        features = activate(self.responses(images, last.name), last.activation, last.slope)
         return nn.functional.max_pool2d(
             features, pool.kernel, pool.stride, pool.padding, ceil_mode=pool.ceil_mode, return_indices=True
         )[1]
@@ -262,6 +268,14 @@ class Network(nn.Module):
         self._check(images)
         top = self.layers[-1]
         return activate(self._run(images, self.layers), top.activation, top.slope).mean(dim=(2, 3))
+
+    def _read(self, name: str) -> tuple[str, str, float]:
+        """The layer that a name reads, and what is made of its responses: an activation and its slope."""
+        split = self.splits.get(name)
+        if split is not None:
+            return split.layer, TAPS[split.tap], 0.0
+        layer = self.layer(name)
+        return name, layer.activation, layer.slope
 
     def _gives_vectors(self, layer: str) -> bool:
         return self.shapes(self.input_area, layer)[layer] == (1, 1)

@@ -65,7 +65,7 @@ class Joint:
 
 
 def point(net: AnyNetwork, name: str, tap: str | None = None) -> Point:
-    """What a name means.
+    """What a name means, here, in ``Network.features``, in ``inversion.invert`` and on the command line.
 
     Without a tap a split point's name goes first, so that a model's users find what its authors call so, then a
     layer's; ``conv11`` of ``cifar_split`` is its responses, as in the paper. With one the name is a layer's: the tap
@@ -83,7 +83,7 @@ def point(net: AnyNetwork, name: str, tap: str | None = None) -> Point:
     layer, split = name, net.splits.get(name)
     if tap is None and split is None:
         net.layer(name)
-        return Point(name, net, name, None)
+        return Point(name, layers_alone(net) if isinstance(net, Network) else net, name, None)
     if tap is None and split is not None:
         layer, tap = split.layer, split.tap
     elif split is not None and split.layer != name:
@@ -92,6 +92,11 @@ def point(net: AnyNetwork, name: str, tap: str | None = None) -> Point:
     tapped, read = net, tap  # as the function below sees them
     made = kept(net, ("tap", layer, tap), lambda: with_tap(tapped, layer, read))
     return Point(name, made, layer, tap)
+
+
+def layers_alone(net: Network) -> Network:
+    """The network without split points: there a name of both kinds is the layer's, as whoever looks inside means it."""
+    return kept(net, "without split points", lambda: net.sharing(net.layers)) if net.splits else net
 
 
 def joint(net: AnyNetwork, name: str, tap: str | None = None) -> Point | Joint:
@@ -127,7 +132,7 @@ def joints(net: AnyNetwork, wanted: str | Iterable[str], tap: str | None = None)
 def layer_list(net: AnyNetwork, wanted: str | Iterable[str]) -> list[str]:
     """``all`` (every layer that has weights), names with commas, or names, as a list of layers the network can run.
 
-    A split point's name stands for its layer.
+    A split point's name stands for its layer: of what looks at a layer's weights or responses, or at both of its ends.
     """
     layers = []
     for name in layers_read(net, name_list(net, wanted)):

@@ -21,6 +21,7 @@ from threadpoolctl import threadpool_limits
 from torch.utils.dlpack import from_dlpack
 
 from reconstruct.errors import CallError
+from reconstruct.extras import install_hint
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -109,6 +110,6 @@ def _cupy() -> ModuleType:
         import cupy
     except ImportError as error:
         raise CallError(
-            "arrays on a GPU need CuPy, which is not installed: pip install 'reconstruct[gpu]', or use the CPU"
+            f"arrays on a GPU need CuPy, which is not installed: {install_hint('gpu')}, or use the CPU"
         ) from error
     return cupy

@@ -10,15 +10,17 @@ from typing import Any
 import torch
 
 from reconstruct.errors import CallError
+from reconstruct.extras import install_hint
 from reconstruct.network.architecture import Size
 from reconstruct.network.protocol import AnyNetwork
+from reconstruct.network.read_points import point
 from reconstruct.operators.forward import Forward
 from reconstruct.operators.tangent import Tangent
 
 try:
     from deepinv.physics import LinearPhysics, Physics
 except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision that was built for another torch
-    raise CallError(f"deepinv cannot be imported (pip install 'reconstruct[deepinv]'): {error}") from error
+    raise CallError(f"deepinv cannot be imported ({install_hint('deepinv')}): {error}") from error
 
 
 class LayerPhysics(Physics):  # type: ignore[misc]  # not followed: optional
@@ -33,7 +35,8 @@ class LayerPhysics(Physics):  # type: ignore[misc]  # not followed: optional
     """
 
     def __init__(self, net: AnyNetwork, layer: str, **options: Any) -> None:
-        self._f = Forward(net, layer)
+        read = point(net, layer)
+        self._f = Forward(read.net, read.layer)
         super().__init__(A=lambda images, **_: self._f(images), **options)
 
     def target(self, features: torch.Tensor) -> torch.Tensor:
@@ -74,7 +77,9 @@ class TangentPhysics(LinearPhysics):  # type: ignore[misc]
         dtype: torch.dtype = torch.float32,
         **options: Any,
     ) -> None:
-        self._f, self._tangent = Forward(net, layer), Tangent(net, layer, size, at=at, dtype=dtype)
+        read = point(net, layer)
+        self._f = Forward(read.net, read.layer)
+        self._tangent = Tangent(read.net, read.layer, size, at=at, dtype=dtype)
         super().__init__(
             A=lambda images, **_: self._tangent.product(images),
             A_adjoint=lambda values, **_: self._tangent.transposed(values),

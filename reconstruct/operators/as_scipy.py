@@ -10,6 +10,7 @@ from scipy.sparse.linalg import LinearOperator
 
 from reconstruct.network.architecture import Size
 from reconstruct.network.protocol import AnyNetwork
+from reconstruct.network.read_points import point
 from reconstruct.operators.tangent import Tangent
 
 
@@ -84,7 +85,8 @@ def linear_operator(
     True
     """
     area = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
-    return LayerOperator(Tangent(net, layer, area, at=at, dtype=dtype))
+    read = point(net, layer)
+    return LayerOperator(Tangent(read.net, read.layer, area, at=at, dtype=dtype))
 
 
 def _columns(batch: torch.Tensor) -> numpy.ndarray:

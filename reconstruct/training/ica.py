@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from reconstruct.errors import CallError
+from reconstruct.extras import install_hint
 from reconstruct.network.network import Network
 from reconstruct.training.data import Pictures
 
@@ -39,7 +40,7 @@ def initialise_by_ica(net: Network, pictures: Pictures, seed: int) -> None:
         from sklearn.decomposition import FastICA
         from sklearn.exceptions import ConvergenceWarning
     except ImportError as error:
-        raise CallError("ICA needs scikit-learn: pip install 'reconstruct[train]'") from error
+        raise CallError(f"ICA needs scikit-learn: {install_hint('train')}") from error
     first = net.layers[0]
     convolution = getattr(net, first.name)
     assert isinstance(convolution, nn.Conv2d)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from reconstruct.errors import CallError, ModelError, words_of
+from reconstruct.extras import install_hint
 from reconstruct.network.module import ModuleNetwork, from_torch
 from reconstruct.network.preprocessing import timm_preprocessing
 from reconstruct.zoo.checks import is_there
@@ -89,7 +90,7 @@ def _timm() -> Any:
     try:
         import timm
     except ImportError as error:
-        raise CallError("timm's networks need: pip install 'reconstruct[timm]'") from error
+        raise CallError(f"timm's networks need the package timm: {install_hint('timm')}") from error
     except RuntimeError as error:  # torchvision, which it imports, is built for another torch
         raise ModelError(f"the torchvision that timm needs does not fit this torch: {error}") from error
     return timm

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from reconstruct.errors import ModelError, words_of
+from reconstruct.extras import install_hint
 from reconstruct.network.module import ModuleNetwork, from_torch
 from reconstruct.network.preprocessing import Preprocessing
 from reconstruct.zoo.weights_file import is_weights_file, read_weights
@@ -56,7 +57,7 @@ def _torchvision(name: str) -> Any:
     try:
         from torchvision import models
     except ImportError as error:
-        raise ModelError(f"torchvision:{name} needs torchvision (pip install torchvision)") from error
+        raise ModelError(f"torchvision:{name} needs torchvision: {install_hint('torchvision')}") from error
     except RuntimeError as error:  # built for another torch, it lacks its own operators
         raise ModelError(f"the torchvision that is installed does not fit this torch: {error}") from error
     return models

@@ -11,6 +11,7 @@ from typing import Any
 import numpy
 
 from reconstruct.errors import CallError, ModelError, words_of
+from reconstruct.extras import install_hint
 from reconstruct.zoo.onnx_external import take_in
 
 MOST_BYTES = 2**31 - 1
@@ -122,7 +123,7 @@ def _load(file: Path) -> Any:
     try:
         import onnx
     except ImportError:
-        raise CallError("reading ONNX files needs the package onnx: pip install 'reconstruct[onnx]'") from None
+        raise CallError(f"reading ONNX files needs the package onnx: {install_hint('onnx')}") from None
     if not file.is_file():
         raise ModelError(f"there is no ONNX file {file}")
     if file.stat().st_size > MOST_BYTES:

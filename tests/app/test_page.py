@@ -36,7 +36,7 @@ def test_it_says_what_it_needs(call: Call, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.delitem(sys.modules, "reconstruct.app.page", raising=False)
     status, out, err = call("app")
     assert (status, out) == (2, "")
-    assert "pip install 'reconstruct[app]'" in err
+    assert "pip install 'reconstruct-features[app]'" in err
     assert err.count("\n") == 1
 
 

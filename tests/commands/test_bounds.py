@@ -7,9 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from reconstruct import load_image, load_model
+from reconstruct import CallError, load_image, load_model
 from reconstruct.analysis.pooling_bounds import layer_bounds
 from reconstruct.commands.bounds import _pooled
+from reconstruct.commands.common import load_chain
 from reconstruct.network.module import from_torch
 from reconstruct.network.read_points import named_chain
 from reconstruct.network.surgery import with_pool
@@ -103,6 +104,19 @@ def test_wrong_calls_get_one_clear_line(
     monkeypatch.chdir(tmp_path)
     assert message in refused(call, "bounds", SAMPLE, *arguments)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_pooled_is_what_the_name_says() -> None:
+    """conv12 of cifar_split is what goes into a ReLU, whose output is pooled."""
+    net = load_chain("cifar_split", None, "cpu", "conv12,ReLU12")
+    with pytest.raises(CallError, match=r"conv12 of cifar_split is a split point, the responses of its layer, .* relu"):
+        _pooled(net, "conv12", "2/2")
+    for layer, pool, wanted in (("ReLU12", "2/2", "conv12_pool"), ("pool1", None, "pool1")):
+        ((own, name),) = _pooled(net, layer, pool)
+        assert name == wanted
+        images = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+        pooled = torch.nn.functional.max_pool2d(net.features(images, "ReLU12"), 2, 2)
+        assert torch.equal(own.features(images, name), pooled)
 
 
 def test_layers_of_a_module_go_by_its_own_names(call: Call) -> None:

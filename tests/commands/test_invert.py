@@ -80,11 +80,14 @@ def test_the_main_job(tmp_path: Path) -> None:
         for stem in ("chelsea", "second")
         for rest in ("conv1.map", "conv2.map", "comparison")
     )
-    # Two rows, map and the reference linear: original, conv1, conv2; each pixel for pixel.
+    # map and the reference linear, and below each its difference: original, conv1, conv2; each pixel for pixel.
     figure = pixels(out / "chelsea.crelu_conv1_4.comparison.png")
     assert figure.shape[1] == 3 * (227 + 10) + 10
     assert numpy.array_equal(figure[10:237, 247:474], pixels(out / "chelsea.crelu_conv1_4.conv1.map.png"))
-    assert figure.shape[0] > 2 * 227
+    assert figure.shape[0] > 4 * 227
+    difference = abs(pixels(out / "chelsea.crelu_conv1_4.conv2.map.png").astype(int) - figure[10:237, 10:237])
+    below = figure[287:514, 484:711].astype(int)
+    assert abs(below - (5 * difference).clip(0, 255)).max() <= 5
 
 
 def inverted(call: Call, output: Path, *arguments: str | Path | int) -> list[dict[str, Any]]:
@@ -196,7 +199,7 @@ def test_no_cuda_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_nothing_to_read_or_write(call: Call, tmp_path: Path) -> None:
     options = ("--model", "crelu_conv1_4", "--layer", "conv2", *QUICK)
     assert "nowhere.jpg does not exist" in refused(call, tmp_path / "nowhere.jpg", *options, status=1)
-    assert "there is a command 'models'" in refused(call, "modles", *options, status=1)
+    assert "did you mean 'reconstruct models'" in refused(call, "modles", *options)
     blocked = tmp_path / "file"
     blocked.write_text("")
     assert "file" in refused(call, SAMPLE, *options, "--output", blocked, status=1)

@@ -20,6 +20,9 @@ def test_models(call: Call) -> None:
     described = json.loads(printed(call, "all_cnn_b", "--json"))
     assert described["layers"][0]["kernel"] == 11
     assert "no model 'alex'" in refused(call, "models", "alex")
+    with_weights = [each["weights"] is not None for each in listed]
+    assert with_weights == sorted(with_weights, reverse=True)
+    assert {True, False} == set(with_weights)
     table = printed(call)
     assert all(name in table for name in ("alexnet", "cifar_vgg_crelu_conv1_3_5", "vgg16"))
     alexnet = printed(call, "alexnet")

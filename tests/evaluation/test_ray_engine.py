@@ -52,7 +52,7 @@ def job() -> Job:
 
 def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(CallError, match=r"pip install 'reconstruct\[ray\]'"):
+    with pytest.raises(CallError, match=r"pip install 'reconstruct-features\[ray\]'"):
         cluster.start(None, 1, 1, None)
 
 

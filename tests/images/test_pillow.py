@@ -186,7 +186,7 @@ def test_heic_is_read_with_its_package(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (b"\0\0\0\x1cftypavif\0\0\0\0mif1avifmiaf", "is an AVIF picture, which Pillow 11.3 or newer reads"),
-        (b"\0\0\0\x1cftypheic\0\0\0\0mif1heicmiaf", "HEIC picture, which the package pillow-heif reads: pip install"),
+        (b"\0\0\0\x1cftypheic\0\0\0\0mif1heicmiaf", "pip install 'reconstruct-features[heic]'"),
         (b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom", "is not a picture in JPEG"),
         (b"II*\0" + bytes(40), "begins as a TIFF file does"),
         (b"GIF89a", "begins as a GIF file does"),

@@ -310,7 +310,7 @@ def test_analyses_look_into_the_chain_that_a_module_begins_with(call: Call, tmp_
 
 def test_efficientnet_by_name(photograph: torch.Tensor) -> None:
     """Its stem by map, in a few passes: far above what gradient finds in as many."""
-    pytest.importorskip("efficientnet_lite_pytorch", reason="pip install 'reconstruct[efficientnet]'")
+    pytest.importorskip("efficientnet_lite_pytorch", reason="needs the extra 'efficientnet'")
     net = load_model("efficientnet_lite0")
     image = photograph[..., :96, :96]
     features = net.features(image, "_swish")

@@ -10,10 +10,21 @@ import pytest
 import torch
 from PIL import Image
 
-from reconstruct import CallError, Convolution, ModelError, disturb, invert, load_image, load_model, quality
+from reconstruct import (
+    CallError,
+    Convolution,
+    ModelError,
+    disturb,
+    invert,
+    linear_operator,
+    load_image,
+    load_model,
+    quality,
+)
 from reconstruct.evaluation.batch import Item, Job, evaluate_batch
 from reconstruct.evaluation.provenance import fingerprint
 from reconstruct.evaluation.results import read_rows, read_run
+from reconstruct.images.features import read_features
 from reconstruct.inversion.methods import applicable
 from reconstruct.network.activations import TAPS, activate
 from reconstruct.network.architecture import Architecture, Layer, Split
@@ -127,13 +138,17 @@ def test_a_split_point_is_what_its_authors_call_so(split: Network, generator: to
     images = torch.rand(1, 3, 32, 32, generator=generator)
     for name in NAMES:
         layer = f"conv{name[4:]}"
-        own = split.responses(images, layer) if name.startswith("conv") else split.features(images, layer)
+        own = split.responses(images, layer)
+        own = own if name.startswith("conv") else own.relu()
+        assert torch.equal(split.features(images, name), own)
         at = point(split, name)
         assert torch.equal(at.features(images), own)
         assert (at.name, at.layer) == (name, layer)
     assert point(split, "ReLU22").net is point(split, "ReLU22").net
     pool = point(split, "pool1")
-    assert (pool.net, pool.layer, pool.tap) == (split, "pool1", None)
+    assert (pool.net.layers, pool.layer, pool.tap) == (split.layers, "pool1", None)
+    # Whoever inverts it asks its network for layers, which have names of their own there.
+    assert torch.equal(pool.net.features(images, "conv12"), split.features(images, "ReLU12"))
     # With a tap the name is the layer's.
     assert torch.equal(point(split, "conv11", "relu").features(images), point(split, "ReLU11").features(images))
     assert [at.tap for at in points(split, "all")] == ["responses"] * 6
@@ -141,13 +156,47 @@ def test_a_split_point_is_what_its_authors_call_so(split: Network, generator: to
     assert layer_list(split, "ReLU22,conv22,pool1") == ["conv22", "pool1"]
 
 
+def test_several_are_read_in_one_pass(split: Network, generator: torch.Generator) -> None:
+    images = torch.rand(2, 3, 32, 32, generator=generator)
+    found = split.features_of(images, ["ReLU12", "conv12", "pool1", "ReLU21"])
+    assert list(found) == ["ReLU12", "conv12", "pool1", "ReLU21"]
+    for name, values in found.items():
+        assert torch.equal(values, split.features(images, name))
+    where = split.switches(images, "pool1").flatten(2)
+    assert torch.equal(found["ReLU12"].flatten(2).gather(2, where), found["pool1"].flatten(2))
+
+
+@pytest.mark.parametrize("name", ["conv12", "ReLU12", "pool1"])
+def test_a_name_is_one_tensor_in_python_and_on_the_command_line(
+    name: str, split: Network, call: Call, tmp_path: Path
+) -> None:
+    """The features that are written, and what comes back of them."""
+    image = load_image(SAMPLES[0], 32)[None]
+    features = split.features(image, name)
+    status, _, err = call("features", SAMPLES[0], "--model", "cifar_split", "--layer", name, "--output", tmp_path)
+    assert status == 0, err
+    stem = f"{SAMPLES[0].stem}.cifar_split.{name}"
+    assert torch.equal(read_features(str(tmp_path / f"{stem}.safetensors")).values, features)
+    result = invert(split, features, name, "gradient", budget=30)  # it prepares nothing
+    (row,) = records(call, tmp_path, "--layer", name, "--method", "gradient")
+    assert quality(image, result.image).psnr[0] == pytest.approx(row["psnr"], abs=1e-3)
+    assert result.feature_residual[0] == pytest.approx(row["feature_residual"], rel=1e-3)
+
+
+def test_scipy_sees_the_split_point(split: Network) -> None:
+    """The responses that ReLU11 comes from are conv11."""
+    before, after = (linear_operator(split, name, 32) for name in ("conv11", "ReLU11"))
+    vector = numpy.random.default_rng(0).standard_normal(before.shape[1])
+    assert numpy.array_equal(before @ vector, after @ vector)
+
+
 def test_names_that_mean_nothing_are_refused(split: Network) -> None:
     with pytest.raises(CallError, match="ReLU22 of cifar_split reads relu of conv22: name the layer to read its crelu"):
         point(split, "ReLU22", "crelu")
     with pytest.raises(CallError, match="no layer 'ReLU2'; did you mean ReLU"):
         point(split, "ReLU2")
-    with pytest.raises(CallError, match="ReLU22 of cifar_split is a split point and no layer"):
-        split.features(torch.rand(1, 3, 32, 32), "ReLU22")
+    with pytest.raises(CallError, match="ReLU22 of cifar_split is a split point and no layer: its layer is conv22"):
+        split.layer("ReLU22")
     with pytest.raises(CallError, match="no weights for classes"):
         points(split, "classes")
 

@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn import functional
 
 from reconstruct import CallError, ModelError, load_model
+from reconstruct.extras import install_hint
 from reconstruct.network.network import Network
 from reconstruct.zoo.import_onnx import import_onnx
 from reconstruct.zoo.onnx_file import Graph, numbers
@@ -621,7 +622,7 @@ def test_without_the_package(call: Call, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "onnx", None)
     status, out, err = call("models", "import", tmp_path / "g.onnx")
     assert (status, out) == (2, "")
-    assert err == "reconstruct: reading ONNX files needs the package onnx: pip install 'reconstruct[onnx]'\n"
+    assert err == f"reconstruct: reading ONNX files needs the package onnx: {install_hint('onnx')}\n"
 
 
 def test_what_belongs_to_one_kind_of_file_only(call: Call, tmp_path: Path) -> None:

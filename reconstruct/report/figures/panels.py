@@ -25,6 +25,10 @@ ERRORS = (0.002, 0.5)
 """Expected errors that are drawn black and white, in the image's scale of [0, 1]; between them by their logarithm."""
 
 
+DIFFERENCE = 5
+"""How many times larger differences from the original are drawn than they are."""
+
+
 @dataclass(frozen=True)
 class Panel:
     """One picture of a comparison.
@@ -55,6 +59,12 @@ def error_panel(error: torch.Tensor, title: str) -> Panel:
     colours = colormaps["magma"](share.cpu().numpy())[..., :3].astype(numpy.float32)
     detail = f"mean {float(error.mean()):.2g} ({low:g} to {high:g})"
     return Panel(torch.from_numpy(colours).movedim(-1, 0), title, detail)
+
+
+def difference_panel(original: torch.Tensor, image: torch.Tensor, title: str) -> Panel:
+    """How a reconstruction differs from the original, both C x H x W, in each channel, enlarged: black where equal."""
+    difference = DIFFERENCE * (image.detach().cpu().clamp(0, 1) - original.detach().cpu()).abs()
+    return Panel(difference.clamp(0, 1), title, f"|difference| x {DIFFERENCE}")
 
 
 def comparison(original: Panel | None, rows: Sequence[Sequence[Panel | None]]) -> Image.Image:

@@ -9,6 +9,7 @@ from typing import Any
 
 from reconstruct.errors import cut
 from reconstruct.images.names import shown
+from reconstruct.inversion.result import in_words
 
 LONGEST_NAME, LONGEST_TEXT = 90, 4_000
 NOTHING = "\N{EN DASH}"
@@ -120,5 +121,6 @@ FILTERS: dict[str, Callable[..., str]] = {
     each.__name__: each
     for each in (
         fixed, signed, figures, whole, percent, counted, percentile, mean_and_deviation, short, text, moment, duration,
+        in_words,
     )
 }  # fmt: skip
