@@ -33,7 +33,7 @@ RATES = (0.01, 0.02, 0.05)
 PASSES = 3
 
 
-class Encoder(NNModuleEncoder):
+class Encoder(NNModuleEncoder):  # type: ignore[misc]
     """A network's features of some layers, as bdpy asks for them."""
 
     def __init__(self, net: Network, layers: list[str]) -> None:
