@@ -73,14 +73,16 @@ def test_what_is_smoothed(posed: task.Task, net: Network) -> None:
 
 
 def test_a_deep_search_begins_with_coarse_weights_and_one_that_goes_on_does_not(posed: task.Task) -> None:
-    """Its first stage alone; where few bends lie below none has."""
-    deep = random_net(*(Layer(f"conv{i}", 4, 3, 1, 1, "relu") for i in range(1, 7)))
-    six = task.task_of(deep, "conv6", (16, 16), Exact(torch.zeros(1, 4, 16, 16)), 0.0)
-    assert six.smoothed
-    assert not task.task_of(
-        deep, "conv6", (16, 16), known_of(torch.zeros(1, 4, 16, 16), deep.layer("conv6"), 0.0), 0.0
-    ).smoothed
-    weightings = [search.prepare(six)]
+    """Its first stage alone; where few bends lie below none has. What a deep plain chain gives is not smoothed."""
+    pool = Layer("pool", kernel=2, stride=2, kind="max_pool")
+    deep = random_net(*(Layer(f"conv{i}", 4, 3, 1, 1, "relu") for i in range(1, 7)), pool)
+    plain = Exact(torch.zeros(1, 4, 16, 16))
+    assert task.task_of(deep, "conv4", (16, 16), plain, 0.0).smoothed
+    assert not task.task_of(deep, "conv5", (16, 16), plain, 0.0).smoothed
+    pooled = task.task_of(deep, "pool", (16, 16), Exact(torch.zeros(1, 4, 8, 8)), 0.0)
+    assert pooled.smoothed
+    assert not task.task_of(deep, "conv6", (16, 16), known_of(plain.values, deep.layer("conv6"), 0.0), 0.0).smoothed
+    weightings = [search.prepare(pooled)]
     stages = search.plan(weightings, 450)
     assert [step.coarse for step in stages] == [True] + [False] * (len(stages) - 1)
     assert stages[0].tau > 0
