@@ -135,7 +135,7 @@ def test_wrong_names_of_timm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     with pytest.raises(ModelError, match=r"other\.pth does not hold weights of timm's tiny"):
         load_model(f"timm:tiny:{tmp_path / 'other.pth'}")
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(CallError, match=r"reconstruct\[timm\]"):
+    with pytest.raises(CallError, match=r"reconstruct-features\[timm\]"):
         load_model("timm:tiny:random")
 
 
