@@ -11,8 +11,8 @@ the filters above it sum to zero, so that the common part goes no further.
 
 A last layer with ReLU, as Springenberg et al.'s have it, needs more. Its first gradients lower most scores of most
 pictures, and where all its responses are negative, nothing is learned any more. Cross entropy does not see what all
-scores have in common, so its biases start at three standard deviations of the responses, where ReLU cuts off next to
-nothing. (Krizhevsky et al. 2012 start biases at 1 for the same reason.)
+scores have in common, so its biases start at ten standard deviations of the responses, where ReLU cuts off nothing
+until the scores have been learned. (Krizhevsky et al. 2012 start biases at 1 for the same reason.)
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from reconstruct.network.activations import activate
 from reconstruct.network.architecture import Architecture, Layer
 from reconstruct.network.network import Network, part_of
 
-LAST_BIAS = 3.0
+LAST_BIAS = 10.0
 AVR_BIAS = 1.0
 Distribution = tuple[numpy.ndarray, numpy.ndarray]
 """Values in rising order, and their probabilities."""
