@@ -26,10 +26,11 @@ FOLDERS: list[dict[str, str]] = [
     {"images/": "pictures, features and sets of images in files; their quality"},
     {"network/": "what a network is: layers, features, shapes"},
     {
-        "errors.py": "what is raised",
-        "version.py": "the version",
-        "extras.py": "what is optional",
-        "user_function.py": "by name",
+        "errors.py": "raised",
+        "version.py": "",
+        "extras.py": "options",
+        "threads.py": "",
+        "user_function.py": "",
     },
 ]
 """From top to bottom: each imports what is below it. Neighbours in a row do not import each other."""

@@ -18,7 +18,7 @@ import pytest
 from tests.conftest import ROOT
 
 LEVELS: list[set[str]] = [
-    {"errors", "version", "extras"},
+    {"errors", "version", "extras", "threads"},
     {"user_function"},
     {"network"},
     {"images"},

@@ -28,6 +28,7 @@ from reconstruct.commands.options import (
     Seed,
     Size,
     Split,
+    Threads,
     check_selection,
     numbers_of,
 )
@@ -172,6 +173,7 @@ def invariance(
     size: Size = None,
     random_weights: RandomWeights = None,
     device: Device = "auto",
+    threads: Threads = None,
     output: Output = Path(),
     as_json: AsJson = False,
     seed: Seed = 0,
@@ -314,6 +316,7 @@ def rectify(
     size: Size = None,
     random_weights: RandomWeights = None,
     device: Device = "auto",
+    threads: Threads = None,
     output: Output = Path(),
     as_json: AsJson = False,
     quiet: Quiet = False,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from reconstruct.commands.common import device_of
-from reconstruct.commands.options import Device
+from reconstruct.commands.options import Device, Threads
 from reconstruct.commands.terminal import busy
 from reconstruct.errors import CallError
 from reconstruct.extras import install_hint
@@ -18,6 +18,7 @@ def app(
     port: Annotated[int, typer.Option(help="Where the page is served.", min=1, max=65535)] = 7860,
     host: Annotated[str, typer.Option(help="Address to serve at; 0.0.0.0 opens it to the network.")] = "127.0.0.1",
     device: Device = "auto",
+    threads: Threads = None,
 ) -> None:
     """A page in the browser: choose a picture, a layer and a method, and watch the reconstruction.
 

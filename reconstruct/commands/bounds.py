@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from reconstruct.commands.common import Item, batches, device_of, load_chain, tell_other_size
-from reconstruct.commands.options import AsJson, Device, Model, Native, Output, Quiet, RandomWeights, Size, check_size
+from reconstruct.commands.options import (
+    AsJson,
+    Device,
+    Model,
+    Native,
+    Output,
+    Quiet,
+    RandomWeights,
+    Size,
+    Threads,
+    check_size,
+)
 from reconstruct.commands.terminal import busy, number, print_json, printed, progress
 from reconstruct.errors import CallError
 
@@ -29,6 +40,7 @@ def bounds(
     budget: Annotated[float | None, typer.Option(help="Work of each reconstruction, in forward passes.")] = None,
     random_weights: RandomWeights = None,
     device: Device = "auto",
+    threads: Threads = None,
     output: Output = Path(),
     as_json: AsJson = False,
     seed: Annotated[int, typer.Option(help="Seed of the random filters.", min=0)] = 0,

@@ -9,10 +9,18 @@ import typer
 
 from reconstruct.errors import CallError
 from reconstruct.images.limits import too_large
+from reconstruct.threads import hold
 
 if TYPE_CHECKING:
     from reconstruct.inversion.linear import Form
     from reconstruct.network.architecture import Size as Area
+
+
+def _held(count: int | None) -> int | None:
+    if count is not None:
+        hold(count)
+    return count
+
 
 Model = Annotated[
     str,
@@ -49,6 +57,10 @@ SideOrArea = Annotated[
 Native = Annotated[bool, typer.Option("--native", help="Never resize; trim to what the strides cover.")]
 RandomWeights = Annotated[int | None, typer.Option(metavar="SEED", help="Random weights instead of a file.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Threads = Annotated[
+    int | None,
+    typer.Option(help="Threads that compute; default one a core, as far as a CPU quota allows.", min=1, callback=_held),
+]
 ImageSet = Annotated[
     str,
     typer.Argument(

@@ -12,7 +12,7 @@ from reconstruct.commands.analyze import LayerList, analyze, load_nets
 from reconstruct.commands.common import batches, tell_other_size
 from reconstruct.commands.findings import Columns, Told, finish, write
 from reconstruct.commands.groups import example
-from reconstruct.commands.options import AsJson, Device, Output, Quiet, RandomWeights, Size, numbers_of
+from reconstruct.commands.options import AsJson, Device, Output, Quiet, RandomWeights, Size, Threads, numbers_of
 from reconstruct.commands.terminal import busy, progress
 from reconstruct.errors import CallError
 
@@ -39,6 +39,7 @@ def spectrum(
     size: Size = None,
     random_weights: RandomWeights = None,
     device: Device = "auto",
+    threads: Threads = None,
     part: Annotated[
         str, typer.Option(help=f"Without pictures: {', '.join(PARTS)}, several with commas, or 'all'.")
     ] = "all",

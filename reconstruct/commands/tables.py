@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from reconstruct.commands.common import device_of
-from reconstruct.commands.options import Device, Quiet
+from reconstruct.commands.options import Device, Quiet, Threads
 from reconstruct.commands.table_figures import draw_figures
 from reconstruct.commands.terminal import busy, notes, print_json, printed
 from reconstruct.commands.train import tell_left_out, training_bar
@@ -37,6 +37,7 @@ def tables(
     workers: Annotated[int, typer.Option(help="Processes that read pictures.", min=0)] = 0,
     precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
     device: Device = "auto",
+    threads: Threads = None,
     seed: Annotated[int, typer.Option(help="Seed of whatever is random.", min=0)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON array on standard output.")] = False,
     quiet: Quiet = False,

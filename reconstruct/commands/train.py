@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from reconstruct.commands.common import device_of
-from reconstruct.commands.options import Device, Quiet
+from reconstruct.commands.options import Device, Quiet, Threads
 from reconstruct.commands.terminal import busy, notes, printed, progress
 from reconstruct.errors import CallError
 
@@ -85,6 +85,7 @@ def train(
     precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
     save_seconds: Annotated[float, typer.Option(help="From one checkpoint to the next.", min=0)] = 60.0,
     device: Device = "auto",
+    threads: Threads = None,
     seed: Annotated[int, typer.Option(help="Seed of whatever is random.", min=0)] = 0,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
@@ -179,6 +180,7 @@ def classify(
     workers: Annotated[int, typer.Option(help="Processes that read pictures.", min=0)] = 0,
     precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
     device: Device = "auto",
+    threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
     quiet: Quiet = False,
 ) -> None:

@@ -18,6 +18,7 @@ from reconstruct.errors import words_of
 from reconstruct.evaluation.provenance import machine, versions
 from reconstruct.extras import EXTRAS, install_hint
 from reconstruct.prior.disk_cache import folder
+from reconstruct.threads import cpu_quota
 
 BUILT_FOR_ONE_TORCH = ("torchvision", "cupy")
 """Modules that may be installed and not fit what is beside them: these are imported, of others it is asked whether they
@@ -40,25 +41,6 @@ def examine() -> dict[str, Any]:
         "extras": [_extra(name) for name in EXTRAS],
     }
     return found | {"problems": _problems(found)}
-
-
-def cpu_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """How many cores a container may keep busy, as Linux's control groups say; None where nothing holds it back.
-
-    Parameters
-    ----------
-    root : where control groups are mounted, of version 2 or 1.
-    """
-    try:
-        if (new := root / "cpu.max").is_file():
-            quota, period = new.read_text().split()[:2]
-        else:
-            old = root / "cpu"
-            quota, period = ((old / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period"))
-        share = float(quota) / float(period)
-    except (OSError, ValueError, ZeroDivisionError):  # no such files, or "max"
-        return None
-    return share if share > 0 else None
 
 
 def _device() -> dict[str, Any]:

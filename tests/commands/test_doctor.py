@@ -9,6 +9,7 @@ import pytest
 
 from reconstruct.evaluation import installation
 from reconstruct.extras import EXTRAS
+from reconstruct.threads import cpu_quota
 from tests.conftest import Call
 
 
@@ -92,4 +93,4 @@ def test_the_quota_of_a_container(files: dict[str, str], cores: float | None, tm
     (tmp_path / "cpu").mkdir()
     for name, text in files.items():
         (tmp_path / name).write_text(text)
-    assert installation.cpu_quota(tmp_path) == cores
+    assert cpu_quota(tmp_path) == cores
