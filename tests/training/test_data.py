@@ -116,8 +116,8 @@ def test_archives_of_class_folders(form: str, splits: bool, tmp_path: Path) -> N
         found, wanted = load_pictures(archive, which), load_pictures(where, which)
         assert (found.classes, list(found.targets)) == (wanted.classes, list(wanted.targets))
         assert all(numpy.array_equal(found.pixels(i), wanted.pixels(i)) for i in range(len(wanted)))
-        assert "1 .txt" in found.left_out
-        assert splits or f"1 {BESIDE}" in found.left_out
+        assert "1 file left out: .txt" in found.left_out
+        assert splits or f"1 file left out: {BESIDE}" in found.left_out
 
 
 def test_a_run_among_the_classes_is_no_class(tmp_path: Path) -> None:
