@@ -144,7 +144,8 @@ def test_dropout_of_another_rate_is_where_the_model_has_some() -> None:
 
 def test_recipes_are_chosen_by_the_model() -> None:
     pictures = Arrays(*synthetic.patterns(20, 32, 10), [str(i) for i in range(10)])
-    chosen = {row.model: runs.recipe_for(read_architecture(row.model), pictures) for row in ROWS}
+    trained = {row.model for row in ROWS if row.table in (1, 2, 4)}
+    chosen = {model: runs.recipe_for(read_architecture(model), pictures) for model in trained}
     assert [name for name, recipe in chosen.items() if recipe == "avr"] == ["convpool_cnn_c_avr"]
     assert {name for name, recipe in chosen.items() if recipe == "vgg"} == {row.model for row in ROWS if row.table == 2}
     assert {name for name, recipe in chosen.items() if recipe == "imagenet"} == set(LARGE_NETWORKS)
