@@ -186,6 +186,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_table_of_one(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """torchrun with two processes on the CPU, without dropout, whose masks depend on the process."""
     arguments = [
