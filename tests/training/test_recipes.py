@@ -10,7 +10,7 @@ import torch
 
 from reconstruct.network.activations import activate
 from reconstruct.network.architecture import Architecture, Layer
-from reconstruct.network.network import Network
+from reconstruct.network.network import Network, part_of
 from reconstruct.network.surgery import with_dropout, without_dropout
 from reconstruct.training import runs
 from reconstruct.training.data import Arrays, Augmentation, statistics
@@ -90,14 +90,15 @@ def test_what_avr_passes_on_follows_the_response_and_has_no_common_part() -> Non
 
 @torch.no_grad()
 def variances(net: Network, images: torch.Tensor) -> dict[str, float]:
-    """The mean square of every convolution's responses."""
+    """The mean square of every convolution's responses, less its bias: a last ReLU's is large."""
     found = {}
     torch.manual_seed(0)
     values = net._normalise(images)
     for layer in net.layers:
         values = net._respond(values, layer)
         if layer.has_weights:
-            found[layer.name] = float(values.square().mean())
+            bias = getattr(net, part_of(layer.name)).bias
+            found[layer.name] = float((values - (0 if bias is None else bias.view(-1, 1, 1))).square().mean())
         values = torch.nn.functional.dropout(activate(values, layer.activation, layer.slope), layer.dropout)
     return found
 
