@@ -149,17 +149,23 @@ def _with_weights(models: Any, name: str, weights: Any, state: dict[str, torch.T
 
 @contextmanager
 def _read_already(weights: Any, state: dict[str, torch.Tensor]) -> Iterator[None]:
-    """Give torchvision's own code a state dict that we have read.
+    """Give torchvision's own code a state dict that we have read, and as many classes as it has.
 
     Only its builders know what else depends on the weights (``transform_input``, classes, auxiliary heads), and they
-    know it only when they load them. They would read a file by pickle, and download one.
+    know it only when they load them. They would read a file by pickle, and download one. The last parameter of
+    torchvision's networks is of their classes; were it of anything else, the weights would not fit.
     """
     kind = type(weights)
     before = vars(kind).get("get_state_dict")
     kind.get_state_dict = lambda *_, **__: state
+    categories = weights.meta["categories"]
+    last = next(reversed(state.values()), torch.zeros(()))
+    if last.ndim and len(last) not in (0, len(categories)):
+        weights.meta["categories"] = [str(number) for number in range(len(last))]
     try:
         yield
     finally:
+        weights.meta["categories"] = categories
         if before is None:
             del kind.get_state_dict
         else:

@@ -72,6 +72,22 @@ def test_of_a_detector_the_backbone_is_taken(checkpoints: Path) -> None:
     assert (net.input_size, net.normalisation, net.preprocessing) == (40, (MEAN, STD), None)
 
 
+@pytest.mark.parametrize("package", ["torchvision", "timm"])
+def test_a_file_of_other_classes(package: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Weights that somebody has trained further are of as many classes as their own data, and bring them along."""
+    if package == "torchvision":
+        fake_torchvision(monkeypatch, tmp_path)
+    else:
+        fake_timm(monkeypatch, tmp_path, cached=None)
+    trained = drawn(4, classes=11, transform_input=package == "torchvision")
+    torch.save(trained.state_dict(), tmp_path / "eleven.pth")
+    net = load_model(f"{package}:tiny:{tmp_path / 'eleven.pth'}")
+    assert net.features(IMAGES, "conv2").shape[1] == 11
+    torch.testing.assert_close(net.features(IMAGES, "conv1"), own_features(trained, IMAGES))
+    torch.save(drawn(5, transform_input=package == "torchvision").state_dict(), tmp_path / "five.pth")
+    assert load_model(f"{package}:tiny:{tmp_path / 'five.pth'}").features(IMAGES, "conv2").shape[1] == 5
+
+
 class Bomb:
     def __reduce__(self) -> object:
         return os._exit, (3,)
@@ -127,6 +143,7 @@ def test_wrong_names_of_timm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
         ("tiny.old", "has no weights 'old' of tiny; it has new"),
         ("tini", "has no model 'tini'; did you mean tinier, tiny?"),
         ("tiny:new", r"a tag, timm:tiny\.TAG"),
+        ("hf-hub:timm/tiny.new", r"nothing is downloaded: name a folder here, or timm:tiny\.new"),
         ("tiny:nowhere.pth", r"no checkpoint nowhere\.pth"),
     ):
         with pytest.raises(ModelError, match=message):
