@@ -43,9 +43,7 @@ def test_timms_configuration(change: dict[str, Any], resize: int, words: str) ->
     ],
 )
 def test_configurations_that_cannot_be_followed(change: dict[str, Any]) -> None:
-    with pytest.raises(
-        ModelError, match=r"^it (asks for|has no|has the mean .* must have as many finite)"
-    ):
+    with pytest.raises(ModelError, match=r"^it (asks for|has no|has the mean .* must have as many finite)"):
         timm_preprocessing(CONFIG | change, "it")
 
 
