@@ -84,6 +84,8 @@ def decode_file(path: Path) -> Image.Image:
         if not path.is_file():
             # Only regular files: opening a FIFO would wait for ever.
             what = "is not a file" if path.exists() else "does not exist"
+            if path.is_dir():
+                what = "is a folder: 'reconstruct evaluate' takes the pictures in it"
             raise ImageError(f"{name} {what}")
         with path.open("rb") as file:
             return decode(file, name)

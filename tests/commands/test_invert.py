@@ -163,6 +163,8 @@ def test_images_of_one_name_do_not_overwrite_each_other(call: Call, tmp_path: Pa
     [
         (("--model", "crelu_conv14", "--layer", "conv1"), "did you mean crelu_conv1_4"),
         (("--model", "crelu_conv1_4", "--layer", "conv33"), "did you mean conv3?"),
+        (("--model", "crelu_conv1_4", "--layer", "CONV3"), "did you mean conv3?"),
+        (("--model", "crelu_conv1_4", "--layer", "conv3+"), "'conv3+' joins layers by '+' and lacks one"),
         (("--model", "convpool_cnn_c", "--layer", "conv9"), "has no weights for conv9; it has them for conv1,"),
         (("--model", "avr_conv1_4", "--layer", "conv1"), "--random-weights SEED"),
         (("--model", "crelu_conv1_4", "--layer", "conv5", "--method", "linear"), "needs CReLU at and below conv5"),
