@@ -238,6 +238,11 @@ class Architecture:
         return seen
 
 
+def as_area(size: Size | int) -> Size:
+    """Height and width, of both or of a square's side."""
+    return (size, size) if isinstance(size, int) else size
+
+
 def side_or_area(size: Size) -> int | list[int]:
     """The side of a square, or height and width of what is none, as JSON holds them."""
     height, width = size
