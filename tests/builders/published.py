@@ -59,6 +59,8 @@ class Transforms:
     interpolation: Any = field(default_factory=lambda: SimpleNamespace(value="bilinear"))
 
 
+URLS: dict[str, str] = {}
+"""Where weights are, if not at their own address."""
 META = {"categories": list("abcde")}
 
 
@@ -71,7 +73,7 @@ class Weights(Enum):
 
     @property
     def url(self) -> str:
-        return self.value[0]
+        return URLS.get(self.name, self.value[0])
 
     @property
     def meta(self) -> dict[str, list[str]]:

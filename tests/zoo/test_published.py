@@ -1,5 +1,6 @@
 """Networks of torchvision and timm by name, with stand-ins for the two packages."""
 
+import hashlib
 import json
 import os
 import pickle
@@ -13,7 +14,7 @@ from safetensors.torch import save_file
 
 from reconstruct import CallError, ModelError, load_model
 from reconstruct.network.preprocessing import Preprocessing
-from tests.builders.published import CONFIG, MEAN, STD, Tiny, drawn, fake_timm, fake_torchvision
+from tests.builders.published import CONFIG, MEAN, STD, URLS, Tiny, drawn, fake_timm, fake_torchvision
 
 IMAGES = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
@@ -56,6 +57,21 @@ def test_other_weights_of_torchvision(checkpoints: Path, tmp_path: Path) -> None
     own = load_model(f"torchvision:tiny:{file}")
     assert own.input_size == 32
     torch.testing.assert_close(own.features(IMAGES, "conv1"), own_features(trained, IMAGES))
+
+
+def test_a_copy_of_published_weights_is_known_by_its_content(
+    checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it is called here: V1 is of 20 pixels, and V2, the default, of 32."""
+    torch.save(drawn(2, transform_input=True).state_dict(), tmp_path / "copy.pth")
+    assert load_model(f"torchvision:tiny:{tmp_path / 'copy.pth'}").input_size == 32
+    digest = hashlib.sha256((tmp_path / "copy.pth").read_bytes()).hexdigest()
+    monkeypatch.setitem(URLS, "V1", f"https://download.example/tiny-{digest[:8]}.pth")
+    net = load_model(f"torchvision:tiny:{tmp_path / 'copy.pth'}")
+    assert net.preprocessing is not None
+    assert (net.input_size, net.preprocessing.stated_by) == (20, "torchvision's tiny (weights V1)")
+    with pytest.raises(ModelError, match=r"no checkpoint nowhere\.pth"):
+        load_model("torchvision:tiny:nowhere.pth")
 
 
 def test_random_weights_are_a_seeds(checkpoints: Path) -> None:
