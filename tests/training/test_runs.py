@@ -14,7 +14,7 @@ from reconstruct.errors import CallError
 from reconstruct.network.architecture import Architecture, Layer
 from reconstruct.network.network import Network
 from reconstruct.network.surgery import randomise, with_batch_norm, with_classes
-from reconstruct.training import distill, ica, runs
+from reconstruct.training import distill, ica, questions, runs
 from reconstruct.training.checkpoint import CHECKPOINT
 from reconstruct.training.classification import class_scores, divergence
 from reconstruct.training.data import Arrays, Augmentation, load_pictures, random_part, resize, split
@@ -420,7 +420,7 @@ def test_crops_carry_what_the_teacher_says_of_them(tmp_path: Path, monkeypatch: 
     for number in range(18):
         with Image.open(pictures / f"{number * 5 // 18}.png") as image:
             pixels = numpy.asarray(image).transpose(2, 0, 1)
-        part = random_part(pixels, distill.AREA, numpy.random.default_rng((2, number)))
+        part = random_part(pixels, questions.AREA, numpy.random.default_rng((2, number)))
         whole = resize(part, (224, 224))
         assert numpy.array_equal(found.pixels(number), resize(whole, (24, 24)))
         large = torch.from_numpy(whole.copy())[None] / 255
@@ -445,7 +445,14 @@ def test_crops_carry_what_the_teacher_says_of_them(tmp_path: Path, monkeypatch: 
     assert asked == 10 + 3
     for name in ("crops.npy", "answers.npy", "crops.json"):
         assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-    for changes in ({"seed": 3}, {"side": 25}, {"count": 19}, {"precision": "bfloat16"}, {"mixed": 0.5}):
+    for changes in (
+        {"seed": 3},
+        {"side": 25},
+        {"count": 19},
+        {"precision": "bfloat16"},
+        {"mixed": 0.5},
+        {"distorted": True},
+    ):
         with pytest.raises(CallError, match="made otherwise"):
             distill.make_crops(pictures, tmp_path / "whole", teacher=teacher, **(made | changes))
     archive = Path(shutil.make_archive(str(tmp_path / "packed"), "zip", pictures))
