@@ -71,6 +71,9 @@ def train(
     crop_count: Annotated[int, typer.Option(help="Crops to make of the pictures.", min=1)] = 100_000,
     crop_side: Annotated[int, typer.Option(help="Of the crops, in pixels.", min=1)] = 128,
     mix: Annotated[float, typer.Option(help="Share of crops with a part of another picture.", min=0, max=1)] = 0.5,
+    distort: Annotated[
+        bool, typer.Option("--distort", help="Crops of any size, turned, mirrored, recoloured.")
+    ] = False,
     ica: Annotated[
         Path | None, typer.Option(help="First layer from independent components of these pictures' patches.")
     ] = None,
@@ -114,10 +117,11 @@ def train(
     if teacher is not None:
         folder = output / "crops" if crops is None else crops
         made = {"side": crop_side, "teacher": teacher, "device": where, "seed": seed, "precision": precision}
-        data = _teach(data, folder, crop_count, made | {"mixed": mix}, quiet)
+        data = _teach(data, folder, crop_count, made | {"mixed": mix, "distorted": distort}, quiet)
         if validation is not None:
             held_out = folder.with_name(f"{folder.name}_held_out")
-            validation = _teach(validation, held_out, min(HELD_OUT_CROPS, crop_count), made | {"mixed": 0.0}, quiet)
+            plain = made | {"mixed": 0.0, "distorted": False}
+            validation = _teach(validation, held_out, min(HELD_OUT_CROPS, crop_count), plain, quiet)
     pictures = load_pictures(data)
     held = None if validation is None else load_pictures(validation, "test")
     patches = None if ica is None else unlabelled(ica)
@@ -250,7 +254,8 @@ def _teach(photographs: Path, folder: Path, count: int, made: dict[str, Any], qu
         make_crops(
             photographs, folder,
             count=count, side=made["side"], teacher=load_teacher(made["teacher"], made["device"]),
-            mixed=made["mixed"], seed=made["seed"], precision=made["precision"], device=made["device"], advance=advance,
+            mixed=made["mixed"], distorted=made["distorted"], seed=made["seed"], precision=made["precision"],
+            device=made["device"], advance=advance,
         )  # fmt: skip
     loop.wait()
     return folder

@@ -27,7 +27,8 @@ from reconstruct.images.atomic import write_atomically
 from reconstruct.images.cifar import numbered
 from reconstruct.images.sources import open_source
 from reconstruct.training.classification import log_probabilities
-from reconstruct.training.data import Arrays, Files, Listed, Pictures, pictures_below, random_part, resize
+from reconstruct.training.data import Arrays, Files, Listed, Pictures, pictures_below, resize
+from reconstruct.training.questions import AREA, WIDE_AREA, blend, distorted_part, mix, plain_part
 from reconstruct.zoo.published import efficientnet_lite0
 
 Teacher = Callable[[torch.Tensor], torch.Tensor]
@@ -36,7 +37,6 @@ Teacher = Callable[[torch.Tensor], torch.Tensor]
 TEACHER_SIDE = 224
 CHUNK = 512
 """How many crops are made before they are made sure to be on disk."""
-AREA = (0.06, 1.0)
 
 
 def load_teacher(name: str = "efficientnet_lite0", device: str | torch.device = "cpu") -> Teacher:
@@ -100,6 +100,7 @@ def make_crops(
     side: int,
     teacher: Teacher,
     mixed: float = 0.0,
+    distorted: bool = False,
     seed: int = 0,
     precision: str = "float32",
     device: str = "cpu",
@@ -108,7 +109,8 @@ def make_crops(
     """Write ``count`` crops of photographs, and the teacher's answers. Continues where it stopped.
 
     Each photograph gives as many crops as any other (one more or less); a crop's area is a share of the photograph's
-    drawn log-uniformly from ``AREA``, its shape from ``ASPECT``; all depends on the seed and the crop's number alone.
+    drawn log-uniformly from ``questions.AREA``, its shape from ``data.ASPECT``; all depends on the seed and the crop's
+    number alone. The teacher sees each crop as it is in the end, mixed and distorted.
 
     Parameters
     ----------
@@ -116,8 +118,9 @@ def make_crops(
     folder : where the crops are written; made if need be.
     count : how many crops are made.
     side : height and width of the crops that the student will see, in pixels.
-    mixed : the share of the crops over which a rectangle of another photograph's crop is laid (Yun et al. 2019,
-        "CutMix"). The teacher sees the same mixture, so a few photographs give many different questions.
+    mixed : the share of the crops over which a rectangle of another photograph's crop is laid (``questions.mix``).
+    distorted : crops are ``questions.distorted_part``, and every other mixture lays a whole crop over another
+        (``questions.blend``).
     precision : the teacher's precision, by autocast; bfloat16 moves its probabilities by less than its own flips do.
 
     Raises
@@ -131,10 +134,13 @@ def make_crops(
         "count": count,
         "side": side,
         "seed": seed,
-        "area": AREA,
+        "area": WIDE_AREA if distorted else AREA,
         "mixed": mixed,
         "precision": precision,
     }
+    if distorted:  # so that folders from before there was a choice are still continued
+        how["distorted"] = True
+    part = distorted_part if distorted else plain_part
     record = folder / "crops.json"
     done = 0
     if record.is_file():
@@ -156,10 +162,10 @@ def make_crops(
             if place != opened:
                 opened, pixels = place, pictures.pixels(place)
             draw = numpy.random.default_rng((seed, number))
-            seen.append(resize(random_part(pixels, AREA, draw), (TEACHER_SIDE, TEACHER_SIDE)))
+            seen.append(part(pixels, TEACHER_SIDE, draw))
             if draw.random() < mixed:
-                other = pictures.pixels(int(draw.integers(len(pictures))))
-                seen[-1] = mix(seen[-1], resize(random_part(other, AREA, draw), (TEACHER_SIDE, TEACHER_SIDE)), draw)
+                other = part(pictures.pixels(int(draw.integers(len(pictures)))), TEACHER_SIDE, draw)
+                seen[-1] = (blend if distorted and draw.random() < 0.5 else mix)(seen[-1], other, draw)
             crops[number] = resize(seen[-1], (side, side))
         shown = Arrays(numpy.stack(seen), numpy.zeros(len(seen)), [])
         found = log_probabilities(
@@ -172,16 +178,6 @@ def make_crops(
         answers.flush()
         write_atomically(record, json.dumps(how | {"done": first + len(found)}).encode())
         advance(len(found))
-
-
-def mix(crop: numpy.ndarray, other: numpy.ndarray, draw: numpy.random.Generator) -> numpy.ndarray:
-    """A crop with a rectangle of another of the same size, at the same place: up to half of the area, anywhere."""
-    height, width = crop.shape[1:]
-    tall, wide = (max(1, round(length * draw.uniform(0.2, 0.5**0.5))) for length in (height, width))
-    top, left = int(draw.integers(0, height - tall + 1)), int(draw.integers(0, width - wide + 1))
-    mixture = crop.copy()
-    mixture[:, top : top + tall, left : left + wide] = other[:, top : top + tall, left : left + wide]
-    return mixture
 
 
 def _list(photographs: Path, pictures: Files | Listed) -> str:

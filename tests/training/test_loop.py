@@ -446,12 +446,12 @@ def test_killed_three_times_with_workers_in_its_folds(tmp_path: Path) -> None:
 
 def test_two_processes_are_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """torchrun with two processes on the CPU, without dropout, whose masks depend on the process."""
-    options = {"shift": 2, "epochs": 10, "weight_decay": 0.01, "validation": tmp_path / "data"}
+    options = {"shift": 2, "epochs": 4, "weight_decay": 0.01, "validation": tmp_path / "data"}
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
     call = [*torchrun, *command(tmp_path, tmp_path / "two", **options)]
     done = subprocess.run(call, check=False, capture_output=True, text=True, env=environment())
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("finished after 60 steps") == 1
+    assert done.stdout.count("finished after 24 steps") == 1
     monkeypatch.setattr(sys, "argv", command(tmp_path, tmp_path / "one", **options))
     with pytest.raises(SystemExit) as ended:
         main()

@@ -51,7 +51,7 @@ def made(call: Call, *arguments: Any) -> tuple[list[dict[str, Any]], str]:
     return json.loads(out) if "--json" in arguments else [], out + err
 
 
-TINY = ("--epochs", 1, "--subset", 16, "--batch-size", 8, "--folds", 2, "--figure-pictures", 4)
+TINY = ("--epochs", 1, "--subset", 16, "--batch-size", 8, "--folds", 2, "--figure-pictures", 2)
 
 
 def test_a_table_from_nothing(call: Call, tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_a_table_from_nothing(call: Call, tmp_path: Path) -> None:
     assert "9.39 ± 0.11" in " ".join(page.split())
     assert "CReLU convpool_cnn_c_crelu" in " ".join(page.split())
     figures = [out / f"figure{number}.table1.png" for number in (3, 4)]
-    assert "invariance scores of the first 7 convolutions of convpool_cnn_c, convpool_cnn_c_crelu on 4" in page
+    assert "invariance scores of the first 7 convolutions of convpool_cnn_c, convpool_cnn_c_crelu on 2" in page
     numbers = json.loads((out / "figures.table1.json").read_text())["numbers"]
     assert [(each["what"], each["layer"]) for each in numbers if each["model"] == names[0]] == [
         *(("pairs", f"conv{k}") for k in range(1, 5)), *(("invariance", f"conv{k}") for k in range(1, 8)),
