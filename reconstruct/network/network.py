@@ -218,10 +218,11 @@ class Network(nn.Module):
         found, values = {}, self._normalise(images)
         for layer in chain:
             responses = self._respond(values, layer)
-            for name, (own, activation, slope) in wanted.items():
-                if own == layer.name:
-                    found[name] = activate(responses, activation, slope)
             features = activate(responses, layer.activation, layer.slope)
+            for name, (own, *read) in wanted.items():
+                if own == layer.name:
+                    known = read == [layer.activation, layer.slope]
+                    found[name] = features if known else activate(responses, *read)
             values = nn.functional.dropout(features, layer.dropout, self.training)
         return found
 
