@@ -219,10 +219,10 @@ class Network(nn.Module):
         for layer in chain:
             responses = self._respond(values, layer)
             features = activate(responses, layer.activation, layer.slope)
-            for name, (own, *read) in wanted.items():
+            for name, (own, activation, slope) in wanted.items():
                 if own == layer.name:
-                    known = read == [layer.activation, layer.slope]
-                    found[name] = features if known else activate(responses, *read)
+                    known = (activation, slope) == (layer.activation, layer.slope)
+                    found[name] = features if known else activate(responses, activation, slope)
             values = nn.functional.dropout(features, layer.dropout, self.training)
         return found
 
