@@ -320,12 +320,12 @@ def _reconstruct(
             # Of module:function the function: a panel is no wider than the picture.
             title = f"{layer}, {method.rpartition(':')[2]}"
             for i, (stem, record) in enumerate(zip(stems, measured, strict=True)):
-                detail = (
-                    f"feature residual {record['feature_residual']:.2g}"
-                    if pictures is None
-                    else quality_caption(record["psnr"], record["ssim"])
-                )
-                detail += f", {record['forward_passes']:.0f} passes" if silent else ""
+                if pictures is None:
+                    detail = f"feature residual {record['feature_residual']:.2g}"
+                elif silent:  # less work than it has by itself, as the numbers of other figures
+                    detail = f"{record['psnr']:.1f} dB, {record['forward_passes']:.0f} passes"
+                else:
+                    detail = quality_caption(record["psnr"], record["ssim"])
                 rows[i].setdefault(method, {})[layer] = Panel(result.image[i], title, detail)
                 if pictures is not None:
                     differing = difference_panel(pictures[i], result.image[i], title)
