@@ -49,6 +49,8 @@ def test_wheels_run_the_main_job_outside_the_repository(tmp_path: Path) -> None:
     run(sys.executable, "-m", "venv", env.parent, cwd=tmp_path)
     run(env / "python", "-m", "pip", "install", "--quiet", "-c", ROOT / "constraints.txt", sdist, cwd=tmp_path)
     assert str(env.parent) in run(env / "python", "-c", OUTSIDE.format(root=str(env.parent)), cwd=tmp_path)
+    run(env / "reconstruct", "demo", "--layer", "conv1", cwd=tmp_path)
+    assert (tmp_path / "demo" / "chelsea.crelu_conv1_4.comparison.png").is_file()
     call = ("--model", "crelu_conv1_4", "--layer", "conv1,conv2", "--json", "--output", "made")
     sample = ROOT / "samples" / "coffee.jpg"
     records = json.loads(run(env / "reconstruct", sample, *call, cwd=tmp_path))

@@ -31,6 +31,7 @@ COMMANDS = (
     "classify",
     "tables",
     "doctor",
+    "demo",
     "app",
 )
 

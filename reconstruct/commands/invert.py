@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.cells import cell_len
 
 from reconstruct.commands.common import batches, device_of, methods_of, tell_other_size, tell_what_is_left_out
 from reconstruct.commands.options import (
@@ -36,7 +37,7 @@ from reconstruct.commands.options import (
     form_of,
 )
 from reconstruct.commands.terminal import busy, notes, number, print_json, printed, progress
-from reconstruct.errors import CallError
+from reconstruct.errors import CallError, cut
 
 if TYPE_CHECKING:
     import torch
@@ -52,6 +53,12 @@ BESIDE = "linear"
 BESIDE_BUDGET = 60.0
 """Its work in forward passes at most, a fifth of what it has when it is asked for: chelsea from conv1 has 42.9 dB then,
 not 48.6, which the eye does not see; other layers of the default model have converged, or have as many dB."""
+
+SHORTEST_NAME, SHORTEST_LAYER = 11, 8
+"""Columns of a picture's or a layer's name in the table, at least, however narrow the terminal is."""
+
+GAP = 2
+"""Columns between those of the table, where there is room."""
 
 
 def invert(
@@ -320,12 +327,12 @@ def _reconstruct(
             # Of module:function the function: a panel is no wider than the picture.
             title = f"{layer}, {method.rpartition(':')[2]}"
             for i, (stem, record) in enumerate(zip(stems, measured, strict=True)):
-                detail = (
-                    f"feature residual {record['feature_residual']:.2g}"
-                    if pictures is None
-                    else quality_caption(record["psnr"], record["ssim"])
-                )
-                detail += f", {record['forward_passes']:.0f} passes" if silent else ""
+                if pictures is None:
+                    detail = f"feature residual {record['feature_residual']:.2g}"
+                elif silent:  # less work than it has by itself, as the numbers of other figures
+                    detail = f"{record['psnr']:.1f} dB, {record['forward_passes']:.0f} passes"
+                else:
+                    detail = quality_caption(record["psnr"], record["ssim"])
                 rows[i].setdefault(method, {})[layer] = Panel(result.image[i], title, detail)
                 if pictures is not None:
                     differing = difference_panel(pictures[i], result.image[i], title)
@@ -378,20 +385,18 @@ def _tell_beside(records: list[dict[str, Any]]) -> None:
 
 
 def _table(records: list[dict[str, Any]]) -> None:
+    """Print the records, a line each on a terminal of 80 columns: long names of pictures and layers lose their middle.
+
+    Where there is no room for what was written, its names stand below the table, whole.
+    """
     from rich.table import Table
 
     from reconstruct.images.names import shown
     from reconstruct.inversion.result import in_words
 
-    table = Table(box=None, pad_edge=False)
-    for heading in ("image", "layer", "method"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("PSNR dB", "SSIM", "residual", "passes", "seconds"):
-        table.add_column(heading, justify="right")
-    table.add_column("status")
-    table.add_column("picture", overflow="fold")
-    for record in records:
-        table.add_row(
+    headings = ("image", "layer", "method", "PSNR dB", "SSIM", "residual", "passes", "seconds", "status", "picture")
+    lines = [
+        (
             shown(Path(record["image"]).name),
             record["layer"] if record["tap"] is None else f"{record['layer']} ({record['tap']})",
             record["method"],
@@ -403,4 +408,29 @@ def _table(records: list[dict[str, Any]]) -> None:
             in_words(record["status"]),
             shown(Path(record["output"]).name),
         )
+        for record in records
+    ]
+    widths = [max(map(cell_len, column)) for column in zip(headings, *lines, strict=True)]
+    least = min(widths[0], SHORTEST_NAME)
+    beside = printed.width >= sum(widths[1:]) + 9 * GAP + least
+    shown_columns = len(headings) if beside else len(headings) - 1
+    gap = GAP if printed.width >= sum(widths[1:shown_columns]) + (shown_columns - 1) * GAP + least else 1
+    room = printed.width - (shown_columns - 1) * gap
+    for_layer = min(widths[1], max(SHORTEST_LAYER, room - least - sum(widths[2:shown_columns])))
+    for_image = max(least, room - for_layer - sum(widths[2:shown_columns]))
+    table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0))
+    for heading in headings[:shown_columns]:
+        table.add_column(heading, overflow="fold", justify="right" if heading in headings[3:8] else "left")
+    for image, layer, *rest in lines:
+        table.add_row(_short(image, for_image), _short(layer, for_layer), *rest[: shown_columns - 2])
     printed.print(table)
+    if not beside:
+        printed.print(f"pictures: {', '.join(picture for *_, picture in lines)}", soft_wrap=True)
+
+
+def _short(name: str, room: int) -> str:
+    """A name without its middle, where it is wider than the room."""
+    most = room
+    while cell_len(short := cut(name, most)) > room and most > SHORTEST_NAME // 2:
+        most -= 1
+    return short

@@ -20,6 +20,7 @@ from reconstruct.commands.analyze import analyze
 from reconstruct.commands.app import app as page
 from reconstruct.commands.bounds import bounds
 from reconstruct.commands.common import COMMANDS
+from reconstruct.commands.demo import demo
 from reconstruct.commands.doctor import doctor
 from reconstruct.commands.evaluate import evaluate, report
 from reconstruct.commands.features import features
@@ -51,6 +52,7 @@ EXAMPLES: dict[Callable[..., None], tuple[str, ...]] = {
     classify: ("reconstruct classify cifar-10-batches-py --model runs/cifar",),
     tables: ("reconstruct tables cifar-10-batches-py --table 1 --output runs/table1",),
     doctor: ("reconstruct doctor", "reconstruct doctor --json"),
+    demo: ("reconstruct demo",),
     page: ("reconstruct app --port 7860",),
 }
 """The commands, and calls of each as its help shows them."""

@@ -13,8 +13,8 @@ from rich.console import Console
 
 # No markup: a picture may be called photo[copy].jpg.
 notes = Console(stderr=True, highlight=False, markup=False)
-# Into a file or a pipe a table keeps its lines whole.
-printed = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 120)
+# Into a file or a pipe a table keeps its lines whole, however long names are.
+printed = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 1000)
 
 
 @contextmanager

@@ -16,7 +16,6 @@ import torch
 from PIL import Image
 
 from reconstruct.errors import ReconstructError
-from reconstruct.evaluation.results import SCHEMA
 from reconstruct.images.batches import in_batches
 from reconstruct.images.files import model_input, pixels_of, to_picture, webp
 from reconstruct.images.names import shown
@@ -245,6 +244,8 @@ def _attempt(net: AnyNetwork, items: Sequence[Item], layer: str, methods: Sequen
 def _failed(
     net: AnyNetwork, item: Item, error: str | None, layer: str | None = None, method: str | None = None
 ) -> dict[str, Any]:
+    from reconstruct.evaluation.results import SCHEMA  # with pyarrow, which inverting one picture does not need
+
     row: dict[str, Any] = dict.fromkeys(SCHEMA.names)
     reason = shown(" ".join((error or "").split()))
     return row | {

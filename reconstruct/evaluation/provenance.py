@@ -27,7 +27,7 @@ from reconstruct.user_function import function_named
 from reconstruct.version import __version__
 from reconstruct.zoo.registry import PRETRAINED
 
-PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "pillow", "pyarrow", "cupy-cuda13x", "ray")
+PACKAGES = ("torch", "numpy", "scipy", "pillow", "pyarrow", "cupy-cuda13x", "ray")
 
 
 def describe_run(

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy
 import torch
-from scipy.fft import next_fast_len
 from torch.nn.functional import conv2d, conv_transpose2d, pad
 
 from reconstruct.errors import CallError
@@ -191,7 +190,7 @@ class Convolution:
     def grid(self) -> Size:
         """Grid of the torus, in strides: large enough that the layer does not wrap round, and quick to transform."""
         height, width = (
-            next_fast_len(math.ceil((side + max(2 * self.padding, k - 1)) / self.stride), real=True)
+            torus.quick_length(math.ceil((side + max(2 * self.padding, k - 1)) / self.stride))
             for side, k in zip(self.input_shape[1:], self.kernel, strict=True)
         )
         return height, width

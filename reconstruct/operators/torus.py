@@ -7,6 +7,30 @@ from collections.abc import Callable
 import torch
 
 
+def quick_length(least: int) -> int:
+    """The smallest length that Fourier transforms are quick at: a product of 2, 3 and 5, and no less than ``least``.
+
+    ``scipy.fft.next_fast_len`` of real values, whose import takes longer than the transforms.
+
+    Examples
+    --------
+    >>> from reconstruct.operators.torus import quick_length
+    >>> quick_length(7), quick_length(241)
+    (8, 243)
+    """
+    length = max(1, least)
+    while not _is_quick(length):
+        length += 1
+    return length
+
+
+def _is_quick(length: int) -> bool:
+    for factor in (2, 3, 5):
+        while length % factor == 0:
+            length //= factor
+    return length == 1
+
+
 def inverse(matrices: torch.Tensor, shift: float) -> Callable[[torch.Tensor], torch.Tensor]:
     """The map (M + shift I)^-1 on a torus: N x K x g x g' to the same.
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 
 import torch
-from scipy.fft import next_fast_len
 
 from reconstruct.network.architecture import Size
+from reconstruct.operators.torus import quick_length
 from reconstruct.solvers.conjugate_gradients import conjugate_gradients
 
 EXPONENT = 0.75
@@ -50,9 +50,7 @@ class Prior:
         self, size: Size, channels: int = 3, *, step: int = 1, torus: bool = False, device: torch.device | str = "cpu"
     ) -> None:
         self.size = size
-        height, width = (
-            side if torus else step * next_fast_len(math.ceil((side + MARGIN) / step), real=True) for side in size
-        )
+        height, width = (side if torus else step * quick_length(math.ceil((side + MARGIN) / step)) for side in size)
         self.shape = (channels, height, width)
         # A unit of variance a pixel on the torus of 240: one density of power at every size of the torus.
         self.amplitude = (_power(height, width) / _power(240, 240, half=False).mean()).sqrt().to(device)

@@ -17,8 +17,6 @@ from pathlib import Path
 
 
 def main() -> None:
-    from skimage.metrics import structural_similarity  # noqa: F401 - imported by name alone
-
     import reconstruct.evaluation.batch
     import reconstruct.evaluation.provenance
     import reconstruct.evaluation.ray_engine

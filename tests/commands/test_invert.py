@@ -151,11 +151,23 @@ def test_native_size_is_trimmed_to_what_the_strides_cover(call: Call, tmp_path: 
     assert record["psnr"] > 35
 
 
-def test_size_and_random_weights(call: Call, tmp_path: Path) -> None:
-    """The same in two processes."""
+SLOW_TO_IMPORT = {
+    "matplotlib", "skimage", "scipy", "pyarrow", "pandas", "jinja2", "torchvision", "timm", "huggingface_hub", "onnx",
+    "sklearn", "deepinv", "ray", "gradio", "torch._dynamo", "torch._inductor", "torch.onnx", "torch.distributed.tensor",
+}  # fmt: skip
+"""What the main job has no use for: it took as long to start as to invert."""
+
+
+def test_size_and_random_weights(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same in two processes; what the first one imports is on its standard error."""
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
     arguments = (SAMPLE, "--model", "crelu_all", "--random-weights", "1", "--layer", "conv1", "--size", "63")
     options = ("--json", "--budget", "60", "--output")
-    (first,) = json.loads(run(*arguments, *options, str(tmp_path / "a")).stdout)
+    done = run(*arguments, *options, str(tmp_path / "a"))
+    (first,) = json.loads(done.stdout)
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "torch" in imported
+    assert not imported & SLOW_TO_IMPORT
     (second,) = inverted(call, tmp_path / "b", *arguments, "--budget", 60)
     assert pixels(first["output"]).shape == (63, 63, 3)
     assert first["psnr"] == second["psnr"]

@@ -8,13 +8,10 @@ from dataclasses import dataclass
 
 import numpy
 import torch
-from matplotlib import colormaps
-from matplotlib.figure import Figure
 from PIL import Image
 
-from reconstruct.errors import cut
 from reconstruct.images.files import to_pixels
-from reconstruct.report.figures.style import DPI, drawn, label
+from reconstruct.report.figures.lettering import font, write
 
 CAPTION_PIXELS = 40
 GAP_PIXELS = 10
@@ -27,6 +24,9 @@ ERRORS = (0.002, 0.5)
 
 DIFFERENCE = 5
 """How many times larger differences from the original are drawn than they are."""
+
+TITLE_PIXELS, DETAIL_PIXELS = 12.5, 11.8
+"""Sizes of a caption's two lines."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,8 @@ def error_panel(error: torch.Tensor, title: str) -> Panel:
 
     Its mean stands below, and in brackets what is drawn black and white.
     """
+    from matplotlib import colormaps
+
     low, high = ERRORS
     share = (error[0].clamp(low, high) / low).log() / math.log(high / low)
     colours = colormaps["magma"](share.cpu().numpy())[..., :3].astype(numpy.float32)
@@ -90,23 +92,16 @@ def panels(rows: Sequence[Sequence[Panel | None]]) -> Image.Image:
     cell_width, cell_height = width * scale + GAP_PIXELS, height * scale + CAPTION_PIXELS + GAP_PIXELS
     columns = max(len(row) for row in rows)
     full_width, full_height = columns * cell_width + GAP_PIXELS, len(rows) * cell_height + GAP_PIXELS
-    figure = Figure(figsize=(full_width / DPI, full_height / DPI), dpi=DPI, facecolor="white")
+    page = Image.new("RGB", (full_width, full_height), "white")
+    title_font, detail_font = font(TITLE_PIXELS, bold=True), font(DETAIL_PIXELS)
     for down, (row, own) in enumerate(zip(rows, drawings, strict=True)):
         for right, (panel, drawing) in enumerate(zip(row, own, strict=True)):
             if panel is None or drawing is None:
                 continue
             left, top = right * cell_width + GAP_PIXELS, down * cell_height + GAP_PIXELS
             pixels = drawing.repeat(scale, axis=0).repeat(scale, axis=1)
-            figure.figimage(pixels, left, full_height - top - height * scale, origin="upper")
-            centre = (left + width * scale / 2) / full_width
-            caption_top = 1 - (top + height * scale + 4) / full_height
-            caption_low = caption_top - 18 / full_height
-            title, detail = (_fitting(text, width * scale) for text in (panel.title, panel.detail))
-            figure.text(centre, caption_top, title, ha="center", va="top", fontsize=9, weight="bold")
-            figure.text(centre, caption_low, detail, ha="center", va="top", fontsize=8.5, color="#333333")
-    return drawn(figure)
-
-
-def _fitting(text: str, pixels: int) -> str:
-    """A caption as it fits below a picture: the middle of a longer one is left out."""
-    return label(cut(text, max(8, pixels // 6)))
+            page.paste(Image.fromarray(pixels), (left, top))
+            below, centre = top + height * scale, left + width * scale / 2
+            write(page, panel.title, centre, below + 4, width * scale, title_font)
+            write(page, panel.detail, centre, below + 22, width * scale, detail_font, "#333333")
+    return page
