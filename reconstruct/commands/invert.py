@@ -28,6 +28,7 @@ from reconstruct.commands.options import (
     SideOrArea,
     Tap,
     Threads,
+    Tile,
     Tolerance,
     area_of,
     check_disturbance,
@@ -66,6 +67,7 @@ def invert(
     damping: Damping = "auto",
     size: SideOrArea = None,
     native: Native = False,
+    tile: Tile = None,
     budget: Budget = None,
     tolerance: Tolerance = None,
     noise: Annotated[
@@ -117,6 +119,7 @@ def invert(
         "tolerance": tolerance,
         "seed": seed,
         "confidence": confidence,
+        "tile": tile,
     }
     sent: Disturbance = {"noise": noise, "quantise": quantise, "seed": seed}
     records: list[dict[str, Any]] = []
@@ -320,6 +323,8 @@ def _reconstruct(
                         values = output / file_name(stem, net.name, layer, method_part(method), "confidence", "npy")
                         write_features(error[i], values, {})
                         written["confidence"] = str(values)
+                    if result.tiles > 1:
+                        written["tiles"] = result.tiles
                     records[i].append(record | written)
             if method not in silent:
                 advance(len(names))

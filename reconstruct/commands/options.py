@@ -54,6 +54,15 @@ SideOrArea = Annotated[
     str | None,
     typer.Option("--size", metavar="SIDE|HxW", help="Side of the centred square in pixels, or height x width."),
 ]
+Tile = Annotated[
+    int | None,
+    typer.Option(
+        metavar="SIDE",
+        help="Invert larger pictures in overlapping tiles of so many pixels; default whole, and 512 where memory would "
+        "not suffice.",
+        min=1,
+    ),
+]
 Native = Annotated[bool, typer.Option("--native", help="Never resize; trim to what the strides cover.")]
 RandomWeights = Annotated[int | None, typer.Option(metavar="SEED", help="Random weights instead of a file.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]

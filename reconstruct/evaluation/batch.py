@@ -67,6 +67,7 @@ class Options(TypedDict, total=False):
     budget: float | None
     seed: int
     confidence: bool
+    tile: int | None
 
 
 class Disturbance(TypedDict, total=False):
