@@ -29,6 +29,7 @@ from reconstruct.commands.options import (
     Model,
     Native,
     Noise,
+    Perceptual,
     Quantise,
     Quiet,
     RandomWeights,
@@ -83,6 +84,7 @@ def evaluate(
     tolerance: Tolerance = None,
     noise: Noise = 0.0,
     quantise: Quantise = None,
+    perceptual: Perceptual = None,
     random_weights: RandomWeights = None,
     device: Device = "auto",
     threads: Threads = None,
@@ -112,6 +114,7 @@ def evaluate(
         from reconstruct.evaluation import run as evaluation
         from reconstruct.evaluation.batch import Job
         from reconstruct.evaluation.batch import batch_size as size_by_memory
+        from reconstruct.evaluation.perceptual import measures_of
         from reconstruct.evaluation.provenance import begin_session, describe_run
         from reconstruct.images.files import picture_mode
         from reconstruct.images.sources import open_source, select
@@ -121,6 +124,7 @@ def evaluate(
         from reconstruct.zoo.load import load_model
 
         check_limits(tolerance, budget)
+        measures = measures_of(perceptual)
         torch.manual_seed(seed)
         net = load_model(model, random_weights=random_weights, device=device_of(device))
         picture_mode(net.channels, net.name)  # not once for every picture of the set
@@ -142,6 +146,7 @@ def evaluate(
             },
             disturbance={"noise": noise, "quantise": quantise, "seed": seed},
             tap=tap,
+            perceptual=measures,
         )  # fmt: skip
         rows_of, workers = _engine(engine, workers, address, cpus_per_worker, gpus_per_worker)
         together = _batch_size(batch_size) or size_by_memory(net, job, 1 if engine == "local" else workers)
@@ -281,10 +286,16 @@ def _evaluating(total: int, done: int, silent: bool) -> Iterator[Callable[[int],
 def _summary_table(summary: dict[str, Any]) -> None:
     from rich.table import Table
 
+    from reconstruct.evaluation.perceptual import BACKBONES
+
     table = Table(box=None, pad_edge=False)
     for heading in ("layer", "method"):
         table.add_column(heading, overflow="fold")
-    for heading in ("images", "failed", "PSNR dB", "median", "5 to 95 %", "SSIM", "residual", "passes", "images/s"):
+    measures = [name for name in BACKBONES if any(name in each for each in summary["results"])]
+    names = [name.upper() for name in measures]
+    for heading in (
+        "images", "failed", "PSNR dB", "median", "5 to 95 %", "SSIM", *names, "residual", "passes", "images/s",
+    ):  # fmt: skip
         table.add_column(heading, justify="right")
     for each in summary["results"]:
         psnr, ssim = each["psnr"], each["ssim"]
@@ -297,6 +308,7 @@ def _summary_table(summary: dict[str, Any]) -> None:
             number(psnr["median"], ".1f"),
             f"{number(psnr['p5'], '.1f')} to {number(psnr['p95'], '.1f')}",
             number(ssim["mean"], ".3f"),
+            *(number(each.get(name, {}).get("mean"), ".3f") for name in measures),
             number(each["feature_residual"]["median"], ".2g"),
             number(each["forward_passes"]["mean"], ".0f"),
             number(each["images_per_second"], ".3g"),

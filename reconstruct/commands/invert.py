@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +21,7 @@ from reconstruct.commands.options import (
     Model,
     Native,
     Output,
+    Perceptual,
     Quantise,
     Quiet,
     RandomWeights,
@@ -38,6 +39,9 @@ from reconstruct.commands.options import (
 )
 from reconstruct.commands.terminal import busy, notes, number, print_json, printed, progress
 from reconstruct.errors import CallError
+
+SILENTLY: dict[str, Any] = {"budget": None, "tolerance": None, "confidence": False, "perceptually": ()}
+"""The options of a method that is in the figure without having been asked for."""
 
 if TYPE_CHECKING:
     import torch
@@ -79,6 +83,7 @@ def invert(
     ] = 0.0,
     quantise: Quantise = None,
     confidence: Confidence = False,
+    perceptual: Perceptual = None,
     random_weights: RandomWeights = None,
     device: Device = "auto",
     threads: Threads = None,
@@ -99,9 +104,11 @@ def invert(
     with busy("loading", quiet or as_json):
         import torch
 
+        from reconstruct.evaluation.perceptual import measures_of
         from reconstruct.network.read_points import joints
         from reconstruct.zoo.load import load_model
 
+        measures = measures_of(perceptual)
         torch.manual_seed(seed)
         net = load_model(model, random_weights=random_weights, device=device_of(device))
         methods = methods_of(net, method, layer, tap, quiet)
@@ -120,6 +127,7 @@ def invert(
         "seed": seed,
         "confidence": confidence,
         "tile": tile,
+        "perceptually": measures,
     }
     sent: Disturbance = {"noise": noise, "quantise": quantise, "seed": seed}
     records: list[dict[str, Any]] = []
@@ -136,7 +144,7 @@ def invert(
     if as_json:
         print_json(records)
     elif not quiet and records:
-        _table(records)
+        _table(records, measures)
         written = list(dict.fromkeys(record["comparison"] for record in records))
         printed.print(f"comparison: {', '.join(written)}", soft_wrap=True)
     if failures:
@@ -298,7 +306,7 @@ def _reconstruct(
         # The reader wants the reference: linear is in every figure where it applies, asked for or not.
         silent = [] if "linear" in chosen or applicable(at.net, at.layer, "linear") else ["linear"]
         for method in (*chosen, *silent):
-            own = options | ({"budget": None, "tolerance": None, "confidence": False} if method in silent else {})
+            own = options | (SILENTLY if method in silent else {})
             result, measured = measure(at, names, pictures, features, method, noise=level, **own)
             # Of module:function the function: a panel is no wider than the picture.
             title = f"{layer}, {method.rpartition(':')[2]}"
@@ -334,7 +342,7 @@ def _reconstruct(
     return [record for own in records for record in own]
 
 
-def _table(records: list[dict[str, Any]]) -> None:
+def _table(records: list[dict[str, Any]], perceptual: Sequence[str]) -> None:
     from rich.table import Table
 
     from reconstruct.images.names import shown
@@ -343,7 +351,7 @@ def _table(records: list[dict[str, Any]]) -> None:
     table = Table(box=None, pad_edge=False)
     for heading in ("image", "layer", "method"):
         table.add_column(heading, overflow="fold")
-    for heading in ("PSNR dB", "SSIM", "residual", "passes", "seconds"):
+    for heading in ("PSNR dB", "SSIM", *map(str.upper, perceptual), "residual", "passes", "seconds"):
         table.add_column(heading, justify="right")
     table.add_column("status")
     table.add_column("picture", overflow="fold")
@@ -354,6 +362,7 @@ def _table(records: list[dict[str, Any]]) -> None:
             record["method"],
             number(record["psnr"], ".1f"),
             number(record["ssim"], ".3f"),
+            *(number(record[name], ".3f") for name in perceptual),
             f"{record['feature_residual']:.2g}",
             f"{record['forward_passes']:.0f}",
             f"{record['seconds'] + record['prepare_seconds']:.1f}",

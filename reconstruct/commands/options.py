@@ -47,6 +47,13 @@ Damping = Annotated[
 Budget = Annotated[float | None, typer.Option(help="Work at which a method stops, in forward passes.")]
 Tolerance = Annotated[float | None, typer.Option(help="Feature residual at which a method stops.")]
 Noise = Annotated[float, typer.Option(help="Gaussian noise on the features, as a share of their norm.")]
+Perceptual = Annotated[
+    str | None,
+    typer.Option(
+        metavar="lpips|dists|lpips,dists",
+        help="How different reconstructions look, beside PSNR and SSIM; of an optional package.",
+    ),
+]
 Quantise = Annotated[str | None, typer.Option(help="Round the features: float16 or int8.")]
 Seed = Annotated[int, typer.Option(help="Seed of whatever is random.")]
 Size = Annotated[int | None, typer.Option(help="Side of the centred square, in pixels.", min=1)]
