@@ -38,6 +38,7 @@ EXTRAS: dict[str, Extra] = {
     ),
     "onnx": Extra(("onnx",), "models from ONNX files"),
     "deepinv": Extra(("deepinv",), "layers as deepinv's operators"),
+    "perceptual": Extra(("torchmetrics", "torchvision"), "LPIPS and DISTS, --perceptual"),
     "heic": Extra(("pillow_heif",), "HEIC pictures, as telephones write them"),
 }
 """By name, those that a user may want; ``pyproject.toml`` says which packages each brings."""

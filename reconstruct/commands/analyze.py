@@ -29,9 +29,9 @@ from reconstruct.commands.options import (
     SideOrArea,
     Split,
     Threads,
-    area_of,
     check_selection,
     numbers_of,
+    size_of,
 )
 from reconstruct.commands.terminal import busy, notes, number, printed, progress
 from reconstruct.errors import CallError, ImageError
@@ -186,7 +186,7 @@ def invariance(
     Goodfellow's invariance scores of each layer, models beside each other. Writes invariance.png and invariance.json.
     """
     check_selection(limit, sample)
-    area = area_of(size)
+    area = size_of(size)
     nets = load_nets(model, layer, random_weights, device, quiet or as_json)
     if not quiet:
         for net in nets:
@@ -328,7 +328,7 @@ def rectify(
 
     Writes, for each image and layer, IMAGE.MODEL.LAYER.rectify.png; and rectify.json.
     """
-    area = area_of(size)
+    area = size_of(size)
     numbers = [] if filters is None else numbers_of(filters, int, "--filter", "0,17")
     nets = load_nets(model, layer, random_weights, device, quiet or as_json)
     if not quiet:

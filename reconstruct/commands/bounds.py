@@ -19,8 +19,7 @@ from reconstruct.commands.options import (
     RandomWeights,
     SideOrArea,
     Threads,
-    area_of,
-    check_size,
+    size_of,
 )
 from reconstruct.commands.terminal import busy, number, print_json, printed, progress
 from reconstruct.errors import CallError
@@ -51,8 +50,7 @@ def bounds(
 
     Writes, for each image, STEM.MODEL.LAYER.bounds.png, and STEM.MODEL.LAYER.KNOWN.png of what was rebuilt.
     """
-    area = area_of(size)
-    check_size(area, native)
+    area = size_of(size, native)
     with busy("loading", quiet or as_json):
         from reconstruct.inversion.checks import check_limits
 

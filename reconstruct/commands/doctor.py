@@ -7,10 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from reconstruct.commands.terminal import busy, printed
+from reconstruct.commands.terminal import busy, number, printed
 
 
 def doctor(
+    gpu: Annotated[
+        bool,
+        typer.Option("--gpu", help="Hold the GPU against the CPU: equality, memory over a loop, speed."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
     """Look over this installation: versions, device, threads, cache, optional packages, and what is wrong.
@@ -22,6 +26,8 @@ def doctor(
         from reconstruct.evaluation.installation import examine
 
         found = examine()
+    if gpu:
+        _check_gpu(found, as_json)
     if as_json:
         print(json.dumps(found, indent=2))
     else:
@@ -62,11 +68,49 @@ def _told(found: dict[str, Any]) -> None:
         if each["missing"]:
             # On a line of its own, to be copied whole.
             printed.print(f"to add {each['name']} ({', '.join(each['missing'])}):\n  {each['install']}", soft_wrap=True)
+    if found.get("gpu") is not None:
+        _gpu_told(found["gpu"])
     printed.print()
     for problem in found["problems"]:
         printed.print(f"wrong: {problem}", soft_wrap=True)
     if not found["problems"]:
         printed.print("nothing is wrong")
+
+
+def _check_gpu(found: dict[str, Any], silent: bool) -> None:
+    """Add what a GPU gives beside the CPU, ``gpu``, None where there is none; and what is wrong with it."""
+    with busy("holding the GPU against the CPU", silent):
+        import torch
+
+        from reconstruct.evaluation.gpu_check import check_gpu, lacking, problems
+
+        missing = lacking()
+        found["gpu"] = None if missing else check_gpu(torch.device("cuda"))
+        found["problems"] += [missing] if missing else problems(found["gpu"])
+
+
+def _gpu_told(gpu: dict[str, Any]) -> None:
+    """The checks of a GPU as text."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, title=f"{gpu['device']} beside the CPU", title_justify="left")
+    table.add_column("check", no_wrap=True)
+    for heading in ("apart", "allowed", "CPU s", "GPU s", "times as fast"):
+        table.add_column(heading, justify="right")
+    table.add_column("")
+    for each in gpu["checks"]:
+        cpu, own = (gpu["seconds"].get(each["name"], {}).get(place) for place in ("cpu", "gpu"))
+        table.add_row(
+            each["name"],
+            number(each["measured"], ".2g"),
+            number(each["allowed"], ".2g"),
+            number(cpu, ".3f"),
+            number(own, ".3f"),
+            number(cpu / own if cpu and own else None, ".1f"),
+            "agrees" if each["good"] else "DIFFERS",
+        )
+    printed.print()
+    printed.print(table)
 
 
 def _threads(threads: dict[str, Any]) -> str:

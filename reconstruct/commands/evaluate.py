@@ -29,6 +29,7 @@ from reconstruct.commands.options import (
     Model,
     Native,
     Noise,
+    Perceptual,
     Quantise,
     Quiet,
     RandomWeights,
@@ -39,12 +40,11 @@ from reconstruct.commands.options import (
     Tap,
     Threads,
     Tolerance,
-    area_of,
     check_disturbance,
     check_selection,
-    check_size,
     damping_of,
     form_of,
+    size_of,
 )
 from reconstruct.commands.terminal import busy, notes, number, printed, progress
 from reconstruct.errors import CallError, ReconstructError
@@ -84,6 +84,7 @@ def evaluate(
     tolerance: Tolerance = None,
     noise: Noise = 0.0,
     quantise: Quantise = None,
+    perceptual: Perceptual = None,
     random_weights: RandomWeights = None,
     device: Device = "auto",
     threads: Threads = None,
@@ -101,8 +102,7 @@ def evaluate(
     an error.
     """
     check_disturbance(noise, quantise)
-    area = area_of(size)
-    check_size(area, native)
+    area = size_of(size, native)
     check_selection(limit, sample)
     if engine not in ("local", "ray"):
         raise CallError(f"--engine is local or ray, not '{engine}'")
@@ -114,6 +114,7 @@ def evaluate(
         from reconstruct.evaluation import run as evaluation
         from reconstruct.evaluation.batch import Job
         from reconstruct.evaluation.batch import batch_size as size_by_memory
+        from reconstruct.evaluation.perceptual import measures_of
         from reconstruct.evaluation.provenance import begin_session, describe_run
         from reconstruct.images.files import picture_mode
         from reconstruct.images.sources import open_source, select
@@ -145,6 +146,7 @@ def evaluate(
             },
             disturbance={"noise": noise, "quantise": quantise, "seed": seed},
             tap=tap,
+            perceptual=measures_of(perceptual),
         )  # fmt: skip
         rows_of, workers = _engine(engine, workers, address, cpus_per_worker, gpus_per_worker)
         together = _batch_size(batch_size) or size_by_memory(net, job, 1 if engine == "local" else workers)
@@ -284,10 +286,16 @@ def _evaluating(total: int, done: int, silent: bool) -> Iterator[Callable[[int],
 def _summary_table(summary: dict[str, Any]) -> None:
     from rich.table import Table
 
+    from reconstruct.evaluation.perceptual import BACKBONES
+
     table = Table(box=None, pad_edge=False)
     for heading in ("layer", "method"):
         table.add_column(heading, overflow="fold")
-    for heading in ("images", "failed", "PSNR dB", "median", "5 to 95 %", "SSIM", "residual", "passes", "images/s"):
+    measures = [name for name in BACKBONES if any(name in each for each in summary["results"])]
+    names = [name.upper() for name in measures]
+    for heading in (
+        "images", "failed", "PSNR dB", "median", "5 to 95 %", "SSIM", *names, "residual", "passes", "images/s",
+    ):  # fmt: skip
         table.add_column(heading, justify="right")
     for each in summary["results"]:
         psnr, ssim = each["psnr"], each["ssim"]
@@ -300,6 +308,7 @@ def _summary_table(summary: dict[str, Any]) -> None:
             number(psnr["median"], ".1f"),
             f"{number(psnr['p5'], '.1f')} to {number(psnr['p95'], '.1f')}",
             number(ssim["mean"], ".3f"),
+            *(number(each.get(name, {}).get("mean"), ".3f") for name in measures),
             number(each["feature_residual"]["median"], ".2g"),
             number(each["forward_passes"]["mean"], ".0f"),
             number(each["images_per_second"], ".3g"),

@@ -23,9 +23,8 @@ from reconstruct.commands.options import (
     SideOrArea,
     Tap,
     Threads,
-    area_of,
     check_disturbance,
-    check_size,
+    size_of,
 )
 from reconstruct.commands.terminal import busy, print_json, printed, progress
 from reconstruct.errors import CallError
@@ -58,9 +57,8 @@ def features(
 
     'reconstruct --features FILE' inverts them. They are float32, and float16 with --quantise float16.
     """
-    area = area_of(size)
+    area = size_of(size, native)
     check_disturbance(noise, quantise)
-    check_size(area, native)
     if form not in ("safetensors", "npy"):
         raise CallError(f"--format is safetensors or npy, not '{form}'")
     with busy("loading", quiet or as_json):

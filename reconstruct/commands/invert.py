@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +22,7 @@ from reconstruct.commands.options import (
     Model,
     Native,
     Output,
+    Perceptual,
     Quantise,
     Quiet,
     RandomWeights,
@@ -29,12 +30,13 @@ from reconstruct.commands.options import (
     SideOrArea,
     Tap,
     Threads,
+    Tile,
     Tolerance,
     area_of,
     check_disturbance,
-    check_size,
     damping_of,
     form_of,
+    size_of,
 )
 from reconstruct.commands.terminal import busy, notes, number, print_json, printed, progress
 from reconstruct.errors import CallError, cut
@@ -80,6 +82,7 @@ def invert(
     damping: Damping = "auto",
     size: SideOrArea = None,
     native: Native = False,
+    tile: Tile = None,
     budget: Budget = None,
     tolerance: Tolerance = None,
     noise: Annotated[
@@ -97,6 +100,7 @@ def invert(
             "--linear/--no-linear", help="Show linear beside what was asked for, where it applies: 60 passes at most."
         ),
     ] = True,
+    perceptual: Perceptual = None,
     random_weights: RandomWeights = None,
     device: Device = "auto",
     threads: Threads = None,
@@ -110,16 +114,17 @@ def invert(
     Writes, for each image, STEM.MODEL.LAYER.METHOD.png and STEM.MODEL.comparison.png.
     """
     images = images or []
-    area = area_of(size)
+    area = size_of(size, native)
     check_disturbance(noise, quantise)
-    check_size(area, native)
     _check_source(images, features, layer, native, quantise)
     with busy("loading", quiet or as_json):
         import torch
 
+        from reconstruct.evaluation.perceptual import measures_of
         from reconstruct.network.read_points import joints
         from reconstruct.zoo.load import load_model
 
+        measures = measures_of(perceptual)
         torch.manual_seed(seed)
         net = load_model(model, random_weights=random_weights, device=device_of(device))
         methods = methods_of(net, method, layer, tap, quiet)
@@ -137,6 +142,8 @@ def invert(
         "tolerance": tolerance,
         "seed": seed,
         "confidence": confidence,
+        "tile": tile,
+        "perceptually": measures,
     }
     sent: Disturbance = {"noise": noise, "quantise": quantise, "seed": seed}
     records: list[dict[str, Any]] = []
@@ -155,7 +162,7 @@ def invert(
     if as_json:
         print_json(records)
     elif not quiet and records:
-        _table(records)
+        _table(records, measures)
         _tell_beside(records)
         written = list(dict.fromkeys(record["comparison"] for record in records))
         printed.print(f"comparison: {', '.join(written)}", soft_wrap=True)
@@ -350,7 +357,7 @@ def _reconstruct(
                         values = output / file_name(stem, net.name, layer, method_part(method), "confidence", "npy")
                         write_features(error[i], values, {})
                         written["confidence"] = str(values)
-                    records[i].append(record | written | {"beside": None})
+                    records[i].append(record | written | {"tiles": result.tiles, "beside": None})
             if not silent:
                 advance(len(names))
     for i, (stem, panels, path) in enumerate(zip(stems, rows, shown, strict=True)):
@@ -363,7 +370,7 @@ def _cheaply(options: dict[str, Any]) -> dict[str, Any]:
     """What ``BESIDE`` is given in place of the options of those asked for: less work, as it was not asked for."""
     budget = options["budget"]
     most = BESIDE_BUDGET if budget is None else min(budget, BESIDE_BUDGET)
-    return {"budget": most, "tolerance": None, "confidence": False}
+    return {"budget": most, "tolerance": None, "confidence": False, "perceptually": ()}
 
 
 def _beside(record: dict[str, Any]) -> dict[str, Any]:
@@ -384,7 +391,7 @@ def _tell_beside(records: list[dict[str, Any]]) -> None:
         )
 
 
-def _table(records: list[dict[str, Any]]) -> None:
+def _table(records: list[dict[str, Any]], perceptual: Sequence[str]) -> None:
     """Print the records, a line each on a terminal of 80 columns: long names of pictures and layers lose their middle.
 
     Where there is no room for what was written, its names stand below the table, whole.
@@ -394,7 +401,8 @@ def _table(records: list[dict[str, Any]]) -> None:
     from reconstruct.images.names import shown
     from reconstruct.inversion.result import in_words
 
-    headings = ("image", "layer", "method", "PSNR dB", "SSIM", "residual", "passes", "seconds", "status", "picture")
+    judged = ("PSNR dB", "SSIM", *map(str.upper, perceptual), "residual", "passes", "seconds")
+    headings = ("image", "layer", "method", *judged, "status", "picture")
     lines = [
         (
             shown(Path(record["image"]).name),
@@ -402,6 +410,7 @@ def _table(records: list[dict[str, Any]]) -> None:
             record["method"],
             number(record["psnr"], ".1f"),
             number(record["ssim"], ".3f"),
+            *(number(record[name], ".3f") for name in perceptual),
             f"{record['feature_residual']:.2g}",
             f"{record['forward_passes']:.0f}",
             f"{record['seconds'] + record['prepare_seconds']:.1f}",
@@ -420,7 +429,7 @@ def _table(records: list[dict[str, Any]]) -> None:
     for_image = max(least, room - for_layer - sum(widths[2:shown_columns]))
     table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0))
     for heading in headings[:shown_columns]:
-        table.add_column(heading, overflow="fold", justify="right" if heading in headings[3:8] else "left")
+        table.add_column(heading, overflow="fold", justify="right" if heading in judged else "left")
     for image, layer, *rest in lines:
         table.add_row(_short(image, for_image), _short(layer, for_layer), *rest[: shown_columns - 2])
     printed.print(table)

@@ -47,11 +47,27 @@ Damping = Annotated[
 Budget = Annotated[float | None, typer.Option(help="Work at which a method stops, in forward passes.")]
 Tolerance = Annotated[float | None, typer.Option(help="Feature residual at which a method stops.")]
 Noise = Annotated[float, typer.Option(help="Gaussian noise on the features, as a share of their norm.")]
+Perceptual = Annotated[
+    str | None,
+    typer.Option(
+        metavar="lpips|dists|lpips,dists",
+        help="How different reconstructions look, beside PSNR and SSIM; of an optional package.",
+    ),
+]
 Quantise = Annotated[str | None, typer.Option(help="Round the features: float16 or int8.")]
 Seed = Annotated[int, typer.Option(help="Seed of whatever is random.")]
 SideOrArea = Annotated[
     str | None,
     typer.Option("--size", metavar="SIDE|HxW", help="Side of the centred square in pixels, or height x width."),
+]
+Tile = Annotated[
+    int | None,
+    typer.Option(
+        metavar="SIDE",
+        help="Invert larger pictures in overlapping tiles of so many pixels; default whole, and 512 where memory would "
+        "not suffice.",
+        min=1,
+    ),
 ]
 Native = Annotated[bool, typer.Option("--native", help="Never resize; trim to what the strides cover.")]
 RandomWeights = Annotated[int | None, typer.Option(metavar="SEED", help="Random weights instead of a file.")]
@@ -162,19 +178,21 @@ def check_disturbance(noise: float, quantise: str | None) -> None:
         raise CallError(f"--quantise is float16 or int8, not '{quantise}'")
 
 
-def check_size(size: Area | int | None, native: bool) -> None:
-    """Refuse a size together with ``--native``, and one that no picture has.
+def size_of(value: str | None, native: bool = False) -> Area | int | None:
+    """What ``--size`` names, as ``area_of`` reads it, if a picture has so many pixels.
 
     Raises
     ------
-    CallError : both are given, or the size has more than ``MOST_PIXELS``.
+    CallError : it is no size, stands beside ``--native``, or has more than ``MOST_PIXELS``.
     """
+    size = area_of(value)
     if size is not None and native:
         raise CallError("--size resizes and --native never does: give one of them")
     from reconstruct.network.architecture import as_area
 
     if size is not None and (reason := too_large(*as_area(size))):
         raise CallError(f"--size is too large: {reason}")
+    return size
 
 
 def check_selection(limit: int | None, sample: int | None) -> None:

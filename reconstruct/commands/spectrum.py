@@ -20,8 +20,8 @@ from reconstruct.commands.options import (
     RandomWeights,
     SideOrArea,
     Threads,
-    area_of,
     numbers_of,
+    size_of,
 )
 from reconstruct.commands.terminal import busy, progress
 from reconstruct.errors import CallError
@@ -81,7 +81,7 @@ def spectrum(
     if images:
         if model is None:
             raise CallError("spectra of a picture are those of a model's layers: add --model")
-        _pictures(images, model, layer, area_of(size), random_weights, device, output, as_json, quiet)
+        _pictures(images, model, layer, size_of(size), random_weights, device, output, as_json, quiet)
         return
     if model is not None:
         raise CallError("--model is for spectra of pictures: name at least one picture")

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from reconstruct.errors import ReconstructError
+from reconstruct.evaluation.perceptual import perceptual
 from reconstruct.images.batches import in_batches
 from reconstruct.images.files import model_input, pixels_of, to_picture, webp
 from reconstruct.images.names import shown
@@ -66,6 +67,7 @@ class Options(TypedDict, total=False):
     budget: float | None
     seed: int
     confidence: bool
+    tile: int | None
 
 
 class Disturbance(TypedDict, total=False):
@@ -99,6 +101,7 @@ class Job:
     pixels : how many pixels the images that are inverted together have at most.
     thumbnails : whether small pictures go with the rows: ``original`` and ``reconstruction``, WebP files.
     tap : what is read of every layer; None is what its own activation gives.
+    perceptual : measures beside PSNR and SSIM, as ``perceptual.perceptual`` has them.
     """
 
     methods: Mapping[str, Sequence[str]]
@@ -109,6 +112,7 @@ class Job:
     pixels: int = CPU_PIXELS
     thumbnails: bool = False
     tap: str | None = None
+    perceptual: tuple[str, ...] = ()
 
 
 def read(source: Source, indices: Sequence[int], net: AnyNetwork, job: Job) -> list[Item]:
@@ -154,7 +158,7 @@ def sent(at: Point | Joint, images: torch.Tensor, disturbance: Disturbance) -> t
 
 def measure(
     at: Point | Joint, names: Sequence[str], images: torch.Tensor | None, features: Features, method: str,
-    *, size: Size | None = None, noise: Noise = 0.0, **options: Unpack[Options],
+    *, size: Size | None = None, noise: Noise = 0.0, perceptually: Sequence[str] = (), **options: Unpack[Options],
 ) -> tuple[Result, Rows]:  # fmt: skip
     """Invert a batch, and record of each image how good its reconstruction is and what it cost.
 
@@ -166,6 +170,7 @@ def measure(
         None. Their SSIM is None as well where they are smaller than its window.
     features : N x C x h x w, as they are to be inverted; of several layers together, those of each.
     size : height and width of the images, where there are none.
+    perceptually : measures beside PSNR and SSIM, each a record's entry; None where there is no value.
     noise, options : as in ``inversion.invert``.
 
     Raises
@@ -176,6 +181,7 @@ def measure(
     area = size if images is None else (images.shape[2], images.shape[3])
     result = invert(at.net, features, at.layer, method, size=area, noise=noise, **options)
     judged = None if images is None else quality(images, result.image)
+    seen = {} if images is None else perceptual(images, result.image, perceptually)
     return result, [
         {
             "image": name,
@@ -195,6 +201,7 @@ def measure(
             # Of several layers the noisiest.
             "noise": max(noise) if isinstance(noise, Sequence) else noise,
             "device": str(net.mean.device),
+            **{name: seen[name][i] if name in seen else None for name in perceptually},
         }
         for i, name in enumerate(names)
     ]
@@ -223,7 +230,9 @@ def _attempt(net: AnyNetwork, items: Sequence[Item], layer: str, methods: Sequen
         names = [item.name for item in items]
         rows: Rows = []
         for method in methods:
-            result, records = measure(at, names, images, features, method, noise=noise, **job.options)
+            result, records = measure(
+                at, names, images, features, method, noise=noise, perceptually=job.perceptual, **job.options
+            )
             for i, (item, record) in enumerate(zip(items, records, strict=True)):
                 row = {"index": item.index, **record, "output": None, "error": None}
                 if job.thumbnails:

@@ -30,12 +30,12 @@ _MOST_SETTINGS = 20_000
 _MEASURES = {
     "psnr": (-1e4, 1e4), "ssim": (-2.0, 2.0), "relative_error": (0.0, 1e60), "feature_residual": (0.0, 1e60),
     "seconds": (0.0, 1e12), "forward_passes": (0.0, 1e15), "prepare_seconds": (0.0, 1e12),
-    "prepare_passes": (0.0, 1e15), "noise": (0.0, 1e60),
+    "prepare_passes": (0.0, 1e15), "noise": (0.0, 1e60), "lpips": (-1e-3, 1e4), "dists": (-1e-3, 2.0),
 }  # fmt: skip
 """Between what the finite numbers of a column lie."""
 _NEEDED = ("layer", "method", "psnr", "seconds", "forward_passes", "prepare_seconds", "prepare_passes")
 """Columns in which a row without an error has a value, and no NaN."""
-_FINITE = ("ssim", "seconds", "forward_passes", "prepare_seconds", "prepare_passes")
+_FINITE = ("ssim", "lpips", "dists", "seconds", "forward_passes", "prepare_seconds", "prepare_passes")
 
 
 def checked_run(path: Path, run: Any) -> dict[str, Any]:

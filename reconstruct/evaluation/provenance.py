@@ -73,6 +73,7 @@ def describe_run(
             "size": None if job.native else side_or_area(as_area(job.size or net.input_area)),
             **({"prepared": net.preprocessing.record()} if net.preprocessing and not (job.native or job.size) else {}),
             "options": {**job.options, **job.disturbance},
+            **({"perceptual": list(job.perceptual)} if job.perceptual else {}),
         },
         "selection": selection,
         "trained_on": None if random_weights is not None else trained_on(net),

@@ -23,6 +23,7 @@ from filelock import FileLock, Timeout
 
 from reconstruct.errors import CallError
 from reconstruct.evaluation.check_results import MOST_BYTES, MOST_KEYS, check_rows, check_size, checked_run
+from reconstruct.evaluation.perceptual import BACKBONES
 from reconstruct.images.atomic import write_atomically
 from reconstruct.images.names import file_name, method_part
 
@@ -39,10 +40,11 @@ SCHEMA = pyarrow.schema(
             for name in ("seconds", "forward_passes", "prepare_seconds", "prepare_passes", "noise")
         ),
         *(pyarrow.field(name, pyarrow.string()) for name in ("device", "output", "error")),
+        *(pyarrow.field(name, pyarrow.float64()) for name in BACKBONES),
     ]
 )
 """Columns of the rows, one for each image, layer and method. An image that could not be read has one row, with an error
-and neither layer nor method."""
+and neither layer nor method. Perceptual measures are null where they were not asked for."""
 
 HUGE = 1e300
 """The number that stands for an infinite PSNR where one interpolates between values."""
@@ -186,7 +188,13 @@ def _read(path: Path, columns: Sequence[str] | None) -> pyarrow.Table:
     try:
         check_size(path, pyarrow.parquet.read_metadata(path).num_rows)
         # Not by memory map: a part may be replaced while it is read.
-        table = pyarrow.parquet.read_table(path, columns=schema.names, memory_map=False)
+        there = pyarrow.parquet.read_schema(path).names
+        # Rows of before there were perceptual measures have none.
+        lacking = [name for name in schema.names if name in BACKBONES and name not in there]
+        names = [name for name in schema.names if name not in lacking]
+        table = pyarrow.parquet.read_table(path, columns=names, memory_map=False)
+        for name in lacking:
+            table = table.append_column(schema.field(name), pyarrow.nulls(len(table), schema.field(name).type))
         table = table.select(schema.names).cast(schema)
         check_rows(path, table)
     except CallError:
@@ -283,6 +291,11 @@ def summarise(table: pyarrow.Table, run: Mapping[str, Any]) -> dict[str, Any]:
                 **{
                     name: distribution(rows[name].to_numpy())
                     for name in ("psnr", "ssim", "relative_error", "feature_residual", "forward_passes")
+                },
+                **{
+                    name: distribution(rows[name].drop_null().to_numpy())
+                    for name in BACKBONES
+                    if name in rows.column_names and rows[name].null_count < len(rows)
                 },
                 "status": dict(Counter(rows["status"].to_pylist())),
                 "seconds": float(numpy.mean(rows["seconds"])) if len(rows) else None,

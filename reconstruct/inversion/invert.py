@@ -17,6 +17,7 @@ from reconstruct.inversion.methods import check_confidence, method_of
 from reconstruct.inversion.problem import CustomMethod
 from reconstruct.inversion.residual import feature_residual
 from reconstruct.inversion.result import Inverted, Result, Watch
+from reconstruct.inversion.tiles import cut_for, invert_in_tiles
 from reconstruct.network.architecture import Size
 from reconstruct.network.protocol import AnyNetwork
 from reconstruct.network.surgery import in_float32
@@ -38,6 +39,7 @@ def invert(
     seed: int = 0,
     watch: Watch | None = None,
     confidence: bool = False,
+    tile: int | None = None,
 ) -> Result:
     """Images from features of one layer, or of several together, without learning.
 
@@ -63,6 +65,8 @@ def invert(
     watch : called by ``map``, ``gradient`` and a method of the user's as they go on, with the forward passes so far and
         the images.
     confidence : ``Result.expected_error`` as well, which costs as much again; ``map`` has one.
+    tile : side of the overlapping tiles in which larger images are inverted, in pixels; of chains of layers. By default
+        images are inverted whole, and in tiles of 512 where memory would not suffice. A budget is then each tile's.
 
     Returns
     -------
@@ -72,7 +76,11 @@ def invert(
     ------
     FeatureError : features of a wrong shape, not finite, or not what the layer's activation gives.
     CallError : an unknown method or layer, or one that the method cannot invert; lists of different lengths; a
-        method without an expected error.
+        method without an expected error; tiles that are too small for the layer, or of a network that is no chain.
+
+    Warns
+    -----
+    ReconstructWarning : the image is inverted in tiles because memory would not suffice.
 
     Examples
     --------
@@ -122,27 +130,34 @@ def invert(
         said = ", ".join(f"{name} of {height} x {width}" for (height, width), name in areas.items())
         raise FeatureError(f"the layers' features are of images of different sizes: {said}")
     (area,) = areas
-    given = {"linear_form": linear_form, "damping": damping, "seed": seed, "watch": watch}
+    given = {"linear_form": linear_form, "damping": damping, "seed": seed}
     options = {name: given[name] for name in chosen.options & given.keys()}
     limits = {"tolerance": tolerance, "budget": budget}
     dropped = determined(nets, layers, noises)
     heard = [part for part in ready if part.layer not in dropped]
 
-    def solved(parts: Sequence[Part], **changed: object) -> Inverted:
+    cut = cut_for(heard, area, tile, chosen, options)
+
+    def solved(parts: Sequence[Part], area: Size, watch: Watch | None) -> Inverted:
+        seen = {"watch": watch} if "watch" in chosen.options else {}
         if len(parts) == 1:
             (part,) = parts
             own_noise = {"noise": part.noise} if "noise" in chosen.options else {}
-            return chosen.invert(part.net, part.features, part.layer, area, **limits, **own_noise, **options | changed)
+            return chosen.invert(part.net, part.features, part.layer, area, **limits, **own_noise, **options, **seen)
         assert chosen.joint is not None  # as ``refuses`` has found
-        return chosen.joint(*zip(*parts, strict=True), area, **limits, **options | changed)
+        return chosen.joint(*zip(*parts, strict=True), area, **limits, **options, **seen)
+
+    def inverted_from(parts: Sequence[Part], watch: Watch | None) -> Inverted:
+        return solved(parts, area, watch) if cut is None else invert_in_tiles(parts, area, cut, solved, watch)
 
     def again(values: Sequence[torch.Tensor]) -> torch.Tensor:
-        parts = [part._replace(features=each) for part, each in zip(heard, values, strict=True)]
-        return solved(parts, watch=None).images
+        return inverted_from(
+            [part._replace(features=each) for part, each in zip(heard, values, strict=True)], None
+        ).images
 
     began = time.perf_counter()
     with torch.no_grad():
-        inverted = solved(heard)
+        inverted = inverted_from(heard, watch)
         seconds = time.perf_counter() - began - inverted.prepare_seconds
         residuals = [feature_residual(Forward(part.net, part.layer), inverted.images, part.features) for part in ready]
         error = expected_error(heard, inverted.images, again) if confidence else None
@@ -156,4 +171,5 @@ def invert(
         inverted.prepare_seconds,
         inverted.prepare_passes,
         error,
+        1 if cut is None else len(cut[0].spans) * len(cut[1].spans),
     )

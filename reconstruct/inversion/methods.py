@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from functools import partial
 
 from reconstruct.errors import CallError
-from reconstruct.inversion import gradient, linear, wiener
+from reconstruct.inversion import gradient, linear, memory, wiener
 from reconstruct.inversion.checks import not_differentiable, not_linear
 from reconstruct.inversion.custom import invert_custom, name_of
 from reconstruct.inversion.most_probable import method as most_probable
@@ -39,6 +39,7 @@ class Method:
         layer at a time.
     budget, tolerance : where it stops by default, in forward passes and feature residual.
     confidence : whether the expected error of its images has been measured on photographs (``confidence``).
+    memory : network, layer's name, image size and ``options`` by name to the bytes that it takes for one image.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Method:
     tolerance: float
     joint: Callable[..., Inverted] | None = None
     confidence: bool = False
+    memory: Callable[..., float] = memory.of_values
 
     def refuses(self, nets: Sequence[AnyNetwork], layers: Sequence[str]) -> str | None:
         """Why it cannot invert the layers, one or several together, in a sentence; None where it can."""
@@ -79,6 +81,7 @@ METHODS: dict[str, Method] = {
             most_probable.TOLERANCE,
             most_probable.invert_joint,
             confidence=True,
+            memory=memory.of_covariances,
         ),
         Method(
             "wiener",
@@ -88,6 +91,7 @@ METHODS: dict[str, Method] = {
             partial(not_linear, method="wiener"),
             wiener.BUDGET,
             wiener.TOLERANCE,
+            memory=memory.of_covariances,
         ),
         Method(
             "linear",
@@ -97,6 +101,7 @@ METHODS: dict[str, Method] = {
             partial(not_linear, method="linear"),
             linear.BUDGET,
             linear.IMAGE_TOLERANCE,
+            memory=memory.of_layers,
         ),
         Method(
             "gradient",

@@ -68,6 +68,7 @@ class Result:
     prepare_seconds, prepare_passes : once a model, layer and size; 0 passes where it was cached.
     expected_error : N x 1 x H x W, in the image's scale: nine of ten pixels are expected to be no farther from the
         original, in any channel (``confidence``). None where it was not asked for; what it cost is not counted above.
+    tiles : how many tiles each image was inverted in (``tiles``); 1 where it was inverted as a whole.
 
     Examples
     --------
@@ -93,6 +94,7 @@ class Result:
     prepare_seconds: float
     prepare_passes: float
     expected_error: torch.Tensor | None = None
+    tiles: int = 1
 
     def __repr__(self) -> str:
         """Say on one line what came back and what it cost, without the numbers of the images."""

@@ -18,6 +18,9 @@ from reconstruct.network.activations import phases
 Size = tuple[int, int]
 """Height and width, in pixels or in positions of a layer's grid."""
 
+Sides = tuple[int, int, int, int]
+"""Padding at the top, on the left, at the bottom and on the right; below 0, so many rows or columns are left out."""
+
 LARGEST = 1e30
 """Numbers beyond this, and positive ones below its inverse, are not taken: in float32, which everything here is
 computed in, their products are infinite or nothing."""
@@ -53,6 +56,13 @@ class Layer:
     groups: int = field(default=1, repr=False)
     dilation: int = field(default=1, repr=False)
     ceil_mode: bool = field(default=False, repr=False)
+    sides: Sides | None = field(default=None, repr=False)
+    """The padding of each side in place of ``padding``, of a network for a part of a picture (``surgery.for_part``)."""
+
+    @property
+    def padded(self) -> Sides:
+        """The padding of each side."""
+        return self.sides or (self.padding,) * 4
 
     @property
     def has_weights(self) -> bool:
@@ -76,12 +86,11 @@ class Layer:
         ------
         CallError : an average pooling would have to round its grid up, to means of fewer numbers.
         """
-        height, width = map(self.output_side, size)
-        return height, width
+        return self.output_side(size[0], 0), self.output_side(size[1], 1)
 
-    def output_side(self, side: int) -> int:
-        """``output_size`` for one of both directions."""
-        room = side + 2 * self.padding - self.extent
+    def output_side(self, side: int, axis: int) -> int:
+        """``output_size`` for one of both directions: 0 down, 1 across."""
+        room = side + self.padded[axis] + self.padded[axis + 2] - self.extent
         count = room // self.stride + 1
         if self.ceil_mode and self.kind == "avg_pool" and room % self.stride:
             raise CallError(
@@ -224,17 +233,16 @@ class Architecture:
 
         A stride may leave rows on the right and below that no window reaches; this is the size without them.
         """
-        height, width = (self._covered_side(side, layer) for side in size)
-        return height, width
+        return self._covered_side(size[0], layer, 0), self._covered_side(size[1], layer, 1)
 
-    def _covered_side(self, side: int, layer: str) -> int:
+    def _covered_side(self, side: int, layer: str, axis: int) -> int:
         inputs = [side]
         chain = self.layers[: self.index(layer) + 1]
         for each in chain:
-            inputs.append(each.output_side(inputs[-1]))
+            inputs.append(each.output_side(inputs[-1], axis))
         seen = inputs.pop()
         for each, available in zip(reversed(chain), reversed(inputs), strict=True):
-            seen = min(available, (seen - 1) * each.stride - each.padding + each.extent)
+            seen = min(available, (seen - 1) * each.stride - each.padded[axis] + each.extent)
         return seen
 
 

@@ -5,6 +5,7 @@ Extraction, inversion, training and evaluation use it. Its ``Architecture`` says
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from torch import nn
 
 from reconstruct.errors import CallError
 from reconstruct.network.activations import TAPS, activate
-from reconstruct.network.architecture import KINDS, Architecture, Layer, Size, Split
+from reconstruct.network.architecture import KINDS, Architecture, Layer, Sides, Size, Split
 from reconstruct.network.preprocessing import Preprocessing
 
 
@@ -294,7 +295,9 @@ class Network(nn.Module):
 
     def _respond(self, values: torch.Tensor, layer: Layer) -> torch.Tensor:
         """Features of the layer below, or the normalised image, to the layer's responses."""
-        if layer.has_weights:
+        if layer.sides is not None:
+            values = self._padded(values, layer, layer.sides)
+        elif layer.has_weights:
             values = getattr(self, part_of(layer.name))(values)
         elif layer.kind == "max_pool":
             values = nn.functional.max_pool2d(
@@ -303,6 +306,17 @@ class Network(nn.Module):
         else:
             values = nn.functional.avg_pool2d(values, layer.kernel, layer.stride, layer.padding)
         return getattr(self, f"{part_of(layer.name)}_bn")(values) if layer.batch_norm else values
+
+    def _padded(self, values: torch.Tensor, layer: Layer, sides: Sides) -> torch.Tensor:
+        """The responses of a layer whose sides are padded each in its own way."""
+        top, left, bottom, right = sides
+        filler = -math.inf if layer.kind == "max_pool" else 0.0
+        values = nn.functional.pad(values, (left, right, top, bottom), value=filler)
+        if not layer.has_weights:
+            pooled = nn.functional.max_pool2d if layer.kind == "max_pool" else nn.functional.avg_pool2d
+            return pooled(values, layer.kernel, layer.stride)
+        part = getattr(self, part_of(layer.name))
+        return nn.functional.conv2d(values, part.weight, part.bias, layer.stride, 0, layer.dilation, layer.groups)
 
     def _check(self, images: torch.Tensor, layer: str | None = None) -> None:
         check_images(images, self.channels)

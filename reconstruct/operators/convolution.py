@@ -19,7 +19,7 @@ import torch
 from torch.nn.functional import conv2d, conv_transpose2d, pad
 
 from reconstruct.errors import CallError
-from reconstruct.network.architecture import Layer, Size
+from reconstruct.network.architecture import Layer, Sides, Size
 from reconstruct.network.dense_filters import spread_taps
 from reconstruct.operators import arrays, torus
 from reconstruct.operators.polyphase import polyphase, unpolyphase
@@ -41,7 +41,7 @@ class Convolution:
     Parameters
     ----------
     weight : K x C / groups x kh x kw.
-    stride, padding : as in the layer, the same in both directions.
+    stride, padding : as in the layer, the same in both directions; or the padding of each side.
     size : height and width of the input.
     groups : how many parts of the filters see as many parts of the channels, each its own. The symbol is then
         block-diagonal, and so are its Gram matrices, of which only the blocks are kept.
@@ -64,7 +64,7 @@ class Convolution:
         self,
         weight: torch.Tensor,
         stride: int,
-        padding: int,
+        padding: int | Sides,
         size: Size,
         dtype: torch.dtype = torch.float64,
         groups: int = 1,
@@ -73,6 +73,8 @@ class Convolution:
         self.weight = weight.detach().to(dtype)
         self.stride = stride
         self.padding = padding
+        sides = (padding,) * 4 if isinstance(padding, int) else padding
+        self.before, self.after = (sides[0], sides[1]), (sides[2], sides[3])
         self.groups = groups
         self.dilation = dilation
         filters, channels = len(self.weight), self.weight.shape[1] * groups
@@ -81,7 +83,8 @@ class Convolution:
         # Of the whole window, what lies between the taps included.
         kernel = [dilation * (side - 1) + 1 for side in self.weight.shape[2:]]
         self.kernel: Size = (kernel[0], kernel[1])
-        height, width = ((side + 2 * padding - k) // stride + 1 for side, k in zip(size, self.kernel, strict=True))
+        around = [side + first + last for side, first, last in zip(size, self.before, self.after, strict=True)]
+        height, width = ((side - k) // stride + 1 for side, k in zip(around, self.kernel, strict=True))
         if height < 1 or width < 1:
             raise CallError(f"a kernel of {kernel[0]} x {kernel[1]} does not fit an input of {size[0]} x {size[1]}")
         self.input_shape = (channels, *size)
@@ -114,6 +117,10 @@ class Convolution:
         """``apply`` for torch tensors."""
         if self._by_parts:
             return conv2d(self._split(images, self._reach), self._parts_weight, groups=self.groups)
+        if not isinstance(self.padding, int):
+            (top, left), (bottom, right) = self.before, self.after
+            images = pad(images, (left, right, top, bottom))
+            return conv2d(images, self.weight, None, self.stride, 0, self.dilation, self.groups)
         return conv2d(images, self.weight, None, self.stride, self.padding, self.dilation, self.groups)
 
     def transpose(self, values: torch.Tensor) -> torch.Tensor:
@@ -141,19 +148,21 @@ class Convolution:
     def _split(self, images: torch.Tensor, grid: Size) -> torch.Tensor:
         """N x C x H x W to polyphase components, N x C s^2 x grid, zero-padded or cropped to the grid."""
         _, height, width = self.input_shape
-        step, before = self.stride, self.padding
-        after = (grid[0] * step - height - before, grid[1] * step - width - before)
-        return polyphase(pad(images, (before, after[1], before, after[0])), step)
+        step, (top, left) = self.stride, self.before
+        return polyphase(pad(images, (left, grid[1] * step - width - left, top, grid[0] * step - height - top)), step)
 
     def _join(self, parts: torch.Tensor) -> torch.Tensor:
         """The adjoint of ``_split``."""
         _, height, width = self.input_shape
-        step, before = self.stride, self.padding
+        step, (top, left) = self.stride, self.before
         rows, columns = parts.shape[2:]
-        after = (rows * step - height - before, columns * step - width - before)
-        return pad(unpolyphase(parts, step), (-before, -after[1], -before, -after[0]))
+        return pad(unpolyphase(parts, step), (-left, width + left - columns * step, -top, height + top - rows * step))
 
     def _transposed(self, responses: torch.Tensor, weight: torch.Tensor, groups: int) -> torch.Tensor:
+        if not isinstance(self.padding, int):
+            spread = conv_transpose2d(responses, weight, None, self.stride, 0, 0, groups, self.dilation)
+            (height, width), (top, left) = self.input_shape[1:], self.before
+            return pad(spread, (-left, width + left - spread.shape[3], -top, height + top - spread.shape[2]))
         # ``slack`` rows and columns on the right and below are seen by no window; there are fewer than a stride
         # of them, which conv_transpose2d takes as its output_padding.
         slack = [
@@ -190,8 +199,8 @@ class Convolution:
     def grid(self) -> Size:
         """Grid of the torus, in strides: large enough that the layer does not wrap round, and quick to transform."""
         height, width = (
-            torus.quick_length(math.ceil((side + max(2 * self.padding, k - 1)) / self.stride))
-            for side, k in zip(self.input_shape[1:], self.kernel, strict=True)
+            torus.quick_length(math.ceil((side + max(first + last, k - 1)) / self.stride))
+            for side, first, last, k in zip(self.input_shape[1:], self.before, self.after, self.kernel, strict=True)
         )
         return height, width
 
@@ -291,7 +300,7 @@ class Convolution:
 
 def convolution_of(layer: Layer, weight: torch.Tensor, size: Size, dtype: torch.dtype = torch.float64) -> Convolution:
     """The operator of a convolution's layer, with its weight, for inputs of this height and width."""
-    return Convolution(weight, layer.stride, layer.padding, size, dtype, layer.groups, layer.dilation)
+    return Convolution(weight, layer.stride, layer.sides or layer.padding, size, dtype, layer.groups, layer.dilation)
 
 
 class PeriodicConvolution:

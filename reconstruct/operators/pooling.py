@@ -42,7 +42,7 @@ class AvgPool:
             self.operator = PeriodicConvolution(weight, layer.stride, layer.padding, size)
             self.grid = self.operator.grid
         else:
-            self.operator = Convolution(weight, layer.stride, layer.padding, size, dtype)
+            self.operator = Convolution(weight, layer.stride, layer.sides or layer.padding, size, dtype)
             self.grid = self.operator.output_shape[1:]
 
     def convolve(self, values: torch.Tensor) -> torch.Tensor:
@@ -92,6 +92,12 @@ class MaxPool:
         Positions count through the input's rows, from 0 to H W - 1.
         """
         layer = self.layer
+        if not self.periodic and layer.sides is not None:
+            top, left, bottom, right = layer.sides
+            padded = torch.nn.functional.pad(values, (left, right, top, bottom), value=-math.inf)
+            found = _positions(padded, layer.kernel, layer.stride, 0)
+            rows, columns = found // padded.shape[3] - top, found % padded.shape[3] - left
+            return rows * self.size[1] + columns
         if not self.periodic:
             return _positions(values, layer.kernel, layer.stride, layer.padding, layer.ceil_mode)
         seen = (torch.arange(side - layer.stride + layer.kernel, device=values.device) for side in self.size)

@@ -300,3 +300,16 @@ def test_writing_fails_cleanly_on_a_full_disk(tmp_path: Path) -> None:
     assert done.stderr.strip().splitlines()[-1].startswith("reconstruct: [Errno 27] File too large")
     assert not list(tmp_path.glob("*.png"))
     assert not list(tmp_path.glob(".*"))
+
+
+def test_tiles(call: Call, tmp_path: Path) -> None:
+    """A picture that is larger than the tiles asked for is inverted in several, and the record says in how many."""
+    tall = tmp_path / "tall.png"
+    Image.fromarray(pixels(SAMPLE)[:180, :120]).save(tall)
+    asked = (tall, "--model", "crelu_conv1_4", "--layer", "conv1", "--method", "linear", "--native", "--budget", "2")
+    status, out, err = call(*asked, "--tile", "120", "--json", "--output", tmp_path)
+    assert status == 0, err
+    (record,) = json.loads(out)
+    assert record["tiles"] == 3
+    assert pixels(record["output"]).shape == (179, 119, 3)
+    assert "sides of at least" in refused(call, *asked, "--tile", "40", "--output", tmp_path)

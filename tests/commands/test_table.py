@@ -23,7 +23,7 @@ def record(stem: str, layer: str, method: str, status: str = "budget") -> dict[s
 def printed(width: int, monkeypatch: pytest.MonkeyPatch, *records: dict[str, Any]) -> list[str]:
     console = Console(file=io.StringIO(), highlight=False, markup=False, width=width)
     monkeypatch.setattr(invert, "printed", console)
-    invert._table(list(records))
+    invert._table(list(records), ())
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().splitlines()
 

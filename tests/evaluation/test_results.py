@@ -28,7 +28,7 @@ def row(index: int, psnr: float = 30.0, **changes: Any) -> dict[str, Any]:
         "index": index, "image": f"{index}.png", "model": "m", "layer": "conv1", "method": "map", "psnr": psnr,
         "ssim": 0.9, "relative_error": 0.1, "feature_residual": 0.01, "status": "budget", "seconds": 2.0,
         "forward_passes": 450.0, "prepare_seconds": 0.0, "prepare_passes": 0.0, "noise": 0.0, "device": "cpu",
-        "output": None, "error": None,
+        "output": None, "error": None, "lpips": None, "dists": None,
     } | changes  # fmt: skip
 
 

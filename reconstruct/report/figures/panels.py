@@ -17,6 +17,8 @@ CAPTION_PIXELS = 40
 GAP_PIXELS = 10
 NARROWEST_PIXELS = 150
 """Images smaller than this are magnified by a whole factor, so that captions fit and pixels stay square."""
+WIDEST_PIXELS = 2048
+"""Images with a longer side than this are reduced by a whole factor, so that a figure of many fits into memory."""
 
 ERRORS = (0.002, 0.5)
 """Expected errors that are drawn black and white, in the image's scale of [0, 1]; between them by their logarithm."""
@@ -82,9 +84,10 @@ def comparison(original: Panel | None, rows: Sequence[Sequence[Panel | None]]) -
 def panels(rows: Sequence[Sequence[Panel | None]]) -> Image.Image:
     """Rows of pictures of one size with their captions; None leaves a place free.
 
-    Every picture is drawn pixel for pixel, or magnified by a whole factor where it is small.
+    Every picture is drawn pixel for pixel, or magnified by a whole factor where it is small, or reduced by one where it
+    is large.
     """
-    drawings = [[None if panel is None else to_pixels(panel.image) for panel in row] for row in rows]
+    drawings = [[None if panel is None else _reduced(to_pixels(panel.image)) for panel in row] for row in rows]
     height, width, _ = next(pixels.shape for row in drawings for pixels in row if pixels is not None)
     # Channels side by side are each as large as a picture would be.
     alone = next(panel.image.shape[2] for row in rows for panel in row if panel is not None)
@@ -105,3 +108,9 @@ def panels(rows: Sequence[Sequence[Panel | None]]) -> Image.Image:
             write(page, panel.title, centre, below + 4, width * scale, title_font)
             write(page, panel.detail, centre, below + 22, width * scale, detail_font, "#333333")
     return page
+
+
+def _reduced(pixels: numpy.ndarray) -> numpy.ndarray:
+    """H x W x 3 bytes with no side above ``WIDEST_PIXELS``: means of squares of a whole factor's side."""
+    factor = -(-max(pixels.shape[:2]) // WIDEST_PIXELS)
+    return pixels if factor == 1 else numpy.asarray(Image.fromarray(pixels).reduce(factor))

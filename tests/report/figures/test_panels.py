@@ -4,8 +4,9 @@ import numpy
 import pytest
 import torch
 
+from reconstruct.report.figures import panels as drawing
 from reconstruct.report.figures.lettering import fitting, font
-from reconstruct.report.figures.panels import Panel, panels
+from reconstruct.report.figures.panels import CAPTION_PIXELS, GAP_PIXELS, Panel, comparison, panels
 
 
 @pytest.mark.parametrize(
@@ -53,3 +54,16 @@ def test_a_small_picture_is_magnified_by_a_whole_factor() -> None:
     assert page.shape == (5 * 20 + 40 + 20, 5 * 32 + 20, 3)
     expected = (255 * image[0]).round().byte().numpy()
     assert numpy.array_equal(page[12:110:5, 12:170:5, 1], expected)
+
+
+def test_a_large_picture_is_reduced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the least whole factor that suffices, to means of its pixels; one at the limit is drawn as it is."""
+    monkeypatch.setattr(drawing, "WIDEST_PIXELS", 200)
+    image = torch.zeros(3, 300, 500)
+    image[:, 1::3] = 0.6  # a line in three
+    drawn = comparison(Panel(image, "original"), [[None]])
+    assert drawn.size[1] == 100 + CAPTION_PIXELS + 2 * GAP_PIXELS
+    assert numpy.asarray(drawn)[20:90, 20:150, 0] == pytest.approx(0.2 * 255, abs=1)
+    kept = comparison(Panel(image[:, :150, :200], "original"), [[None]])
+    assert kept.size[1] == 150 + CAPTION_PIXELS + 2 * GAP_PIXELS
+    assert set(numpy.unique(numpy.asarray(kept)[20:150, 20:200, 0])) == {0, 153}
