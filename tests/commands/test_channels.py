@@ -112,7 +112,7 @@ def test_methods_invert_what_takes_images_of_one_shape_alone(method: str) -> Non
     module = Steps(
         lambda own, x: own.last(own.flat(own.act(own.conv(x)))), **parts, last=torch.nn.Linear(4 * 24 * 16, 5)
     )
-    net = from_torch(module, input_size=(24, 16))
+    net = from_torch(modules.drawn(module), input_size=(24, 16))
     image = torch.rand(1, 3, 24, 16, generator=torch.Generator().manual_seed(0))
     result = invert(net, net.features(image, "last"), "last", method, budget=90)
     assert result.image.shape == image.shape
