@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -46,7 +46,7 @@ from reconstruct.commands.options import (
     form_of,
     size_of,
 )
-from reconstruct.commands.terminal import busy, notes, number, printed, progress
+from reconstruct.commands.terminal import busy, notes, number, preparations, printed, progress
 from reconstruct.errors import CallError, ReconstructError
 
 PICTURED = 25
@@ -263,9 +263,10 @@ def _evaluating(total: int, done: int, silent: bool) -> Iterator[Callable[[int],
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     began = said = time.monotonic()
-    columns = (TextColumn("evaluating"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
-    with Progress(*columns, TimeRemainingColumn(), console=notes, disable=silent, transient=True) as bar:
-        task = bar.add_task("", total=total, completed=done, rate="")
+    told = preparations if notes.is_terminal and not silent else nullcontext
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
+    with Progress(*columns, TimeRemainingColumn(), console=notes, disable=silent, transient=True) as bar, told(bar):
+        task = bar.add_task("evaluating", total=total, completed=done, rate="")
         count = 0
 
         def advance(images: int) -> None:

@@ -298,7 +298,7 @@ def _reconstruct(
     linear: bool,
     options: dict[str, Any],
     output: Path,
-    advance: Callable[[int], None],
+    advance: Callable[[float], None],
 ) -> list[dict[str, Any]]:
     """Invert a batch from every layer by every method, and write the pictures. Gives the records, image by image.
 
@@ -316,7 +316,7 @@ def _reconstruct(
     from reconstruct.images.features import write_features
     from reconstruct.images.files import save_image, write_png
     from reconstruct.images.names import file_name, method_part
-    from reconstruct.inversion.methods import applicable
+    from reconstruct.inversion.methods import applicable, method_of
     from reconstruct.network.read_points import joint
     from reconstruct.report.figures.panels import Panel, comparison, difference_panel, error_panel, quality_caption
 
@@ -330,7 +330,11 @@ def _reconstruct(
         for method in (*chosen, BESIDE) if shows else chosen:
             silent = method not in chosen
             own = options | (_cheaply(options) if silent else {})
-            result, measured = measure(at, names, pictures, features, method, noise=level, **own)
+            most = own["budget"] or method_of(method).budget
+            share = None if silent else _Share(advance, len(names), most)
+            result, measured = measure(at, names, pictures, features, method, noise=level, watch=share, **own)
+            if share is not None:
+                share.end()
             # Of module:function the function: a panel is no wider than the picture.
             title = f"{layer}, {method.rpartition(':')[2]}"
             for i, (stem, record) in enumerate(zip(stems, measured, strict=True)):
@@ -358,12 +362,30 @@ def _reconstruct(
                         write_features(error[i], values, {})
                         written["confidence"] = str(values)
                     records[i].append(record | written | {"tiles": result.tiles, "beside": None})
-            if not silent:
-                advance(len(names))
     for i, (stem, panels, path) in enumerate(zip(stems, rows, shown, strict=True)):
         original = None if pictures is None else Panel(pictures[i], "original", stem)
         write_png(comparison(original, [[row.get(layer) for layer in methods] for row in panels.values()]), path)
     return [record for own in records for record in own]
+
+
+class _Share:
+    """Watches an inversion, and moves a bar on by the share of its budget that is spent."""
+
+    def __init__(self, advance: Callable[[float], None], images: int, budget: float) -> None:
+        self.advance, self.images, self.budget = advance, images, budget
+        self.told = 0.0
+
+    def __call__(self, passes: float, images: torch.Tensor) -> None:
+        self._reach(min(1.0, passes / self.budget))
+
+    def end(self) -> None:
+        """The rest: an inversion may end sooner, and not every method is watched."""
+        self._reach(1.0)
+
+    def _reach(self, share: float) -> None:
+        if share > self.told:
+            self.advance(self.images * (share - self.told))
+            self.told = share
 
 
 def _cheaply(options: dict[str, Any]) -> dict[str, Any]:

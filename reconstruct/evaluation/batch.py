@@ -25,7 +25,7 @@ from reconstruct.images.sets import Source
 from reconstruct.inversion.disturb import disturb
 from reconstruct.inversion.invert import invert
 from reconstruct.inversion.linear import Damping, Form
-from reconstruct.inversion.result import Result
+from reconstruct.inversion.result import Result, Watch
 from reconstruct.network.architecture import Size, as_area
 from reconstruct.network.protocol import AnyNetwork
 from reconstruct.network.read_points import Joint, Point, joint, layers_read
@@ -158,7 +158,8 @@ def sent(at: Point | Joint, images: torch.Tensor, disturbance: Disturbance) -> t
 
 def measure(
     at: Point | Joint, names: Sequence[str], images: torch.Tensor | None, features: Features, method: str,
-    *, size: Size | None = None, noise: Noise = 0.0, perceptually: Sequence[str] = (), **options: Unpack[Options],
+    *, size: Size | None = None, noise: Noise = 0.0, perceptually: Sequence[str] = (), watch: Watch | None = None,
+    **options: Unpack[Options],
 ) -> tuple[Result, Rows]:  # fmt: skip
     """Invert a batch, and record of each image how good its reconstruction is and what it cost.
 
@@ -171,7 +172,7 @@ def measure(
     features : N x C x h x w, as they are to be inverted; of several layers together, those of each.
     size : height and width of the images, where there are none.
     perceptually : measures beside PSNR and SSIM, each a record's entry; None where there is no value.
-    noise, options : as in ``inversion.invert``.
+    noise, watch, options : as in ``inversion.invert``.
 
     Raises
     ------
@@ -179,7 +180,7 @@ def measure(
     """
     net = at.parts[0].net
     area = size if images is None else (images.shape[2], images.shape[3])
-    result = invert(at.net, features, at.layer, method, size=area, noise=noise, **options)
+    result = invert(at.net, features, at.layer, method, size=area, noise=noise, watch=watch, **options)
     judged = None if images is None else quality(images, result.image)
     seen = {} if images is None else perceptual(images, result.image, perceptually)
     return result, [

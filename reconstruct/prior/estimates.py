@@ -13,8 +13,9 @@ network best on average.
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -44,6 +45,8 @@ WEAK = 0.01
 connected layers, of 256 and of 1,024, it is within 0.1 dB of the whole covariance or better, and for 1,024 takes less
 than half the time; 1 in its place is up to 1.2 dB worse."""
 VERSION = 1
+PREPARING = logging.getLogger("reconstruct.preparing")
+"""Tells how far an estimate is that had to be made: each message has ``done`` of a ``total``, and what it is of."""
 
 
 def response_covariance(net: AnyNetwork, layer: str, *, seed: int = 0) -> tuple[torch.Tensor, float]:
@@ -75,7 +78,7 @@ def _without_torus(net: AnyNetwork, layer: str, seed: int) -> torch.Tensor:
     operator, prior = Differentiation(net, layer, size), Prior(size, net.channels, device=net.mean.device)
     generator = torch.Generator().manual_seed(seed)
     total = torch.zeros((), device=net.mean.device)
-    for _ in range(IMAGES // BATCH):
+    for _ in _rounds(net, layer):
         at = operator.linearise(prior.image(prior.draw(BATCH, generator)))
         values = operator.product(at, prior.crop(prior.field(prior.draw(BATCH, generator))))
         total = total + _products(values)
@@ -173,6 +176,7 @@ def smoothing(net: AnyNetwork, layer: str, *, seed: int = 0) -> tuple[Smoothing,
                 operator,
                 prior,
                 seed,
+                _rounds(net, layer),
                 lambda values: taper(_products(values)) / (len(values) * math.prod(operator.grid)),
             )
 
@@ -182,7 +186,9 @@ def smoothing(net: AnyNetwork, layer: str, *, seed: int = 0) -> tuple[Smoothing,
     def estimate() -> dict[str, torch.Tensor]:
         operator, prior = _torus(stack, layer)
         reach = REACH["response_covariance"]
-        measured = _smoothing(operator, prior, seed, lambda values: torus_lags(values, reach) / len(values))
+        measured = _smoothing(
+            operator, prior, seed, _rounds(stack, layer), lambda values: torus_lags(values, reach) / len(values)
+        )
         spreads = {f"spread{i}": each for i, each in enumerate(measured.spreads) if each is not None}
         return spreads | {f"error{tau}": each for tau, each in measured.errors.items()}
 
@@ -192,14 +198,18 @@ def smoothing(net: AnyNetwork, layer: str, *, seed: int = 0) -> tuple[Smoothing,
 
 
 def _smoothing(
-    operator: Jacobian, prior: Prior, seed: int, covariance: Callable[[torch.Tensor], torch.Tensor]
+    operator: Jacobian,
+    prior: Prior,
+    seed: int,
+    rounds: Iterator[None],
+    covariance: Callable[[torch.Tensor], torch.Tensor],
 ) -> Smoothing:
     """``covariance`` : of N x K x h x w, by lags."""
     generator = torch.Generator().manual_seed(seed)
     batches = [prior.image(prior.draw(BATCH, generator)) for _ in range(IMAGES // BATCH)]
     spreads = operator.spreads(batches[0])
     errors = {tau: torch.zeros((), device=prior.mean.device) for tau in TAUS}
-    for images in batches:
+    for _, images in zip(rounds, batches, strict=True):
         exact = operator.linearise(images).responses
         for tau in TAUS:
             missed = exact - operator.linearise(images, Smoothing(spreads, {}).spread(tau)).responses
@@ -273,11 +283,20 @@ def _lags_of(net: Network, layer: str, what: str, seed: int, sample: Sampler) ->
     def estimate() -> dict[str, torch.Tensor]:
         stack, prior = _torus(net, layer)
         generator = torch.Generator().manual_seed(seed)
-        parts = [torus_lags(sample(stack, prior, generator), REACH[what]) for _ in range(IMAGES // BATCH)]
+        parts = [torus_lags(sample(stack, prior, generator), REACH[what]) for _ in _rounds(net, layer)]
         return {"lags": torch.stack(parts).sum(0) / IMAGES}
 
     found, cost = _cached(net, layer, what, seed, estimate)
     return found["lags"], cost
+
+
+def _rounds(net: AnyNetwork, layer: str) -> Iterator[None]:
+    """As many rounds as there are batches of images; ``PREPARING`` is told of each one that begins, and of the end."""
+    total = IMAGES // BATCH
+    for done in range(total + 1):
+        PREPARING.info("preparing %s of %s", layer, net.name, extra={"done": done, "total": total})
+        if done < total:
+            yield
 
 
 def _cached(
