@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reconstruct.errors import CallError
+from reconstruct.errors import CallError, words_of
 from reconstruct.extras import install_hint
 
 if TYPE_CHECKING:
@@ -80,6 +80,10 @@ def check(measures: Sequence[str]) -> None:
         import torchvision  # noqa: F401
     except ImportError as error:
         raise CallError(f"LPIPS and DISTS need torchmetrics and torchvision: {install_hint('perceptual')}") from error
+    except Exception as error:  # whatever a library raises that was built for another torch
+        raise CallError(
+            f"LPIPS and DISTS need torchvision, which cannot be imported ({words_of(error)}): see reconstruct doctor"
+        ) from error
     for name in measures:
         network, file = BACKBONES[name]
         path = _checkpoints() / file

@@ -5,6 +5,7 @@ pictures and grow with the distortion, which is what is ours to get wrong: the r
 """
 
 import importlib.util
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -109,11 +110,20 @@ def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "torchmetrics", None)
+    monkeypatch.setitem(sys.modules, "torchmetrics", None)
     with pytest.raises(CallError) as error:
         check(["dists"])
     assert install_hint("perceptual") in str(error.value)
     assert perceptual(torch.rand(1, 3, 8, 8), torch.rand(1, 3, 8, 8), ()) == {}
+
+
+def test_a_package_that_was_built_for_another_torch_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "torchvision.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    monkeypatch.setitem(sys.modules, "torchmetrics", SimpleNamespace())
+    monkeypatch.delitem(sys.modules, "torchvision", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(CallError, match=r"cannot be imported \(operator torchvision::nms does not exist\)"):
+        check(["lpips"])
 
 
 def test_rows_of_before_there_were_any_have_none(tmp_path: Path) -> None:
