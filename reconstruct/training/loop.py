@@ -30,6 +30,7 @@ from reconstruct.network.network import Network
 from reconstruct.training.checkpoint import LogRow, Run
 from reconstruct.training.classification import autocast, class_scores, divergence, error_rate
 from reconstruct.training.data import Augmentation, Batches, Pictures, read_in_order
+from reconstruct.training.normalisation import BATCHES, are_disturbed, measure_statistics
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SAVE_SECONDS = 60.0
@@ -157,6 +158,9 @@ def fit(
 ) -> Trained:
     """Train a network in place; goes on from the folder's checkpoint if there is one.
 
+    Before a validation and at the end, statistics that dropout has disturbed are measured anew
+    (``normalisation.measure_statistics``) on the last batches. What is learned does not depend on them.
+
     Parameters
     ----------
     net : the network, on the device to train on.
@@ -205,6 +209,8 @@ def fit(
             if run.step < per_epoch:
                 run.end_epoch()
         validates = validation is not None and (run.step % every == 0 or run.ended is not None)
+        if rank == 0 and (validates or run.ended):
+            _settle(net, batches, run.step, precision)
         if run.step % LOG_STEPS == 0 or validates or run.ended:
             recent = run.take_recent()
             if not math.isfinite(recent):
@@ -247,9 +253,8 @@ def _step(
     precision: str,
 ) -> torch.Tensor:
     """Take one step down the gradient on a batch of bytes, and return its loss."""
-    inputs = images.to(memory_format=torch.channels_last).float() / 255
     with autocast(images.device, precision):
-        scores = net(inputs)
+        scores = net(_inputs(images))
     value = divergence(scores.float(), targets)
     optimizer.zero_grad(set_to_none=True)
     scaler.scale(value).backward()
@@ -259,6 +264,22 @@ def _step(
     scaler.step(optimizer)
     scaler.update()
     return value.detach()
+
+
+def _settle(net: Network, batches: Batches, step: int, precision: str) -> None:
+    """Measure statistics that dropout has disturbed anew, on the batches before a step."""
+    if not are_disturbed(net.architecture):
+        return
+    device = net.mean.device
+    with autocast(device, precision):
+        measure_statistics(
+            net, (_inputs(batches[before][0].to(device)) for before in range(max(0, step - BATCHES), step))
+        )
+
+
+def _inputs(images: torch.Tensor) -> torch.Tensor:
+    """Bytes as a network takes them in."""
+    return images.to(memory_format=torch.channels_last).float() / 255
 
 
 def processes() -> tuple[int, int]:
