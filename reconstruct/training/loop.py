@@ -237,6 +237,8 @@ def fit(
 def _call(net: Network, recipe: Recipe, augment: Augmentation) -> dict[str, Any]:
     """What a run trains and how, in JSON's types, as a checkpoint gives it back."""
     stated = asdict(net.architecture)
+    for layer in stated["layers"]:
+        del layer["sides"]  # of networks for parts of pictures, which are not trained
     call = {key: stated[key] for key in ("name", "layers", "mean", "std", "input_dropout")}
     call |= {"recipe": asdict(recipe), "augment": asdict(augment)}
     found: dict[str, Any] = json.loads(json.dumps(call))

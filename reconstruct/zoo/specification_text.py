@@ -10,7 +10,7 @@ from reconstruct.network.architecture import Architecture, Layer
 
 _POOL_FIELDS = {"name", "kernel", "stride", "padding", "dropout", "kind", "ceil_mode"}
 # Newer than the format of a config: stated where they differ from the defaults, so that older versions read the rest.
-_NEWER = {"groups", "dilation", "ceil_mode"}
+_NEWER = {"groups", "dilation", "ceil_mode", "sides"}
 _ALWAYS = {"name", "kernel"}
 
 
