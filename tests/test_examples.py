@@ -40,7 +40,15 @@ CLAIMS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("script", MAKER.SCRIPTS, ids=lambda script: script.stem)
+SLOW = pytest.mark.slow
+"""What prepares much for a few passes."""
+SCRIPTS = [
+    pytest.param(script, id=script.stem, marks=[SLOW] if script.stem == "what_pooling_leaves" else [])
+    for script in MAKER.SCRIPTS
+]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_it_draws_what_it_says(
     script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -444,6 +444,7 @@ def test_killed_three_times_with_workers_in_its_folds(tmp_path: Path) -> None:
         assert {path.name for path in (killed / name).iterdir()} == {path.name for path in (whole / name).iterdir()}
 
 
+@pytest.mark.slow
 def test_two_processes_are_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """torchrun with two processes on the CPU, without dropout, whose masks depend on the process."""
     options = {"shift": 2, "epochs": 4, "weight_decay": 0.01, "validation": tmp_path / "data"}

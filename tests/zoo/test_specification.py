@@ -6,7 +6,7 @@ import pytest
 from reconstruct import ModelError, load_model
 from reconstruct.network.architecture import Architecture, Layer
 from reconstruct.zoo.specification import read_architecture
-from reconstruct.zoo.specification_text import specification_text
+from reconstruct.zoo.specification_text import layer_table, specification_text
 from tests.builders.specifications import POOLED, SMALL, write
 
 
@@ -129,7 +129,7 @@ def test_groups_gaps_and_rounding_up_are_read_and_written(tmp_path: Path) -> Non
 )
 def test_groups_that_do_not_fit(layer: Layer, message: str, tmp_path: Path) -> None:
     path = tmp_path / "g.toml"
-    line = ", ".join(f"{key} = {json.dumps(value)}" for key, value in vars(layer).items())
+    line = ", ".join(f"{key} = {json.dumps(value)}" for key, value in layer_table(layer).items())
     path.write_text(f"input_size = 20\nmean = [0, 0, 0]\nstd = [1, 1, 1]\nlayers = [{{ {line} }}]\n")
     with pytest.raises(ModelError, match=message):
         read_architecture(str(path))
