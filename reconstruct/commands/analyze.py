@@ -26,9 +26,10 @@ from reconstruct.commands.options import (
     RandomWeights,
     Sample,
     Seed,
-    Size,
+    SideOrArea,
     Split,
     Threads,
+    area_of,
     check_selection,
     numbers_of,
 )
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
     from reconstruct.images.sets import Source
     from reconstruct.network.architecture import Architecture
+    from reconstruct.network.architecture import Size as Area
     from reconstruct.network.network import Network
     from reconstruct.network.protocol import AnyNetwork
 
@@ -170,7 +172,7 @@ def invariance(
     split: Split = "test",
     rate: Annotated[float, typer.Option(help="Of firing on images as they are.")] = 0.01,
     best: Annotated[float, typer.Option(help="Share of the units that the score is the mean of.")] = 0.2,
-    size: Size = None,
+    size: SideOrArea = None,
     random_weights: RandomWeights = None,
     device: Device = "auto",
     threads: Threads = None,
@@ -184,10 +186,11 @@ def invariance(
     Goodfellow's invariance scores of each layer, models beside each other. Writes invariance.png and invariance.json.
     """
     check_selection(limit, sample)
+    area = area_of(size)
     nets = load_nets(model, layer, random_weights, device, quiet or as_json)
     if not quiet:
         for net in nets:
-            tell_other_size(net, size, False)
+            tell_other_size(net, area, False)
     from reconstruct.analysis.crelu.invariance.measure import invariance as scored
     from reconstruct.images.sources import open_source, select
     from reconstruct.network.read_points import layer_list
@@ -202,7 +205,7 @@ def invariance(
     found = {}
     with progress(2 * len(indices) * len(nets), quiet or as_json, "scoring") as advance:
         for net, names in chosen:
-            readable = partial(_squares, source, indices, net, names, size, failures[net.name])
+            readable = partial(_squares, source, indices, net, names, area, failures[net.name])
             found[net.name] = scored(net, readable, names, rate=rate, best=best, advance=advance)
     records = [
         {"model": name, "images": len(indices) - len(failures[name]), **each.record()}
@@ -313,7 +316,7 @@ def rectify(
     shades: Annotated[
         bool, typer.Option("--shades", help="Black below 0, grey up to the response's root mean square, white above.")
     ] = False,
-    size: Size = None,
+    size: SideOrArea = None,
     random_weights: RandomWeights = None,
     device: Device = "auto",
     threads: Threads = None,
@@ -325,11 +328,12 @@ def rectify(
 
     Writes, for each image and layer, IMAGE.MODEL.LAYER.rectify.png; and rectify.json.
     """
+    area = area_of(size)
     numbers = [] if filters is None else numbers_of(filters, int, "--filter", "0,17")
     nets = load_nets(model, layer, random_weights, device, quiet or as_json)
     if not quiet:
         for net in nets:
-            tell_other_size(net, size, False)
+            tell_other_size(net, area, False)
     from reconstruct.analysis.crelu.rectify import rectify as rectified
     from reconstruct.images.names import file_name
     from reconstruct.network.read_points import layer_list
@@ -340,7 +344,7 @@ def rectify(
     failures: set[str] = set()
     with progress(len(images) * sum(len(names) for _, names in chosen), quiet or as_json, "rectifying") as advance:
         for net, names in chosen:
-            for batch in batches(images, net, names, size, False, quiet, failures):
+            for batch in batches(images, net, names, area, False, quiet, failures):
                 for item, name in product(batch, names):
                     found = rectified(net, item.picture[None].to(net.mean.device), name, numbers, count)
                     target = output / file_name(item.stem, net.name, name, "rectify", "png")
@@ -457,7 +461,7 @@ def _squares(
     indices: Sequence[int],
     net: Network,
     layers: Sequence[str],
-    size: int | None,
+    size: Area | int | None,
     failures: dict[int, str],
 ) -> Iterator[torch.Tensor]:
     """Batches of the images of a set as they go into a network; of others the error is in ``failures``, by number."""

@@ -17,8 +17,9 @@ from reconstruct.commands.options import (
     Output,
     Quiet,
     RandomWeights,
-    Size,
+    SideOrArea,
     Threads,
+    area_of,
     check_size,
 )
 from reconstruct.commands.terminal import busy, number, print_json, printed, progress
@@ -35,7 +36,7 @@ def bounds(
     pool: Annotated[
         str | None, typer.Option(metavar="K/S", help="Bound the convolution as if pooled: kernel and stride.")
     ] = None,
-    size: Size = None,
+    size: SideOrArea = None,
     native: Native = False,
     budget: Annotated[float | None, typer.Option(help="Work of each reconstruction, in forward passes.")] = None,
     random_weights: RandomWeights = None,
@@ -50,7 +51,8 @@ def bounds(
 
     Writes, for each image, STEM.MODEL.LAYER.bounds.png, and STEM.MODEL.LAYER.KNOWN.png of what was rebuilt.
     """
-    check_size(size, native)
+    area = area_of(size)
+    check_size(area, native)
     with busy("loading", quiet or as_json):
         from reconstruct.inversion.checks import check_limits
 
@@ -58,12 +60,12 @@ def bounds(
         net = load_chain(model, random_weights, device_of(device, needs_cupy=False), layer)
         chosen = _pooled(net, layer, pool)
     if not quiet:
-        tell_other_size(net, size, native)
+        tell_other_size(net, area, native)
     records: list[dict[str, Any]] = []
     failures: set[str] = set()
     with progress(len(images) * len(chosen), quiet or as_json, "bounding") as advance:
         for own, name in chosen:
-            for batch in batches(images, own, [name], size, native, quiet, failures):
+            for batch in batches(images, own, [name], area, native, quiet, failures):
                 for item in batch:
                     records.append(_bounded(own, name, item, budget, seed, output))
                     advance(1)

@@ -34,11 +34,12 @@ from reconstruct.commands.options import (
     RandomWeights,
     Sample,
     Seed,
-    Size,
+    SideOrArea,
     Split,
     Tap,
     Threads,
     Tolerance,
+    area_of,
     check_disturbance,
     check_selection,
     check_size,
@@ -77,7 +78,7 @@ def evaluate(
     ] = None,
     linear_form: LinearForm = "global",
     damping: Damping = "auto",
-    size: Size = None,
+    size: SideOrArea = None,
     native: Native = False,
     budget: Budget = None,
     tolerance: Tolerance = None,
@@ -100,7 +101,8 @@ def evaluate(
     an error.
     """
     check_disturbance(noise, quantise)
-    check_size(size, native)
+    area = area_of(size)
+    check_size(area, native)
     check_selection(limit, sample)
     if engine not in ("local", "ray"):
         raise CallError(f"--engine is local or ray, not '{engine}'")
@@ -116,6 +118,7 @@ def evaluate(
         from reconstruct.images.files import picture_mode
         from reconstruct.images.sources import open_source, select
         from reconstruct.inversion.checks import check_limits
+        from reconstruct.network.architecture import as_area
         from reconstruct.network.read_points import joints
         from reconstruct.report.pages.write import write_report
         from reconstruct.zoo.load import load_model
@@ -126,7 +129,7 @@ def evaluate(
         picture_mode(net.channels, net.name)  # not once for every picture of the set
         methods = methods_of(net, method, layer, tap, silent)
         if not silent:
-            tell_other_size(net, size, native)
+            tell_other_size(net, area, native)
         if not (silent or noise or quantise):
             for at in joints(net, methods, tap):
                 tell_what_is_left_out(at, [0.0] * len(at.parts))
@@ -135,7 +138,7 @@ def evaluate(
             notes.print(f"{images}: {source.left_out}", soft_wrap=True)
         chosen = select(len(source.names), limit, sample, seed)
         job = Job(
-            methods, size, native,
+            methods, area, native,
             options={
                 "linear_form": form_of(linear_form), "damping": damping_of(damping), "budget": budget,
                 "tolerance": tolerance, "seed": seed,
@@ -147,7 +150,7 @@ def evaluate(
         together = _batch_size(batch_size) or size_by_memory(net, job, 1 if engine == "local" else workers)
         job = replace(
             job,
-            pixels=together * math.prod(net.input_area if size is None else (size, size)),
+            pixels=together * math.prod(net.input_area if area is None else as_area(area)),
             # Of a small set most images are shown: their pictures are kept as they come.
             thumbnails=len(chosen) <= PICTURED * gallery,
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -53,14 +52,18 @@ def example(*lines: str) -> str:
     return "\n".join(["\b", f"Example{'s' if len(lines) > 1 else ''}:", *(f"  {line}" for line in lines)])
 
 
-def check_command(word: str, known: Iterable[str], program: str) -> None:
-    """Refuse a word that is nearly a command's, and no file.
+def check_command(group: Any, word: str, program: str) -> None:
+    """Refuse a word that is nearly a command's of a group, or one's of a group within it, and no file.
 
     Raises
     ------
     CallError : it is one; says which command was meant.
     """
-    near = get_close_matches(word, known, n=1, cutoff=0.7)
+    calls = {name: f"{program} {name}" for name in group.commands}
+    for name, inner in group.commands.items():
+        if isinstance(inner, Group):
+            calls = {each: f"{program} {name} {each}" for each in inner.commands} | calls
+    near = get_close_matches(word, calls, n=1, cutoff=0.7)
     plain = not word.startswith("-") and not Path(word).suffix
-    if near and plain and word not in known and not Path(word).exists():
-        raise CallError(f"there is no command '{word}'; did you mean '{program} {near[0]}'?")
+    if near and plain and word not in group.commands and not Path(word).exists():
+        raise CallError(f"there is no command '{word}'; did you mean '{calls[near[0]]}'?")

@@ -63,7 +63,7 @@ class MainJobFirst(Group):
         args = [_as_path(each) for each in args]
         if args and args[0] not in (*COMMANDS, *OWN_OPTIONS):
             if not ctx.resilient_parsing:  # while a shell completes the word
-                check_command(args[0], COMMANDS, "reconstruct")
+                check_command(self, args[0], "reconstruct")
             args = ["invert", *args]
         return super().parse_args(ctx, args)
 

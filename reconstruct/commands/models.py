@@ -21,10 +21,9 @@ class ShowFirst(Group):
     """``reconstruct models NAME`` is ``reconstruct models show NAME``, and so it is without a name."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        known = ("show", "import", "export")
-        if not args or args[0] not in (*known, "--help"):
+        if not args or args[0] not in (*self.commands, "--help"):
             if args and not ctx.resilient_parsing:
-                check_command(args[0], known, "reconstruct models")
+                check_command(self, args[0], "reconstruct models")
             args = ["show", *args]
         return super().parse_args(ctx, args)
 

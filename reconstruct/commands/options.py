@@ -49,7 +49,6 @@ Tolerance = Annotated[float | None, typer.Option(help="Feature residual at which
 Noise = Annotated[float, typer.Option(help="Gaussian noise on the features, as a share of their norm.")]
 Quantise = Annotated[str | None, typer.Option(help="Round the features: float16 or int8.")]
 Seed = Annotated[int, typer.Option(help="Seed of whatever is random.")]
-Size = Annotated[int | None, typer.Option(help="Side of the centred square, in pixels.", min=1)]
 SideOrArea = Annotated[
     str | None,
     typer.Option("--size", metavar="SIDE|HxW", help="Side of the centred square in pixels, or height x width."),
@@ -172,7 +171,9 @@ def check_size(size: Area | int | None, native: bool) -> None:
     """
     if size is not None and native:
         raise CallError("--size resizes and --native never does: give one of them")
-    if size is not None and (reason := too_large(*((size, size) if isinstance(size, int) else size))):
+    from reconstruct.network.architecture import as_area
+
+    if size is not None and (reason := too_large(*as_area(size))):
         raise CallError(f"--size is too large: {reason}")
 
 

@@ -12,12 +12,23 @@ from reconstruct.commands.analyze import LayerList, analyze, load_nets
 from reconstruct.commands.common import batches, tell_other_size
 from reconstruct.commands.findings import Columns, Told, finish, write
 from reconstruct.commands.groups import example
-from reconstruct.commands.options import AsJson, Device, Output, Quiet, RandomWeights, Size, Threads, numbers_of
+from reconstruct.commands.options import (
+    AsJson,
+    Device,
+    Output,
+    Quiet,
+    RandomWeights,
+    SideOrArea,
+    Threads,
+    area_of,
+    numbers_of,
+)
 from reconstruct.commands.terminal import busy, progress
 from reconstruct.errors import CallError
 
 if TYPE_CHECKING:
     from reconstruct.analysis.spectrum.tones import Tones
+    from reconstruct.network.architecture import Size as Area
 
 PARTS = ("series", "networks", "dc", "training", "pulse")
 COUNTS = (1, 2, 3, 5, 10, 20, 50, 100, 200)
@@ -36,7 +47,7 @@ def spectrum(
     ] = None,
     model: Annotated[str | None, typer.Option(help="With pictures: names in the zoo or paths, with commas.")] = None,
     layer: LayerList = "all",
-    size: Size = None,
+    size: SideOrArea = None,
     random_weights: RandomWeights = None,
     device: Device = "auto",
     threads: Threads = None,
@@ -70,7 +81,7 @@ def spectrum(
     if images:
         if model is None:
             raise CallError("spectra of a picture are those of a model's layers: add --model")
-        _pictures(images, model, layer, size, random_weights, device, output, as_json, quiet)
+        _pictures(images, model, layer, area_of(size), random_weights, device, output, as_json, quiet)
         return
     if model is not None:
         raise CallError("--model is for spectra of pictures: name at least one picture")
@@ -225,7 +236,7 @@ def _pictures(
     images: list[Path],
     model: str,
     layer: str,
-    size: int | None,
+    size: Area | int | None,
     random_weights: int | None,
     device: str,
     output: Path,

@@ -26,7 +26,7 @@ from reconstruct.inversion.disturb import disturb
 from reconstruct.inversion.invert import invert
 from reconstruct.inversion.linear import Damping, Form
 from reconstruct.inversion.result import Result
-from reconstruct.network.architecture import Size
+from reconstruct.network.architecture import Size, as_area
 from reconstruct.network.protocol import AnyNetwork
 from reconstruct.network.read_points import Joint, Point, joint, layers_read
 from reconstruct.operators import arrays
@@ -103,7 +103,7 @@ class Job:
     """
 
     methods: Mapping[str, Sequence[str]]
-    size: int | None = None
+    size: Size | int | None = None
     native: bool = False
     options: Options = field(default_factory=Options)
     disturbance: Disturbance = field(default_factory=Disturbance)
@@ -203,7 +203,7 @@ def measure(
 
 def batch_size(net: AnyNetwork, job: Job, workers: int = 1) -> int:
     """How many images of the job's size are inverted together, by the memory that the device has for each worker."""
-    area = net.input_area if job.size is None else (job.size, job.size)
+    area = net.input_area if job.size is None else as_area(job.size)
     pixels = math.prod(area)
     device = net.mean.device
     deepest = max(layers_read(net, job.methods), key=net.index)

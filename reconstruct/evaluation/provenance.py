@@ -19,7 +19,7 @@ import torch
 from reconstruct.evaluation.batch import Job
 from reconstruct.images.sets import Source
 from reconstruct.images.sources import digest
-from reconstruct.network.architecture import side_or_area
+from reconstruct.network.architecture import as_area, side_or_area
 from reconstruct.network.kept import plain
 from reconstruct.network.protocol import AnyNetwork
 from reconstruct.operators import arrays
@@ -70,7 +70,7 @@ def describe_run(
             "tap": job.tap,
             "methods": {layer: list(methods) for layer, methods in job.methods.items()},
             **_own_methods(job),
-            "size": None if job.native else job.size or side_or_area(net.input_area),
+            "size": None if job.native else side_or_area(as_area(job.size or net.input_area)),
             **({"prepared": net.preprocessing.record()} if net.preprocessing and not (job.native or job.size) else {}),
             "options": {**job.options, **job.disturbance},
         },

@@ -175,7 +175,9 @@ def _tensor(path: Path, array: numpy.ndarray) -> torch.Tensor:
     try:
         return torch.from_numpy(array)
     except TypeError:
-        raise FeatureError(f"{path} holds {array.dtype}; features are float16, float32 or float64") from None
+        # NumPy has no bfloat16, and writes down that it is two bytes of something.
+        kind = "numbers of two bytes, as of bfloat16" if array.dtype.str == "|V2" else str(array.dtype)
+        raise FeatureError(f"{path} holds {kind}; features are float16, float32 or float64") from None
 
 
 def _chosen(path: Path, names: list[str], name: str | None) -> list[str]:
@@ -199,9 +201,10 @@ def _chosen(path: Path, names: list[str], name: str | None) -> list[str]:
 def _decoded(path: Path, held: Held, said: dict[str, str], of: tuple[AnyNetwork, str] | None) -> Stored:
     """The features themselves, N x C x h x w, of whatever numbers stand for them."""
     (name, values), *_ = held.items()
-    if values.is_quantized and values.qscheme() == torch.per_tensor_affine:
-        given = {"scale": torch.tensor(values.q_scale()), "zero_point": torch.tensor(float(values.q_zero_point()))}
-        held, values = given, values.int_repr()
+    if values.is_quantized:
+        held, values = _quantised(path, values), values.int_repr()
+    if values.layout is not torch.strided:
+        raise FeatureError(f"{path} holds a sparse tensor: save its to_dense()")
     if not is_plain(values):
         raise FeatureError(f"{name} of {path} is no plain tensor of numbers")
     if not values.numel():
@@ -229,6 +232,18 @@ def _decoded(path: Path, held: Held, said: dict[str, str], of: tuple[AnyNetwork,
     kind = str(values.dtype).removeprefix("torch.")
     note = f"{path} holds {kind} and no scale: the numbers are taken as they are, by a scale of 1"
     return Stored(steps * factor, said, share, note if scale is None else "")
+
+
+def _quantised(path: Path, values: torch.Tensor) -> Held:
+    """The scale and zero point of a tensor that torch has quantised, of all of it or along an axis."""
+    if values.qscheme() == torch.per_tensor_affine:
+        return {"scale": torch.tensor(values.q_scale()), "zero_point": torch.tensor(float(values.q_zero_point()))}
+    axis = values.q_per_channel_axis()
+    if values.ndim - axis != 3:
+        raise FeatureError(
+            f"{path} has a scale for each place along axis {axis}, and not for each channel of C x h x w"
+        )
+    return {"scale": values.q_per_channel_scales(), "zero_point": values.q_per_channel_zero_points()}
 
 
 def _laid_out(path: Path, values: torch.Tensor, of: tuple[AnyNetwork, str] | None) -> torch.Tensor:

@@ -22,7 +22,7 @@ from reconstruct.images.pillow import check_opened, formats, turned, what_it_is
 from reconstruct.images.png_texts import without_texts
 from reconstruct.images.prepare import prepare
 from reconstruct.images.tags import overlap
-from reconstruct.network.architecture import Size
+from reconstruct.network.architecture import Size, as_area
 from reconstruct.network.preprocessing import Preprocessing
 from reconstruct.network.protocol import AnyNetwork
 
@@ -84,6 +84,8 @@ def decode_file(path: Path) -> Image.Image:
         if not path.is_file():
             # Only regular files: opening a FIFO would wait for ever.
             what = "is not a file" if path.exists() else "does not exist"
+            if path.is_dir():
+                what = "is a folder: 'reconstruct evaluate' takes the pictures in it"
             raise ImageError(f"{name} {what}")
         with path.open("rb") as file:
             return decode(file, name)
@@ -143,7 +145,7 @@ def fit(image: Image.Image, size: Size | int | Preprocessing) -> Image.Image:
     """
     if isinstance(size, Preprocessing):
         return prepare(image, size)
-    height, width = (size, size) if isinstance(size, int) else size
+    height, width = as_area(size)
     if min(height, width) < 1:
         raise CallError(f"a picture's height and width are at least 1 pixel, not {height} x {width}")
     if why := too_large(height, width):
@@ -190,7 +192,7 @@ def model_input(
             chain.shapes(own, deepest)
         else:
             # A module may take images of its own size alone.
-            net.shapes((resized, resized) if isinstance(resized, int) else resized, deepest)
+            net.shapes(as_area(resized), deepest)
         if native:
             height, width = net.covered_size(own, deepest)
             return picture.crop((0, 0, width, height))

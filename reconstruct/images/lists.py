@@ -13,8 +13,8 @@ from reconstruct.images.files import SUFFIXES
 from reconstruct.images.names import shown, told
 from reconstruct.images.sets import Files
 
-LABELLED = re.compile(r"(.*\S)\s+\d+")
-"""A line of a list that ends in a class number, as ImageNet's do."""
+LABELLED = re.compile(r"(.*[^\s,])(?:\s+|\s*,\s*)\d+")
+"""A line of a list that ends in a class number, as ImageNet's do, after a space or a comma."""
 
 MOST_LIST_BYTES = 1 << 28
 """Bytes of a list: two million long paths."""
@@ -47,7 +47,10 @@ def list_as_set(path: str, file: IO[bytes], folder: str, filesystem: Any = None)
     join = os.path.join if filesystem is None else (lambda *parts: "/".join(parts))
     paths = [join(folder, name) for name in names]
     if filesystem is None and paths and not any(map(_is_there, paths)):
-        raise CallError(f"{path} lists {len(paths):,} pictures, and not one is there: the first is {told(paths[0])}")
+        raise CallError(
+            f"{path} lists {len(paths):,} pictures, and not one is there: the first is {told(paths[0])}; a line "
+            "is a path, and may end in a class number after a space or a comma"
+        )
     return Files("list", path, list(map(shown, names)), paths, filesystem)
 
 

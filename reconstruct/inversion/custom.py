@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import torch
 
 from reconstruct.errors import CallError
@@ -33,7 +35,7 @@ def invert_custom(
 
     Raises
     ------
-    CallError : what it returned is none of these, or not finite.
+    CallError : it takes another number of arguments, or what it returned is none of these, or not finite.
     """
     problem = Problem(
         net,
@@ -47,6 +49,7 @@ def invert_custom(
         watch,
     )
     name, count = name_of(method), len(problem)
+    _check_call(method, name)
     if not count:
         empty = problem.features.new_zeros(0, problem.net.channels, *problem.size, dtype=torch.float32)
         return Inverted(empty, [], [], [], 0.0, 0.0)
@@ -75,6 +78,18 @@ def invert_custom(
 def name_of(method: str | CustomMethod) -> str:
     """What a method is called: its name among the built-in ones, ``package.module:function``, or the function's."""
     return method if isinstance(method, str) else getattr(method, "__name__", type(method).__name__)
+
+
+def _check_call(method: CustomMethod, name: str) -> None:
+    """Refuse what cannot be called with a problem alone, as far as its signature tells."""
+    try:
+        signature = inspect.signature(method)
+    except ValueError:  # some that are compiled have none
+        return
+    try:
+        signature.bind(None)
+    except TypeError as error:
+        raise CallError(f"method {name} is to take one argument, the problem, as {name}(problem): {error}") from None
 
 
 def _checked(name: str, images: object, problem: Problem) -> torch.Tensor:

@@ -238,6 +238,11 @@ class Architecture:
         return seen
 
 
+def as_area(size: Size | int) -> Size:
+    """Height and width, of both or of a square's side."""
+    return (size, size) if isinstance(size, int) else size
+
+
 def side_or_area(size: Size) -> int | list[int]:
     """The side of a square, or height and width of what is none, as JSON holds them."""
     height, width = size
@@ -252,7 +257,8 @@ def decimals(values: Iterable[float]) -> tuple[float, ...]:
 
 def unknown_layer(network: str, layer: str, names: list[str], splits: Sequence[str] = ()) -> CallError:
     """The error that answers a layer's name which there is not, with the nearest one and all that there are."""
-    near = get_close_matches(layer[:100], [*names, *splits], n=1)  # quadratic in a word's length
-    end = f"; did you mean {near[0]}?" if near else "."
+    known = {name.lower(): name for name in [*splits, *names]}
+    near = get_close_matches(layer[:100].lower(), known, n=1)  # quadratic in a word's length
+    end = f"; did you mean {known[near[0]]}?" if near else "."
     points = f"; its split points: {', '.join(splits)}" if splits else ""
     return CallError(f"{network} has no layer '{layer}'{end} Its layers: {', '.join(names)}{points}")

@@ -320,7 +320,7 @@ class ModuleNetwork(nn.Module):
 
 def from_torch(
     module: nn.Module,
-    normalise: tuple[Sequence[float], Sequence[float]] = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    normalise: tuple[Sequence[float], Sequence[float]] | None = None,
     *,
     input_size: int | Size = 224,
     name: str | None = None,
@@ -332,7 +332,8 @@ def from_torch(
     module : takes N x C x H x W images that are normalised, float32. It is copied, and the copy set to evaluation
         mode. What ``torch.compile`` or ``DataParallel`` has wrapped is taken out of it; of a TorchScript only what it
         gives as a whole can be read.
-    normalise : mean and standard deviation of each channel, of images in [0, 1]; default none, images as they are.
+    normalise : mean and standard deviation of each channel, of images in [0, 1]; default none: images as they are, of
+        three channels, or, where it takes no such images, of as many as its first convolution takes.
     input_size : side of the square images that it was made for, or height and width of others.
     name : for files and messages; default the module's class.
 
@@ -355,13 +356,26 @@ def from_torch(
     >>> net.features(torch.rand(1, 3, 32, 32), "1").shape
     torch.Size([1, 8, 32, 32])
     """
-    mean, std = _statistics(normalise)
     area = _area(input_size)
-    net = ModuleNetwork(module, mean, std, area, name)
-    difference = difference_from_own(module, mean, std, area)
+    if normalise is None:
+        net = _of_images_as_they_are(module, area, name)
+    else:
+        net = ModuleNetwork(module, *_statistics(normalise), area, name)
+    difference = difference_from_own(module, *net.normalisation, area)
     for doubt in [*net.doubts, *([difference] if difference else [])]:
         warnings.warn(doubt, ReconstructWarning, stacklevel=2)
     return net
+
+
+def _of_images_as_they_are(module: nn.Module, area: Size, name: str | None) -> ModuleNetwork:
+    try:
+        return ModuleNetwork(module, (0.0,) * 3, (1.0,) * 3, area, name)
+    except CallError:
+        parts = module.modules() if isinstance(module, nn.Module) else ()
+        taken = next((part.in_channels for part in parts if isinstance(part, nn.Conv2d)), 3)
+        if taken == 3:
+            raise
+    return ModuleNetwork(module, (0.0,) * taken, (1.0,) * taken, area, name)
 
 
 def _statistics(normalise: object) -> tuple[tuple[float, ...], tuple[float, ...]]:

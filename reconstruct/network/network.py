@@ -218,10 +218,11 @@ class Network(nn.Module):
         found, values = {}, self._normalise(images)
         for layer in chain:
             responses = self._respond(values, layer)
+            features = activate(responses, layer.activation, layer.slope)
             for name, (own, activation, slope) in wanted.items():
                 if own == layer.name:
-                    found[name] = activate(responses, activation, slope)
-            features = activate(responses, layer.activation, layer.slope)
+                    known = (activation, slope) == (layer.activation, layer.slope)
+                    found[name] = features if known else activate(responses, activation, slope)
             values = nn.functional.dropout(features, layer.dropout, self.training)
         return found
 

@@ -75,7 +75,14 @@ class Padding:
     by: int
 
 
-Operation = Nothing | Activation | Affine | Convolution | Pool | Padding
+@dataclass(frozen=True)
+class Reordered:
+    """The channels in another order, each number that of a channel as it was; None: from the last to the first."""
+
+    order: tuple[int, ...] | None
+
+
+Operation = Nothing | Activation | Affine | Convolution | Pool | Padding | Reordered
 
 
 def operation(module: nn.Module, node: fx.Node) -> tuple[Operation, fx.Node]:
@@ -98,6 +105,8 @@ def operation(module: nn.Module, node: fx.Node) -> tuple[Operation, fx.Node]:
     kwargs: Any = fx.node.map_arg(node.kwargs, known)
     if node.target is operator.getitem and _gives_indices(module, below[0]) and args[1] == 0:
         return Nothing(), below[0]
+    if node.target is operator.getitem:
+        return _indexed(args[1]), below[0]
     given = [*args, *(kwargs[name] for name in ("input", "other") if name in kwargs)]
     named = {name: value for name, value in kwargs.items() if name not in ("input", "other")}
     if node.target in _ARITHMETIC:
@@ -223,6 +232,22 @@ def _padding(pad: Any, mode: str = "constant", value: float | None = None) -> Op
     if mode != "constant" or value not in (None, 0) or len(sides) != 4 or len({*sides}) != 1:
         raise NoOperationError
     return Padding(sides[0]) if isinstance(sides[0], int) and sides[0] >= 0 else _refuse()
+
+
+def _indexed(index: Any) -> Operation:
+    """``x[:, [2, 1, 0]]``, by which networks that were trained with OpenCV or Caffe take RGB."""
+    if not isinstance(index, tuple) or len(index) < 2 or any(each != slice(None) for each in (index[0], *index[2:])):
+        raise NoOperationError
+    order = index[1].tolist() if isinstance(index[1], torch.Tensor) else index[1]
+    if not isinstance(order, list | tuple) or sorted(order) != list(range(len(order))):
+        raise NoOperationError
+    return Reordered(tuple(order))
+
+
+def _flipped(*dims: Any, **named: Any) -> Operation:
+    axes = named.get("dims", dims[0] if len(dims) == 1 else dims)
+    axes = [axes] if isinstance(axes, int) else [*axes]
+    return Reordered(None) if axes in ([1], [-3]) else _refuse()
 
 
 def _nothing(memory_format: Any = None) -> Operation:
@@ -365,6 +390,7 @@ _FUNCTIONS: dict[Any, Callable[..., Operation]] = {
         ),
         (_avg_pool, (functional.avg_pool2d,)),
         (_padding, (functional.pad,)),
+        (_flipped, (torch.flip, "flip")),
         (_nothing, ("contiguous", "clone", "detach", "float", torch.clone, torch.detach)),
     )
     for target in targets

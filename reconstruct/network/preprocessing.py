@@ -82,6 +82,12 @@ def timm_preprocessing(config: Mapping[str, Any], stated_by: str) -> Preprocessi
         raise ModelError(f"{stated_by} has no input_size, mean, std and crop_pct of timm's kind: {error}") from error
     # One number stands for every channel, as in timm.
     mean, std = (values * channels if len(values) == 1 else values for values in (mean, std))
+    finite = all(map(math.isfinite, (*mean, *std)))
+    if not finite or min(std, default=0) <= 0 or not len(mean) == len(std) == channels:
+        raise ModelError(
+            f"{stated_by} has the mean {_numbers(mean)} and the standard deviation {_numbers(std)}; of {channels} "
+            "channels it must have as many finite numbers each, the latter above 0"
+        )
     mode, interpolation = config.get("crop_mode") or "center", config.get("interpolation") or "bicubic"
     if not 0 < height == width or resize < 1 or mode not in ("center", "squash") or interpolation not in INTERPOLATIONS:
         raise ModelError(

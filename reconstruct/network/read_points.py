@@ -108,10 +108,18 @@ def joint(net: AnyNetwork, name: str, tap: str | None = None) -> Point | Joint:
 
 
 def joined(net: AnyNetwork, name: str) -> list[str]:
-    """The names that ``+`` joins, each once; a layer's name that has one itself is whole."""
+    """The names that ``+`` joins, each once; a layer's name that has one itself is whole.
+
+    Raises
+    ------
+    CallError : there is none before, between or behind.
+    """
     if name in net.layer_names or name in net.splits:
         return [name]
-    return list(dict.fromkeys(part.strip() for part in name.split("+")))
+    parts = [part.strip() for part in name.split("+")]
+    if len(parts) > 1 and not all(parts):
+        raise CallError(f"'{name}' joins layers by '+' and lacks one: as conv3+conv5")
+    return list(dict.fromkeys(parts))
 
 
 def points(net: AnyNetwork, wanted: str | Iterable[str], tap: str | None = None) -> list[Point]:

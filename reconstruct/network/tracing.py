@@ -23,6 +23,7 @@ from reconstruct.network.operations import (
     Nothing,
     Padding,
     Pool,
+    Reordered,
     is_normalisation,
     operation,
 )
@@ -197,15 +198,58 @@ def _below(module: nn.Module, node: fx.Node, name: str, found: _Found) -> fx.Nod
             _pool(found, known, name)
         case Padding():
             _pad(found, known.by)
+        case Reordered():
+            _reorder(found, known.order)
     return below
 
 
 def _activate(found: _Found, activation: Activation) -> None:
-    # A norm above it, or a second activation that changes something, is no layer of the zoo's.
+    _take_in(found)
+    # A second activation that changes something is no layer of the zoo's.
     again = found.activation == activation and activation.name in _IDEMPOTENT
-    if found.affine is not None or (found.activation is not None and not again):
+    if found.activation is not None and not again:
         raise NoOperationError
     found.activation = activation
+
+
+def _take_in(found: _Found) -> None:
+    """What waits below a convolution becomes its own: w (g x + c) + b = (w g) x + (w c + b)."""
+    if found.affine is None:
+        return
+    step = _convolution_above(found)
+    assert step.weight is not None
+    assert step.bias is not None
+    weight = step.weight.double()
+    gain, offset = (values.expand(weight.shape[1]) for values in (found.affine.gain, found.affine.offset))
+    # Zeros for padding come after the offset, which the outermost responses would see less of.
+    if step.layer.padding and bool((offset != 0).any()):
+        raise NoOperationError
+    step.bias = (step.bias.double() + (weight * offset.view(1, -1, 1, 1)).sum((1, 2, 3))).float()
+    step.weight = (weight * gain.view(1, -1, 1, 1)).float()
+    found.affine = None
+
+
+def _reorder(found: _Found, order: tuple[int, ...] | None) -> None:
+    """Another order of the channels becomes that of the filters above."""
+    step = _convolution_above(found)
+    assert step.weight is not None
+    count = step.weight.shape[1]
+    order = tuple(reversed(range(count))) if order is None else order
+    if len(order) != count:
+        raise NoOperationError
+    places = torch.tensor(order).argsort()
+    step.weight = step.weight[:, places]
+    if found.affine is not None:
+        gain, offset = (values.expand(count)[places] for values in (found.affine.gain, found.affine.offset))
+        found.affine = Affine(gain, offset)
+
+
+def _convolution_above(found: _Found) -> _Step:
+    """The convolution that takes what comes next, if nothing is between; of groups each would take its own part."""
+    step = found.steps[-1] if found.steps and found.activation is None else None
+    if step is None or step.weight is None or step.layer.groups != 1:
+        raise NoOperationError
+    return step
 
 
 def _convolve(found: _Found, known: Convolution, name: str) -> None:
@@ -225,9 +269,10 @@ def _convolve(found: _Found, known: Convolution, name: str) -> None:
 
 
 def _pool(found: _Found, known: Pool, name: str) -> None:
+    _take_in(found)
     # What keeps maxima maxima is taken before a max-pooling, which gives the same.
     waiting = found.activation is not None and (known.kind != "max_pool" or found.activation.name not in _MONOTONE)
-    if found.affine is not None or waiting:
+    if waiting:
         raise NoOperationError
     layer = Layer(name, 0, known.kernel, known.stride, known.padding, kind=known.kind, ceil_mode=known.ceil_mode)
     found.steps.append(_Step(layer))

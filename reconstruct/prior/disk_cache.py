@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from reconstruct.images.atomic import write_atomically
+
+SUM = "crc32"
+"""The checksum's name in a file's header."""
 
 
 def cached(
@@ -25,11 +29,23 @@ def cached(
     """
     path = folder() / f"{name}.safetensors"
     with suppress(OSError, SafetensorError), safe_open(path, framework="pt") as file:
-        return {key: file.get_tensor(key).to(device) for key in file.keys()}, False  # noqa: SIM118
+        held = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        # A byte that has changed on disk would otherwise be a wrong answer that nobody notices.
+        if (file.metadata() or {}).get(SUM) == _sum(held):
+            return {key: values.to(device) for key, values in held.items()}, False
     found = estimate()
     with suppress(OSError):
-        write_atomically(path, save({key: values.cpu().contiguous() for key, values in found.items()}))
+        kept = {key: values.cpu().contiguous() for key, values in found.items()}
+        write_atomically(path, save(kept, {SUM: _sum(kept)}))
     return found, True
+
+
+def _sum(tensors: dict[str, torch.Tensor]) -> str:
+    """A checksum of all values."""
+    total = 0
+    for key in sorted(tensors):
+        total = zlib.crc32(tensors[key].numpy().data, zlib.crc32(key.encode(), total))
+    return str(total)
 
 
 def folder() -> Path:

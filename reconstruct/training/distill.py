@@ -29,12 +29,14 @@ from reconstruct.images.sources import open_source
 from reconstruct.training.classification import log_probabilities
 from reconstruct.training.data import Arrays, Files, Listed, Pictures, pictures_below, resize
 from reconstruct.training.questions import AREA, WIDE_AREA, blend, distorted_part, mix, plain_part
+from reconstruct.training.records import a_count, read_record
 from reconstruct.zoo.published import efficientnet_lite0
 
 Teacher = Callable[[torch.Tensor], torch.Tensor]
 """A function from images, N x 3 x 224 x 224 in [0, 1], to class scores, N x classes."""
 
 TEACHER_SIDE = 224
+MOST_CROPS = 1 << 40
 CHUNK = 512
 """How many crops are made before they are made sure to be on disk."""
 
@@ -144,8 +146,8 @@ def make_crops(
     record = folder / "crops.json"
     done = 0
     if record.is_file():
-        before = json.loads(record.read_text())
-        done = before.pop("done")
+        before, done = read_record(record, lambda found: ({**found}, a_count(found["done"], MOST_CROPS)))
+        del before["done"]
         if before != json.loads(json.dumps(how)):
             raise CallError(f"{folder} holds crops made otherwise ({before}, not {how}); name another folder")
     folder.mkdir(parents=True, exist_ok=True)
@@ -153,7 +155,7 @@ def make_crops(
     answers: numpy.memmap | None = None
     opened, pixels = -1, numpy.empty(0)
     if done:
-        answers = numpy.lib.format.open_memmap(folder / "answers.npy", mode="r+")
+        answers = _opened(folder / "answers.npy")
     for first in range(done, count, CHUNK):
         numbers = range(first, min(first + CHUNK, count))
         seen = []
@@ -190,10 +192,17 @@ def _list(photographs: Path, pictures: Files | Listed) -> str:
     return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
+def _opened(path: Path) -> numpy.memmap:
+    try:
+        return numpy.lib.format.open_memmap(path, mode="r+")
+    except (OSError, ValueError, EOFError) as error:
+        raise CallError(f"{path} cannot be read: {error}; delete its folder, and the crops are made anew") from error
+
+
 def _array(path: Path, shape: tuple[int, ...], dtype: type) -> numpy.memmap:
     """An array on disk: the one there is, if it fits, else a new one."""
     if path.is_file():
-        there = numpy.lib.format.open_memmap(path, mode="r+")
+        there = _opened(path)
         if there.shape == shape and there.dtype == dtype:
             return there
     return numpy.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)

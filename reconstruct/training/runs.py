@@ -19,6 +19,7 @@ from reconstruct.training.checkpoint import CHECKPOINT
 from reconstruct.training.data import Arrays, Augmentation, Pictures, folds, split
 from reconstruct.training.ica import initialise_by_ica
 from reconstruct.training.loop import SAVE_SECONDS, Progress, Recipe, Trained, fit, loss_and_error, processes, wait
+from reconstruct.training.records import MOST_FOLDS, a_count, a_number, read_record
 from reconstruct.training.start import start_evenly
 from reconstruct.zoo.export import export
 from reconstruct.zoo.load import load_network
@@ -282,18 +283,14 @@ def _fold(number: int) -> str:
 
 
 def _read_folds(folder: Path) -> dict[str, int]:
-    try:
-        found = json.loads((folder / FOLDS).read_text())
-        return {key: int(found[key]) for key in ("folds", "seed")}
-    except (ValueError, KeyError, TypeError) as error:
-        raise CallError(f"{folder / FOLDS} cannot be read: {error}") from error
+    return read_record(
+        folder / FOLDS,
+        lambda found: {"folds": a_count(found["folds"], MOST_FOLDS), "seed": a_count(found["seed"], 2**64)},
+    )
 
 
 def _read_number(path: Path, name: str) -> float:
-    try:
-        return float(json.loads(path.read_text())[name])
-    except (ValueError, KeyError, TypeError) as error:
-        raise CallError(f"{path} cannot be read: {error}; delete it, and it is made anew") from error
+    return read_record(path, lambda found: a_number(found[name]), "delete it, and it is made anew")
 
 
 def _card(net: Network, pictures: Pictures, recipe: Recipe, trained: Trained, seed: int) -> str:

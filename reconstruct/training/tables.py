@@ -24,6 +24,7 @@ from reconstruct.training import runs
 from reconstruct.training.classification import class_scores, judge
 from reconstruct.training.data import Augmentation, Part, Pictures
 from reconstruct.training.loop import Progress, Recipe, processes, wait
+from reconstruct.training.records import a_count, a_number, read_record
 from reconstruct.zoo.load import load_network
 from reconstruct.zoo.paper_cells import CLASSES, ROWS, Cell, PaperRow, cell
 from reconstruct.zoo.specification import read_architecture
@@ -324,10 +325,7 @@ def _same_settings(folder: Path, how: dict[str, Any]) -> None:
     """Refuse a folder with tables of other data or of another trial; write down what these are."""
     path = folder / SETTINGS
     if path.is_file():
-        try:
-            was = json.loads(path.read_text())
-        except ValueError as error:
-            raise CallError(f"{path} cannot be read: {error}") from error
+        was: Any = read_record(path, lambda found: found)
         if was != how:
             changed = [key for key in how if not isinstance(was, dict) or was.get(key) != how[key]]
             raise CallError(f"{folder} holds tables of another call ({', '.join(changed)} differ); name another folder")
@@ -337,7 +335,23 @@ def _same_settings(folder: Path, how: dict[str, Any]) -> None:
 
 
 def _read_cells(path: Path) -> list[Cell]:
-    try:
-        return [Cell(**each) for each in json.loads(path.read_text())]
-    except (ValueError, TypeError) as error:
-        raise CallError(f"{path} cannot be read: {error}; delete it, and it is made anew") from error
+    return read_record(path, lambda found: [_checked(Cell(**each)) for each in found], "delete it, and it is made anew")
+
+
+def _checked(made: Cell) -> Cell:
+    """A cell whose numbers are numbers and whose names are words.
+
+    Raises
+    ------
+    ValueError, TypeError, OverflowError : they are none.
+    """
+    for value in (made.value, made.standard_error, made.paper):
+        a_number(value)
+    for spread in (made.deviation, made.paper_spread):
+        if spread is not None:
+            a_number(spread)
+    for count in (made.table, made.number):
+        a_count(count, 1 << 40)
+    if not all(isinstance(name, str) for name in (made.data, made.row, made.model, made.column)):
+        raise ValueError("its names are no words")
+    return made

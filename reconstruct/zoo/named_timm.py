@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ def timm_network(name: str, file: str | None, random_weights: int | None) -> Mod
         module = _random(timm, name, random_weights)
     else:
         path = Path(file) if file is not None else _cached(name, config)
-        module = _with_weights(timm, name, path)
+        module = _with_weights(timm, name, path, config)
     net = from_torch(module, (how.mean, how.std), input_size=how.size, name=name)
     net.preprocessing = how
     net.source = f"timm's {name}, {'random weights' if random_weights is not None else path.name}"
@@ -147,17 +148,25 @@ def _random(timm: Any, name: str, seed: int) -> nn.Module:
     return module
 
 
-def _with_weights(timm: Any, name: str, file: Path) -> nn.Module:
-    """The network with a file's weights, which timm's own code fits to it."""
+def _with_weights(timm: Any, name: str, file: Path, config: Mapping[str, Any]) -> nn.Module:
+    """The network with a file's weights, which timm's own code fits to it, and with as many classes as the file has."""
+    options = {}
     if file.suffix == ".npz":
         # Of another library's layout, which the network itself reads, without pickles.
         if not file.is_file():
             raise ModelError(f"there is no checkpoint {file}")
         overlay: dict[str, Any] = {"file": str(file), "custom_load": True}
     else:
-        overlay = {"state_dict": read_weights(file), "custom_load": False}
+        state = read_weights(file)
+        overlay = {"state_dict": state, "custom_load": False}
+        named = config.get("classifier")  # of networks with a second one for distillation a pair
+        last = state.get(f"{named[0] if isinstance(named, list | tuple) and named else named}.weight")
+        if last is not None and last.ndim:
+            # Said in both places: where the two differ, timm would leave the classifier's weights out.
+            options = {"num_classes": len(last)}
+            overlay |= options
     try:
-        module: nn.Module = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay)
+        module: nn.Module = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **options)
     except Exception as error:  # load_state_dict and timm's filters raise nearly any
         raise ModelError(f"{file} does not hold weights of timm's {name}: {words_of(error)}") from error
     for known in ("pretrained_cfg", "default_cfg"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import warnings
 from collections.abc import Iterator
@@ -86,16 +87,27 @@ def _kind(models: Any, name: str) -> str:
 
 
 def _weights(models: Any, name: str, chosen: str | None) -> Any:
-    """The published weights that are meant, or whose place a file of weights takes."""
+    """The published weights that are meant, or whose place a file of weights takes: its own where it is a copy."""
     known = models.get_model_weights(name)
-    if chosen is None or is_weights_file(chosen):
+    if chosen is None:
         return known.DEFAULT
+    if is_weights_file(chosen):
+        return next((each for each in known if _is_copy(Path(chosen), each.url)), known.DEFAULT)
     names = [each.name for each in known]
     if chosen not in ("DEFAULT", *names):
         raise ModelError(
             f"torchvision:{name} has no weights '{chosen}'; it has {', '.join(names)}, and takes a file of weights"
         )
     return known[chosen]
+
+
+def _is_copy(file: Path, url: str) -> bool:
+    """Whether a file has what is published there, by the first digits of its SHA-256, which end the published name."""
+    digits = Path(url).stem.rpartition("-")[2]
+    if len(digits) < 8 or not file.is_file():
+        return False
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest().startswith(digits)
 
 
 def _file(models: Any, name: str, weights: Any, chosen: str | None) -> Path:
@@ -149,17 +161,23 @@ def _with_weights(models: Any, name: str, weights: Any, state: dict[str, torch.T
 
 @contextmanager
 def _read_already(weights: Any, state: dict[str, torch.Tensor]) -> Iterator[None]:
-    """Give torchvision's own code a state dict that we have read.
+    """Give torchvision's own code a state dict that we have read, and as many classes as it has.
 
     Only its builders know what else depends on the weights (``transform_input``, classes, auxiliary heads), and they
-    know it only when they load them. They would read a file by pickle, and download one.
+    know it only when they load them. They would read a file by pickle, and download one. The last parameter of
+    torchvision's networks is of their classes; were it of anything else, the weights would not fit.
     """
     kind = type(weights)
     before = vars(kind).get("get_state_dict")
     kind.get_state_dict = lambda *_, **__: state
+    categories = weights.meta["categories"]
+    last = next(reversed(state.values()), torch.zeros(()))
+    if last.ndim and len(last) not in (0, len(categories)):
+        weights.meta["categories"] = [str(number) for number in range(len(last))]
     try:
         yield
     finally:
+        weights.meta["categories"] = categories
         if before is None:
             del kind.get_state_dict
         else:

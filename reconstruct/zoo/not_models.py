@@ -34,6 +34,8 @@ def what_it_is(name: str) -> str | None:
         return f"a function is named as package.module:function, so {_dotted(Path(module))}:{function}"
     if colon and module.split(":", 1)[0] in ("hf", "hf-hub", "hf_hub", "huggingface"):
         return f"{name} is a name on a hub, and nothing is downloaded: name a folder here, or timm:{path.name}"
+    if path.parent.name == "timm" and len(path.parts) == 2 and not is_there(path):
+        return f"{name} is a name on a hub: here it is timm:{path.name}, and nothing is downloaded"
     if not is_there(path):
         known = path.suffix in (".onnx", ".py", *_WEIGHTS, *_OTHERS)
         return f"there is no file {name}" if known and not os.path.isdir(name) else None  # noqa: PTH112 - of any name

@@ -10,6 +10,7 @@ from reconstruct.extras import install_hint
 from reconstruct.network.module import ModuleNetwork, from_torch
 from reconstruct.zoo.named_timm import timm_network
 from reconstruct.zoo.named_torchvision import torchvision_network
+from reconstruct.zoo.not_models import what_it_is
 from reconstruct.zoo.weights_file import is_weights_file
 
 EFFICIENTNET = "efficientnet_lite0"
@@ -49,6 +50,8 @@ def load_external(name: str, random_weights: int | None = None) -> ModuleNetwork
     if source == "torchvision":
         return torchvision_network(which, chosen, random_weights)
     if chosen is not None and not is_weights_file(chosen):
+        if told := what_it_is(f"{which}:{chosen}"):  # hf-hub:
+            raise ModelError(told)
         raise ModelError(f"{name}: timm's weights are named by a tag, timm:{which}.TAG, a file's name, or 'random'")
     return timm_network(which, chosen, random_weights)
 

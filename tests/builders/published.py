@@ -59,6 +59,11 @@ class Transforms:
     interpolation: Any = field(default_factory=lambda: SimpleNamespace(value="bilinear"))
 
 
+URLS: dict[str, str] = {}
+"""Where weights are, if not at their own address."""
+META = {"categories": list("abcde")}
+
+
 class Weights(Enum):
     """The published weights of ``tiny``."""
 
@@ -68,7 +73,11 @@ class Weights(Enum):
 
     @property
     def url(self) -> str:
-        return self.value[0]
+        return URLS.get(self.name, self.value[0])
+
+    @property
+    def meta(self) -> dict[str, list[str]]:
+        return META
 
     def transforms(self) -> Transforms:
         return Transforms([self.value[1]], [self.value[2]])
@@ -79,7 +88,7 @@ class Weights(Enum):
 
 def tiny(*, weights: Weights | None = None, transform_input: bool = False) -> Tiny:
     """torchvision's way: what the weights need is known only where they are loaded."""
-    module = Tiny(transform_input or weights is not None)
+    module = Tiny(transform_input or weights is not None, classes=len(META["categories"]))
     if weights is not None:
         module.load_state_dict(weights.get_state_dict(progress=True, check_hash=True))
     return module
@@ -116,6 +125,7 @@ CONFIG: dict[str, Any] = {
     "std": STD,
     "hf_hub_id": "timm/tiny.new",
     "url": "https://download.example/tiny_new.pth",
+    "classifier": "conv2",
 }
 
 
@@ -123,13 +133,17 @@ def fake_timm(patch: pytest.MonkeyPatch, folder: Path, cached: Path | None) -> N
     """Put a timm in place that has ``tiny`` with weights ``new``, and a hub's cache that holds one file or none."""
     timm: Any = ModuleType("timm")
 
-    def create_model(name: str, *, pretrained: bool = False, pretrained_cfg_overlay: Any = None) -> nn.Module:
-        module: Any = Tiny()
+    def create_model(
+        name: str, *, pretrained: bool = False, pretrained_cfg_overlay: Any = None, num_classes: int = 5
+    ) -> nn.Module:
+        module: Any = Tiny(classes=num_classes)
         module.pretrained_cfg = {**CONFIG, "architecture": "tiny", **(pretrained_cfg_overlay or {})}
         if name.startswith("local-dir:"):
             state = torch.load(Path(name.partition(":")[2]) / "weights.pth", weights_only=True) if pretrained else {}
             module.load_state_dict(state, strict=pretrained)
         elif pretrained:
+            # As timm does: another number of classes than the configuration's, and the classifier is left out.
+            assert pretrained_cfg_overlay["num_classes"] == num_classes
             module.load_state_dict(pretrained_cfg_overlay["state_dict"])
         return module
 

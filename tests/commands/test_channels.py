@@ -153,6 +153,20 @@ def test_pictures_too_small_for_ssim_are_inverted(photographs: Path, tmp_path: P
     assert json.loads(out)["differences"][0]["ssim"]["mean"] is None
 
 
+@pytest.mark.parametrize("words", ["evaluate", "analyze rectify", "analyze spectrum", "analyze invariance"])
+def test_heights_and_widths_everywhere(words: str, photographs: Path, tmp_path: Path, call: Call) -> None:
+    """As ``invert`` takes them: ``--size HxW``."""
+    whole_set = words in ("evaluate", "analyze invariance")
+    few = {"evaluate": ("--budget", 8, "--gallery", 0), "analyze rectify": ("--count", 1)}.get(words, ())
+    pictures = photographs if whole_set else photographs / "colour.png"
+    called = (*words.split(), pictures, "--model", "crelu_conv1_4", "--layer", "conv1", *few)
+    status, _, err = call(*called, "--size", "24x40", "--output", tmp_path / "out", "--quiet")
+    assert (status, err) == (0, "")
+    assert "--size is a side or HxW" in refused(call, *called, "--size", "24x", "--output", tmp_path / "other")
+    if words == "evaluate":
+        assert json.loads((tmp_path / "out" / "run.json").read_text())["settings"]["size"] == [24, 40]
+
+
 def test_sizes_beyond_the_limit_are_refused_at_once(tmp_path: Path, call: Call) -> None:
     for size in ("999999", "100000x100000"):
         assert "--size is too large" in refused(call, SAMPLE, *GREY, "--size", size)

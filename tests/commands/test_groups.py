@@ -63,6 +63,7 @@ def test_no_description_is_cut(call: Call, monkeypatch: pytest.MonkeyPatch) -> N
         ("evalaute folder --model m", "'reconstruct evaluate'"),
         ("doctr", "'reconstruct doctor'"),
         ("models exprt crelu_conv1_4", "'reconstruct models export'"),
+        ("rectify photo.jpg", "'reconstruct analyze rectify'"),
     ],
 )
 def test_a_mistyped_command(words: str, meant: str, call: Call) -> None:

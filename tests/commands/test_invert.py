@@ -31,6 +31,7 @@ RECORD = {
     "prepare_passes",
     "device",
     "output",
+    "beside",
 }
 QUICK = ("--method", "linear", "--size", "63", "--budget", "10")
 """Of calls that are about something else than the image."""
@@ -98,6 +99,39 @@ def inverted(call: Call, output: Path, *arguments: str | Path | int) -> list[dic
     return found
 
 
+def test_linear_beside_is_counted_once_and_can_be_left_out(call: Call, tmp_path: Path) -> None:
+    """It has as much work as was asked for, 60 passes at most, and says what it took."""
+    second = tmp_path / "second.png"
+    Image.fromarray(pixels(SAMPLE)[:64, :64]).save(second)
+    small = (SAMPLE, second, "--model", "convpool_cnn_c_crelu", "--layer", "conv1", "--size", 32, "--budget", 20)
+    found = inverted(call, tmp_path / "both", *small, "--method", "map,gradient")
+    assert [(record["method"], record["beside"] is not None) for record in found] == 2 * [
+        ("map", True), ("gradient", False),
+    ]  # fmt: skip
+    alone = inverted(call, tmp_path / "alone", *small, "--method", "linear")
+    for record, same in zip(found[::2], alone, strict=True):
+        costs = ("method", "psnr", "ssim", "status", "forward_passes")
+        assert [record["beside"][key] for key in costs] == [same[key] for key in costs]
+        assert record["beside"]["seconds"] > 0
+        assert same["beside"] is None
+    without = inverted(call, tmp_path / "without", *small, "--method", "map,gradient", "--no-linear")
+    assert all(record["beside"] is None for record in without)
+    assert [record["psnr"] for record in without] == [record["psnr"] for record in found]
+    # A row of pictures and one of differences fewer, of three.
+    tall, low = (pixels(records[0]["comparison"]).shape[0] for records in (found, without))
+    assert low - 10 == (tall - 10) * 4 / 6
+
+
+def test_linear_beside_is_told_below_the_table(call: Call, tmp_path: Path) -> None:
+    small = (SAMPLE, "--model", "convpool_cnn_c_crelu", "--layer", "conv1", "--size", 32, "--output", tmp_path)
+    status, out, _ = call(*small)
+    assert status == 0
+    (told,) = [line for line in out.splitlines() if line.startswith("beside")]
+    assert float(told.split()[4]) <= 60
+    assert "--no-linear" in told
+    assert "for comparison" not in call(*small, "--method", "map,linear")[1]
+
+
 def test_the_table_and_the_word_invert(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     arguments = ("--model", "crelu_conv1_4", "--layer", "conv2", "--method", "linear", "--linear-form", "patch")
@@ -163,6 +197,8 @@ def test_images_of_one_name_do_not_overwrite_each_other(call: Call, tmp_path: Pa
     [
         (("--model", "crelu_conv14", "--layer", "conv1"), "did you mean crelu_conv1_4"),
         (("--model", "crelu_conv1_4", "--layer", "conv33"), "did you mean conv3?"),
+        (("--model", "crelu_conv1_4", "--layer", "CONV3"), "did you mean conv3?"),
+        (("--model", "crelu_conv1_4", "--layer", "conv3+"), "'conv3+' joins layers by '+' and lacks one"),
         (("--model", "convpool_cnn_c", "--layer", "conv9"), "has no weights for conv9; it has them for conv1,"),
         (("--model", "avr_conv1_4", "--layer", "conv1"), "--random-weights SEED"),
         (("--model", "crelu_conv1_4", "--layer", "conv5", "--method", "linear"), "needs CReLU at and below conv5"),

@@ -117,11 +117,11 @@ def test_shorter_floating_point_numbers(kind: torch.dtype, tmp_path: Path) -> No
     assert recorded_noise(stored) == pytest.approx(made, rel=0.1)
 
 
-# A file's own words, and torch's quantised tensors by one scale, have one for all channels.
+# A file's own words have one scale for all channels.
 @pytest.mark.parametrize(
     ("form", "channels"),
     [(form, False) for form in ("npz", "safetensors", "said", "pt", "torch")]
-    + [(form, True) for form in ("npz", "safetensors", "pt")],
+    + [(form, True) for form in ("npz", "safetensors", "pt", "torch")],
 )
 def test_whole_numbers_with_scale_and_zero_point(form: str, channels: bool, tmp_path: Path) -> None:
     exact = randn(2, 4, 20, 20).relu()
@@ -142,7 +142,11 @@ def test_whole_numbers_with_scale_and_zero_point(form: str, channels: bool, tmp_
         case _:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # torch means to leave these tensors off
-                torch.save(torch.quantize_per_tensor(exact, 0.02, -128, torch.qint8), path)
+                along = (exact, scale.flatten().double(), zero.flatten().long(), 1, torch.qint8)
+                by_torch = torch.quantize_per_channel(*along) if channels else None
+                torch.save(
+                    torch.quantize_per_tensor(exact, 0.02, -128, torch.qint8) if by_torch is None else by_torch, path
+                )
     stored = read_features(path)
     assert stored.note == ""
     torch.testing.assert_close(stored.values, (whole.float() - zero) * scale)
@@ -187,10 +191,20 @@ def test_what_is_packed_or_no_plain_tensor_is_refused(tmp_path: Path, monkeypatc
     numpy.savez(tmp_path / "objects.npz", features=numpy.array([[[{}]]], dtype=object))
     with pytest.raises(FeatureError, match="nothing of it was run"):
         read_features(tmp_path / "objects.npz")
-    for number, other in enumerate((torch.zeros(1).expand(10**5, 10**5, 10**5), torch.rand(3, 4, 4).to_sparse())):
-        torch.save(other, tmp_path / f"{number}.pt")
-        with pytest.raises(FeatureError, match="is no plain tensor of numbers"):
-            read_features(tmp_path / f"{number}.pt")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch means to leave these tensors off
+        along = torch.quantize_per_channel(torch.rand(2, 3, 4), torch.ones(4), torch.zeros(4), 2, torch.qint8)
+    for other, message in (
+        (torch.zeros(1).expand(10**5, 10**5, 10**5), "is no plain tensor of numbers"),
+        (torch.rand(3, 4, 4).to_sparse(), r"sparse tensor: save its to_dense\(\)"),
+        (along, "for each place along axis 2, and not for each channel"),
+    ):
+        torch.save(other, tmp_path / "other.pt")
+        with pytest.raises(FeatureError, match=message):
+            read_features(tmp_path / "other.pt")
+    numpy.save(tmp_path / "brain.npy", numpy.zeros((1, 2, 3, 3), "V2"))
+    with pytest.raises(FeatureError, match="two bytes, as of bfloat16; features are"):
+        read_features(tmp_path / "brain.npy")
     torch.save(torch.rand(1, 2, 3, 3), tmp_path / "stored.pt")
     with zipfile.ZipFile(tmp_path / "stored.pt") as stored, zipfile.ZipFile(tmp_path / "packed.pt", "w", 8) as packed:
         for each in stored.namelist():

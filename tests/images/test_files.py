@@ -121,7 +121,7 @@ def test_truncated_files(pixels: numpy.ndarray, suffix: str, tmp_path: Path) -> 
 def test_missing_files_folders_and_pipes(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="does not exist"):
         load_image(tmp_path / "nothing.jpg")
-    with pytest.raises(ImageError, match="is not a file"):
+    with pytest.raises(ImageError, match="is a folder: 'reconstruct evaluate' takes the pictures in it"):
         load_image(tmp_path)
     os.mkfifo(tmp_path / "pipe.jpg")
     with pytest.raises(ImageError, match="is not a file"):

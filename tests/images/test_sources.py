@@ -364,6 +364,8 @@ def test_lists_of_what_is_not_there(tmp_path: Path) -> None:
     listed.write_text("b.png\nc.png\n")
     with pytest.raises(CallError, match=r"lists 2 pictures, and not one is there: the first is .*b\.png"):
         open_source(str(listed))
+    listed.write_text("a.png,3\nb, c.png 4\nd,5.png\n")
+    assert open_source(str(listed)).names == ["a.png", "b, c.png", "d,5.png"]
     listed.write_text(f"a.png\n{'x' * 5000}.png\n")
     with pytest.raises(ImageError, match=r"cannot be read|too long"):
         open_source(str(listed)).picture(1)

@@ -155,6 +155,14 @@ def test_what_it_may_return(images: torch.Tensor) -> None:
         solve(net, images, 3)  # type: ignore[arg-type]
 
 
+def test_it_takes_the_problem_alone(images: torch.Tensor) -> None:
+    for method in (lambda: images, lambda net, features, layer: images, lambda *, problem: images):
+        with pytest.raises(CallError, match=r"method <lambda> is to take one argument, the problem"):
+            solve(small(), images, method)
+    for method in (lambda *given: images, lambda problem, steps=3, **options: images):
+        assert torch.equal(solve(small(), images, method).image, images)
+
+
 def test_its_errors_pass_through(images: torch.Tensor) -> None:
     error = KeyError("mine")
 

@@ -326,7 +326,6 @@ def test_efficientnet_by_name(photograph: torch.Tensor) -> None:
     "normalise",
     [
         (0.5, 0.5),
-        None,
         ([0.5] * 3,),
         ([0.5] * 3, [1.0] * 3, [1.0] * 3),
         ([0.5] * 3, [1.0] * 2),
@@ -347,6 +346,19 @@ def test_a_normalisation_that_float32_does_not_hold(normalise: Any) -> None:
 def test_sizes_that_no_image_has(size: Any) -> None:
     with pytest.raises(CallError, match="input_size is a side in pixels"):
         from_torch(nn.Conv2d(3, 4, 3), input_size=size)
+
+
+def test_without_a_normalisation_it_is_of_as_many_channels_as_it_takes() -> None:
+    for channels in (1, 2, 6):
+        net = from_torch(nn.Sequential(nn.Conv2d(channels, 4, 3), nn.ReLU()), input_size=8)
+        assert (net.channels, net.normalisation) == (channels, ((0.0,) * channels, (1.0,) * channels))
+        image = torch.rand(1, channels, 8, 8)
+        torch.testing.assert_close(net.features(image, "0"), net.module[0](image))
+    # One whose colours become grey inside is of three channels, although its convolution takes one.
+    inside = nn.Sequential(nn.AvgPool3d((3, 1, 1)), nn.Conv2d(1, 4, 3))
+    assert from_torch(inside, input_size=8).channels == 3
+    with pytest.raises(CallError, match="cannot be run on images of 8 x 8 pixels"):
+        from_torch(nn.Sequential(nn.Conv2d(2, 4, 3), nn.Conv2d(5, 4, 3)), input_size=8)
 
 
 def test_sizes_may_be_numbers_of_numpy() -> None:

@@ -33,6 +33,9 @@ def test_timms_configuration(change: dict[str, Any], resize: int, words: str) ->
         {"crop_mode": "border"},
         {"interpolation": "random"},
         {"mean": None},
+        {"mean": (0.5, float("nan"), 0.5)},
+        {"mean": (0.5, 0.5)},
+        {"std": (1.0, 1.0, 0.0)},
         {"crop_pct": "x"},
         {"crop_pct": float("nan")},
         {"input_size": 224},
@@ -40,7 +43,7 @@ def test_timms_configuration(change: dict[str, Any], resize: int, words: str) ->
     ],
 )
 def test_configurations_that_cannot_be_followed(change: dict[str, Any]) -> None:
-    with pytest.raises(ModelError, match=r"^it (asks for|has no)"):
+    with pytest.raises(ModelError, match=r"^it (asks for|has no|has the mean .* must have as many finite)"):
         timm_preprocessing(CONFIG | change, "it")
 
 

@@ -287,6 +287,34 @@ def test_arithmetic_between_layers_is_theirs() -> None:
     assert layers(found(module, "conv2")) == first("relu")
 
 
+TAKEN_IN: dict[str, tuple[Forward, Layers]] = {
+    "norm after ReLU": (lambda m, x: m.conv2(m.norm(F.relu(m.conv1(x)))), first("relu")),
+    "norm after a pooling": (
+        lambda m, x: m.conv2(m.norm(m.pool(m.conv1(x)))),
+        [("conv1", "conv", "none"), ("pool", "max_pool", "none"), ("conv2", "conv", "none")],
+    ),
+    "a factor before zeros": (
+        lambda m, x: m.padded(F.relu(m.conv1(x)) * -0.5),
+        [("conv1", "conv", "relu"), ("padded", "conv", "none")],
+    ),
+    "channels in another order": (lambda m, x: m.conv2(F.relu(m.conv1(x))[:, [3, 0, 2, 1, 5, 4]]), first("relu")),
+    "as OpenCV has them": (
+        lambda m, x: m.conv2(F.relu(m.conv1(x[:, [2, 1, 0]] - m.mean.view(1, 3, 1, 1)))),
+        first("relu"),
+    ),
+    "the other way round": (lambda m, x: m.conv2(F.relu(m.conv1((x.flip(1) * 255 - 100) / 60))), first("relu")),
+    "both": (lambda m, x: m.conv2(m.norm(torch.flip(F.relu(m.conv1(x)), [1]))), first("relu")),
+}
+
+
+@pytest.mark.parametrize("name", TAKEN_IN)
+def test_what_the_convolution_above_takes_in(name: str) -> None:
+    """Norms, factors and orders of channels below it; its features, and those of the layers below, are the module's."""
+    code, wanted = TAKEN_IN[name]
+    module = Written(code, padded=nn.Conv2d(6, 5, 3, padding=1))
+    assert layers(found(module, wanted[-1][0])) == wanted
+
+
 def test_what_comes_above_a_chain_does_not_hide_it() -> None:
     """Code that decides by values, which cannot be traced."""
 
@@ -443,8 +471,11 @@ NO_CHAINS: dict[str, Forward] = {
     "zeros among maxima of any sign": lambda m, x: m.conv2(F.max_pool2d(F.pad(m.conv1(x), (1, 1, 1, 1)), 3)),
     "even padding='same'": lambda m, x: m.conv2(F.conv2d(m.conv1(x), m.even, padding="same")),
     "leaky over a mean": lambda m, x: m.conv2(F.leaky_relu(F.avg_pool2d(m.conv1(x), 2))),
-    "norm after a pooling": lambda m, x: m.conv2(m.norm(m.pool(m.conv1(x)))),
-    "norm after ReLU": lambda m, x: m.conv2(m.norm(F.relu(m.conv1(x)))),
+    "norm after ReLU, before zeros": lambda m, x: m.conv2(F.pad(m.norm(F.relu(m.conv1(x))), (1, 1, 1, 1))),
+    "norm after ReLU, before groups": lambda m, x: m.grouped(m.norm(F.relu(m.conv1(x)))),
+    "channels between two activations": lambda m, x: m.conv2(F.relu(F.relu(m.conv1(x))[:, [1, 0, 2, 3, 5, 4]])),
+    "some channels": lambda m, x: m.conv2(m.conv1(x)[:, [0, 1, 2, 0, 1, 2]]),
+    "turned over": lambda m, x: m.conv2(m.conv1(x).flip(2)),
     "padding out of the means": lambda m, x: m.conv2(F.avg_pool2d(m.conv1(x), 3, 1, 1, count_include_pad=False)),
     "another divisor": lambda m, x: m.conv2(F.avg_pool2d(m.conv1(x), 2, divisor_override=3)),
     "dropout at all times": lambda m, x: m.conv2(F.dropout(m.conv1(x), 1e-9)),
@@ -465,10 +496,10 @@ NO_CHAINS: dict[str, Forward] = {
 @pytest.mark.filterwarnings("ignore:Written takes the images of a batch together")
 @pytest.mark.parametrize("name", NO_CHAINS)
 def test_what_is_no_chain(name: str) -> None:
-    module = Written(NO_CHAINS[name])
+    module = Written(NO_CHAINS[name], grouped=nn.Conv2d(6, 4, 3, groups=2))
     module.register_buffer("mask", torch.rand(19))
     module.register_buffer("even", torch.rand(6, 6, 4, 4))
-    layer = "conv1" if name in ("divided by", "turned around") else "conv2"
+    layer = "conv1" if name in ("divided by", "turned around") else "grouped" if "groups" in name else "conv2"
     assert found(module, layer) is None
     if name == "uneven padding":
         made = from_torch(module, IMAGENET, input_size=SIDE)

@@ -338,7 +338,7 @@ def test_statistics_of_a_model_for_small_images(layer: str) -> None:
     assert 0.01 < float(diagonal.mean()) < 100
 
 
-@pytest.mark.parametrize("damage", ["empty", "truncated", "garbage", "folder"])
+@pytest.mark.parametrize("damage", ["empty", "truncated", "garbage", "a byte", "folder"])
 @pytest.mark.parametrize("estimate", ESTIMATES)
 def test_a_damaged_cache_is_estimated_again(estimate, damage: str, cache: Path) -> None:
     net = small()
@@ -349,7 +349,8 @@ def test_a_damaged_cache_is_estimated_again(estimate, damage: str, cache: Path) 
         file.unlink()
         file.mkdir()
     else:
-        file.write_bytes({"empty": b"", "truncated": whole[: len(whole) // 2], "garbage": b"\xff" * 4096}[damage])
+        ends = {"truncated": whole[: len(whole) // 2], "a byte": whole[:-1] + bytes([whole[-1] ^ 64])}
+        file.write_bytes({"empty": b"", "garbage": b"\xff" * 4096, **ends}[damage])
     again, repeated = estimate(net, "conv2")
     assert repeated == cost
     assert equal(found, again)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from reconstruct import CallError
 from reconstruct.training import distill, questions
 from reconstruct.training.data import load_pictures, resize
 from tests.builders.synthetic import noise
@@ -94,3 +95,24 @@ def test_the_teacher_is_asked_about_what_came_out(tmp_path: Path, monkeypatch: p
         distill.make_crops(pictures, tmp_path / str(changes), **(made | changes))
         others = load_pictures(tmp_path / str(changes))
         assert not any(numpy.array_equal(others.pixels(number), found.pixels(number)) for number in range(12))
+
+
+def test_damaged_crops_are_told(tmp_path: Path) -> None:
+    pictures = photographs(tmp_path / "photographs")
+    made: dict[str, Any] = {"count": 6, "side": 12, "teacher": lambda images: images.mean((2, 3))}
+    folder = tmp_path / "crops"
+    distill.make_crops(pictures, folder, **made)
+    answers = (folder / "answers.npy").read_bytes()
+    for name, content, message in (
+        ("answers.npy", answers[:50], r"answers\.npy cannot be read: .* crops are made anew"),
+        ("crops.json", b"[" * 100_000, r"crops\.json cannot be read"),
+        ("crops.json", b'{"done": "all"}', r"crops\.json cannot be read: all is no whole number"),
+        ("crops.json", b"[6]", r"crops\.json cannot be read"),
+    ):
+        whole = (folder / name).read_bytes()
+        (folder / name).write_bytes(content)
+        with pytest.raises(CallError, match=message):
+            distill.make_crops(pictures, folder, **made)
+        (folder / name).write_bytes(whole)
+    distill.make_crops(pictures, folder, **made)
+    assert (folder / "answers.npy").read_bytes() == answers

@@ -98,6 +98,8 @@ def test_folders_of_other_libraries(config: dict[str, object], message: str, her
 def test_names_on_a_hub_and_the_command_line(here: Path, call: Call) -> None:
     with pytest.raises(ModelError, match=r"nothing is downloaded: name a folder here, or timm:resnet18"):
         load_model("hf-hub:timm/resnet18")
+    with pytest.raises(ModelError, match=r"here it is timm:resnet18\.a1_in1k, and nothing is downloaded"):
+        load_model("timm/resnet18.a1_in1k")
     (here / "net.onnx").write_bytes(b"")
     said = refused(call, SAMPLE, "--model", "net.onnx", "--layer", "conv1")
     assert said.count("\n") == 1

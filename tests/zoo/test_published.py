@@ -1,5 +1,6 @@
 """Networks of torchvision and timm by name, with stand-ins for the two packages."""
 
+import hashlib
 import json
 import os
 import pickle
@@ -13,7 +14,7 @@ from safetensors.torch import save_file
 
 from reconstruct import CallError, ModelError, load_model
 from reconstruct.network.preprocessing import Preprocessing
-from tests.builders.published import CONFIG, MEAN, STD, Tiny, drawn, fake_timm, fake_torchvision
+from tests.builders.published import CONFIG, MEAN, STD, URLS, Tiny, drawn, fake_timm, fake_torchvision
 
 IMAGES = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
@@ -58,6 +59,21 @@ def test_other_weights_of_torchvision(checkpoints: Path, tmp_path: Path) -> None
     torch.testing.assert_close(own.features(IMAGES, "conv1"), own_features(trained, IMAGES))
 
 
+def test_a_copy_of_published_weights_is_known_by_its_content(
+    checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it is called here: V1 is of 20 pixels, and V2, the default, of 32."""
+    torch.save(drawn(2, transform_input=True).state_dict(), tmp_path / "copy.pth")
+    assert load_model(f"torchvision:tiny:{tmp_path / 'copy.pth'}").input_size == 32
+    digest = hashlib.sha256((tmp_path / "copy.pth").read_bytes()).hexdigest()
+    monkeypatch.setitem(URLS, "V1", f"https://download.example/tiny-{digest[:8]}.pth")
+    net = load_model(f"torchvision:tiny:{tmp_path / 'copy.pth'}")
+    assert net.preprocessing is not None
+    assert (net.input_size, net.preprocessing.stated_by) == (20, "torchvision's tiny (weights V1)")
+    with pytest.raises(ModelError, match=r"no checkpoint nowhere\.pth"):
+        load_model("torchvision:tiny:nowhere.pth")
+
+
 def test_random_weights_are_a_seeds(checkpoints: Path) -> None:
     first, again = load_model("torchvision:tiny:random"), load_model("torchvision:tiny", random_weights=0)
     other = load_model("torchvision:tiny", random_weights=1)
@@ -70,6 +86,22 @@ def test_of_a_detector_the_backbone_is_taken(checkpoints: Path) -> None:
     net = load_model("torchvision:detector:random")
     assert net.layer_names == ["0", "1"]
     assert (net.input_size, net.normalisation, net.preprocessing) == (40, (MEAN, STD), None)
+
+
+@pytest.mark.parametrize("package", ["torchvision", "timm"])
+def test_a_file_of_other_classes(package: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Weights that somebody has trained further are of as many classes as their own data, and bring them along."""
+    if package == "torchvision":
+        fake_torchvision(monkeypatch, tmp_path)
+    else:
+        fake_timm(monkeypatch, tmp_path, cached=None)
+    trained = drawn(4, classes=11, transform_input=package == "torchvision")
+    torch.save(trained.state_dict(), tmp_path / "eleven.pth")
+    net = load_model(f"{package}:tiny:{tmp_path / 'eleven.pth'}")
+    assert net.features(IMAGES, "conv2").shape[1] == 11
+    torch.testing.assert_close(net.features(IMAGES, "conv1"), own_features(trained, IMAGES))
+    torch.save(drawn(5, transform_input=package == "torchvision").state_dict(), tmp_path / "five.pth")
+    assert load_model(f"{package}:tiny:{tmp_path / 'five.pth'}").features(IMAGES, "conv2").shape[1] == 5
 
 
 class Bomb:
@@ -127,6 +159,7 @@ def test_wrong_names_of_timm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
         ("tiny.old", "has no weights 'old' of tiny; it has new"),
         ("tini", "has no model 'tini'; did you mean tinier, tiny?"),
         ("tiny:new", r"a tag, timm:tiny\.TAG"),
+        ("hf-hub:timm/tiny.new", r"nothing is downloaded: name a folder here, or timm:tiny\.new"),
         ("tiny:nowhere.pth", r"no checkpoint nowhere\.pth"),
     ):
         with pytest.raises(ModelError, match=message):
