@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint test-slow test-package test-ray test-browser test-app test-extras test-gpu fuzz docs examples bench paper clean
+.PHONY: demo test lint test-slow test-package test-ray test-browser test-app test-extras test-gpu fuzz docs examples bench bench-peers paper clean
 
 demo: $(READY)
 	$(BIN)/reconstruct samples/chelsea.jpg --model crelu_conv1_4 --layer conv1,conv2,conv3,conv4 --output demo
@@ -73,6 +73,12 @@ bench: $(READY)
 	$(BIN)/python benchmarks/pooling.py samples/*.jpg --output docs/figures
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray]'
 	$(BIN)/python benchmarks/evaluation.py samples/*.jpg --output docs/figures
+
+# Us and others on the same features, into docs/performance.md.
+bench-peers: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt 'pylops>=2.4' -e '.[deepinv]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt bdpy
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/peers.py samples/chelsea.jpg --output docs/performance.md
 
 # The commands of docs/paper.md, into paper/; the figures that it shows are copied to docs. PHOTOGRAPHS: pictures for the
 # invariance scores; those of docs are 46 that recipes/photographs.py holds out.

@@ -50,14 +50,14 @@ def grey(image: torch.Tensor) -> None:
         image.fill_(0.45)
 
 
-def by_bdpy(net: Network, given: dict[str, torch.Tensor], rate: float, budget: int) -> torch.Tensor:
+def by_bdpy(net: Network, given: dict[str, torch.Tensor], rate: float, budget: int, size: int) -> torch.Tensor:
     """The images, one after the other: the loss of a batch would be a vector."""
     found = []
     for number in range(len(next(iter(given.values())))):
         task = FeatureInversionTask(
             Encoder(net, list(given)),
             BareGenerator(),
-            ArbitraryLatent((1, 3, net.input_size, net.input_size), grey),
+            ArbitraryLatent((1, 3, size, size), grey),
             TargetNormalizedMSE(),
             build_optimizer_factory(torch.optim.Adam, lr=rate),
             num_iterations=budget // PASSES,
@@ -84,7 +84,10 @@ def main() -> None:
     print("layers            bdpy (rate)          map")
     for names in [*([layer] for layer in layers), layers]:
         given = {layer: noisy[layer] for layer in names}
-        tried = {rate: reconstruct.quality(images, by_bdpy(net, given, rate, chosen.budget)) for rate in RATES}
+        tried = {
+            rate: reconstruct.quality(images, by_bdpy(net, given, rate, chosen.budget, net.input_size))
+            for rate in RATES
+        }
         best = max(tried, key=lambda rate: mean(tried[rate].psnr))
         ours = reconstruct.quality(
             images,

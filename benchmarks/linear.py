@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from reconstruct import Network, invert, load_image, quality
-from reconstruct.inversion.linear import IMAGE_SHIFT, Damping, LayerInverse
+from reconstruct.inversion.linear import Damping, LayerInverse
 from reconstruct.operators.arrays import array_of, using
 from reconstruct.operators.convolution import Convolution
 from reconstruct.report.figures.panels import Panel, comparison, quality_caption
@@ -134,7 +134,7 @@ def _curve(net: Network, picture: torch.Tensor) -> dict[str, dict[int, float]]:
     ):
         operator = Convolution(net.convolution("conv1").weight, layer.stride, layer.padding, size, dtype)
         with using(picture.device):
-            inverse = LayerInverse(operator, "global", 0.0, IMAGE_SHIFT)
+            inverse = LayerInverse(operator, "global", 0.0, image=True)
             condition = inverse.precondition if preconditioned else None
             curve = {}
             for count in ITERATIONS:

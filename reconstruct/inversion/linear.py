@@ -34,6 +34,7 @@ from reconstruct.network.network import Network
 from reconstruct.operators import arrays
 from reconstruct.operators.convolution import Convolution, convolution_of, upper_bound
 from reconstruct.operators.pooling import AvgPool
+from reconstruct.prior.gaussian import Prior
 from reconstruct.solvers.least_squares import Solution, cgls, cgne, relative_norms
 
 if TYPE_CHECKING:
@@ -51,11 +52,20 @@ IMAGE_TOLERANCE = 1e-4
 FEATURE_TOLERANCE = 1e-3
 BUDGET = 300.0
 
-# The preconditioner is (M^H M + shift I)^-1, shift in units of the upper frame bound. Smaller shifts invert more of
-# the spectrum but fit the torus where the layer has borders. On the way to an image, whose large smooth parts then
-# bleed in from the border, that costs PSNR; on the way to features it does not. docs/linear.md has the measurement.
+# The preconditioner is (M^H M + shift R)^-1, shift in units of the upper frame bound. Smaller shifts invert more of
+# the spectrum but fit the torus where the layer has borders, whose jump then bleeds into the image; on the way to
+# features that costs nothing. R is the identity, or for an ill-conditioned layer next to the image the inverse
+# covariance of natural images (its mean diagonal 1): small for what images are made of, large for what they hardly
+# have. docs/linear.md has the measurement.
 IMAGE_SHIFT = 0.03
+ROUGH_SHIFT = 0.06
 FEATURE_SHIFT = 0.003
+UNEVEN = 1e-4
+"""Smallest by largest eigenvalue below which a layer is ill-conditioned."""
+EXPONENT = 1.0
+"""Of the images' amplitude spectrum, for the preconditioner."""
+FLOOR = 1e-3
+"""Of R, as a multiple of the identity: keeps the sum invertible in single precision."""
 
 # float32 follows float64 to 0.05 dB over 300 iterations of a trained conv1 and takes a third of the time, but its
 # residuals stop falling near 1e-6 of the responses.
@@ -170,10 +180,10 @@ class LayerInverse:
     ----------
     damping : in units of the largest squared singular value, of the layer on a torus for ``global``, of the
         filter matrix for ``patch``.
-    shift : of the preconditioner, in the same units.
+    image : is what comes out an image, whose preconditioner knows what images are like.
     """
 
-    def __init__(self, operator: Convolution, form: Form, damping: float, shift: float = FEATURE_SHIFT) -> None:
+    def __init__(self, operator: Convolution, form: Form, damping: float, image: bool = False) -> None:
         self.operator = operator
         self.prepare_multiplications = 0.0
         self.patches: Array | None = None
@@ -192,8 +202,14 @@ class LayerInverse:
         # A complex inverse takes about n^3 complex multiplications, of four real ones each.
         self.prepare_multiplications = 4.0 * frequencies * n**3
         self.precondition: Callable[[Array], Array] | None = None
-        if self.damping or self._full_rank():
-            inverse = operator.torus_inverse(self.side, gram, shift * upper + self.damping)
+        evenness = self._evenness()
+        if self.damping or evenness > 0:
+            if image and self.side == "inputs" and operator.groups == 1 and evenness < UNEVEN:
+                gram = gram + ROUGH_SHIFT * upper * _roughness(operator)
+                inverse = operator.torus_inverse(self.side, gram, self.damping)
+            else:
+                shift = IMAGE_SHIFT if image else FEATURE_SHIFT
+                inverse = operator.torus_inverse(self.side, gram, shift * upper + self.damping)
             seen = operator.column_energy > 0
             everywhere = bool(seen.all())
             if self.side == "responses" or everywhere:
@@ -202,11 +218,12 @@ class LayerInverse:
                 # Pixels that no response depends on must stay at 0, their minimum-norm value.
                 self.precondition = lambda values: seen * inverse(seen * values)
 
-    def _full_rank(self) -> bool:
-        """Whether preconditioning leaves the minimum-norm solution alone: A of full rank on the smaller side.
+    def _evenness(self) -> float:
+        """Smallest by largest eigenvalue on the smaller side; 0 where A lacks rank there.
 
-        Read off the symbol at a sample of frequencies that holds the lowest and the highest, where filters
-        without a mean, or without detail, lose rank; dependent filters lose it everywhere.
+        Where it does not, preconditioning leaves the minimum-norm solution alone. Read off the symbol at a sample of
+        frequencies that holds the lowest and the highest, where filters without a mean, or without detail, lose rank;
+        dependent filters lose it everywhere.
         """
         operator = self.operator
         xp = arrays.namespace(operator.column_energy)
@@ -225,9 +242,10 @@ class LayerInverse:
             )
             possible = operator.rows <= columns and bool((energy.apply(ones.astype("float64")) > 0).all())
         if not possible:
-            return False
+            return 0.0
         values = xp.linalg.eigvalsh(operator.gram_sample(self.side))
-        return bool(values.min() > values.max() * values.shape[-1] * xp.finfo(xp.float64).eps)
+        lowest, highest = float(values.min()), float(values.max())
+        return lowest / highest if lowest > highest * values.shape[-1] * xp.finfo(xp.float64).eps else 0.0
 
     def solve(self, responses: Array, tolerance: float, iterations: int) -> Solution:
         """Inputs, N x C x H x W, for responses without their bias, N x K x h x w."""
@@ -265,14 +283,28 @@ def _check_memory(operator: Convolution) -> None:
     """Refuse what would end with the process killed: the symbol's Gram matrices of a very large image."""
     rows, columns = operator.frequencies
     n = min(operator.symbol_shape)
-    # complex64; the Gram matrices, a shifted copy, their inverses and what the inversion works in.
-    needed = 4 * 8 * rows * (columns // 2 + 1) * operator.groups * n**2
+    # complex64; the Gram matrices, two shifted copies, their inverses and what the inversion works in.
+    needed = 5 * 8 * rows * (columns // 2 + 1) * operator.groups * n**2
     there = arrays.memory(operator.weight.device)
     if needed > 0.8 * there:
         raise CallError(
             f"an input of {operator.input_shape[1]} x {operator.input_shape[2]} needs about {needed / 1e9:.0f} GB for "
             f"its preconditioner, and {there / 1e9:.0f} GB are there: take a smaller image (--size), or the form patch"
         )
+
+
+def _roughness(operator: Convolution) -> Array:
+    """The inverse covariance of natural images at the frequencies of half the torus: mean diagonal 1, and a floor."""
+    step = operator.stride
+    height, width = operator.grid
+    torus = (height * step, width * step)
+    prior = Prior(
+        torus, operator.input_shape[0], step=step, torus=True, exponent=EXPONENT, device=operator.weight.device
+    )
+    precision = prior.precision(step)
+    mean = precision.diagonal(dim1=-2, dim2=-1).real.mean()
+    eye = torch.eye(precision.shape[-1], device=precision.device)
+    return arrays.array_of(precision / mean + FLOOR * eye)
 
 
 def _patches(operator: Convolution, damping: float) -> Array:
@@ -296,8 +328,8 @@ def _prepared(
     """The inverse of a layer, and whether it had to be made."""
 
     def make() -> LayerInverse:
-        shift = IMAGE_SHIFT if layer == net.layer_names[0] else FEATURE_SHIFT
-        return LayerInverse(_operator(net, net.layer(layer), size, dtype), form, damping, shift)
+        operator = _operator(net, net.layer(layer), size, dtype)
+        return LayerInverse(operator, form, damping, image=layer == net.layer_names[0])
 
     return kept_or_made(net, ("inverse", layer, size, form, damping, dtype), make)
 

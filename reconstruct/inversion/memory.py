@@ -11,7 +11,7 @@ from reconstruct.network.architecture import Layer, Size
 from reconstruct.network.protocol import AnyNetwork
 
 COMPLEX, FLOAT = 8, 4
-LAYER_COPIES, COVARIANCE_COPIES = 4, 7
+LAYER_COPIES, COVARIANCE_COPIES = 5, 7
 """Copies of the matrices, one a frequency, that ``linear`` holds of a layer and ``map`` of a covariance: peaks at
 499 x 639 pixels, less what was there before, were 3.4 times and 7 times the matrices of conv1 of the default model."""
 COPIES = 12

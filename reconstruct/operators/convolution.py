@@ -115,8 +115,6 @@ class Convolution:
 
     def convolve(self, images: torch.Tensor) -> torch.Tensor:
         """``apply`` for torch tensors."""
-        if self._by_parts:
-            return conv2d(self._split(images, self._reach), self._parts_weight, groups=self.groups)
         if not isinstance(self.padding, int):
             (top, left), (bottom, right) = self.before, self.after
             images = pad(images, (left, right, top, bottom))
@@ -131,19 +129,13 @@ class Convolution:
 
     @property
     def _by_parts(self) -> bool:
-        """Whether to convolve on polyphase components: three times as fast for an image of three channels, whose
-        strided convolution leaves vector units idle, and slower for many channels."""
+        """Whether the adjoint works on polyphase components: for an image of three channels in a third of the time that
+        torch's own takes, which leaves vector units idle, and slower for many channels."""
         return self.stride > 1 and self.dilation == 1 and self.input_shape[0] <= 4
 
     @cached_property
     def _parts_weight(self) -> torch.Tensor:
         return arrays.to_torch(self.blocks).permute(2, 3, 0, 1).contiguous()
-
-    @property
-    def _reach(self) -> Size:
-        """Grid, in strides, that the windows span."""
-        rows, columns = self.blocks.shape[:2]
-        return self.output_shape[1] + rows - 1, self.output_shape[2] + columns - 1
 
     def _split(self, images: torch.Tensor, grid: Size) -> torch.Tensor:
         """N x C x H x W to polyphase components, N x C s^2 x grid, zero-padded or cropped to the grid."""

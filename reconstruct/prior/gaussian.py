@@ -44,16 +44,26 @@ class Prior:
     channels : 3 for RGB; with any other number the channels are independent, each with the mean variance.
     step : the torus is a multiple of this in both directions.
     torus : is the image itself periodic, for statistics: the torus is then ``size``.
+    exponent : of the amplitude.
     """
 
     def __init__(
-        self, size: Size, channels: int = 3, *, step: int = 1, torus: bool = False, device: torch.device | str = "cpu"
+        self,
+        size: Size,
+        channels: int = 3,
+        *,
+        step: int = 1,
+        torus: bool = False,
+        exponent: float = EXPONENT,
+        device: torch.device | str = "cpu",
     ) -> None:
         self.size = size
         height, width = (side if torus else step * quick_length(math.ceil((side + MARGIN) / step)) for side in size)
         self.shape = (channels, height, width)
         # A unit of variance a pixel on the torus of 240: one density of power at every size of the torus.
-        self.amplitude = (_power(height, width) / _power(240, 240, half=False).mean()).sqrt().to(device)
+        self.amplitude = (
+            (_power(height, width, exponent) / _power(240, 240, exponent, half=False).mean()).sqrt().to(device)
+        )
         if channels == 3:
             axes, spread = torch.tensor(AXES), torch.tensor(SPREAD)
             colour = axes * (spread * (3 * VARIANCE / spread.sum())).sqrt()
@@ -140,8 +150,8 @@ class Prior:
         return torch.fft.irfft2(torch.fft.rfft2(values) * amplitude, s=self.shape[1:])
 
 
-def _power(height: int, width: int, half: bool = True) -> torch.Tensor:
+def _power(height: int, width: int, exponent: float, half: bool = True) -> torch.Tensor:
     """1 / f^2a on a torus's frequencies, the right half of them or all."""
     down = torch.fft.fftfreq(height)[:, None]
     right = (torch.fft.rfftfreq(width) if half else torch.fft.fftfreq(width))[None, :]
-    return (down**2 + right**2).clamp_min(SLOWEST**2) ** -EXPONENT
+    return (down**2 + right**2).clamp_min(SLOWEST**2) ** -exponent

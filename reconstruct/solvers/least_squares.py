@@ -76,12 +76,13 @@ def cgls(
     scale = _norms(responses)
     x = xp.zeros_like(operator.adjoint(responses)) if start is None else start.copy()
     residual = responses - operator.apply(x)
-    slope = operator.adjoint(residual) - damping * x
+    slope = operator.adjoint(residual) - damping * x if damping else operator.adjoint(residual)
     direction = slope if precondition is None else precondition(slope)
     power = _dots(slope, direction)
 
     def objective(x: Array, residual: Array) -> Array:
-        return _dots(residual, residual) + damping * _dots(x, x)
+        fit = _dots(residual, residual)
+        return fit + damping * _dots(x, x) if damping else fit
 
     def finished(slope: Array, value: Array, scale: Array) -> Array:
         done = _norms(slope) <= tolerance * norm * xp.sqrt(value)
@@ -99,23 +100,25 @@ def cgls(
         if not len(x):
             break
         image = operator.apply(direction)
-        curvature = _dots(image, image) + damping * _dots(direction, direction)
+        curvature = _dots(image, image) + (damping * _dots(direction, direction) if damping else 0)
         step = power / xp.where(curvature > 0, curvature, 1)
-        x = x + _each(step, x) * direction
-        residual = residual - _each(step, image) * image
-        slope = operator.adjoint(residual) - damping * x
+        x = _added(x, step, direction)
+        residual = _added(residual, -step, image)
+        slope = operator.adjoint(residual)
+        if damping:
+            slope = slope - damping * x
         conjugate = slope if precondition is None else precondition(slope)
         fresh = _dots(slope, conjugate)
         steepness, lowest = _norms(slope), value
         value = objective(x, residual)
         better = steepness < flattest
-        best, flattest = xp.where(_each(better, x), x, best), xp.where(better, steepness, flattest)
+        best, flattest = _chosen(better, x, best), xp.where(better, steepness, flattest)
         # Every exact step lowers the objective. Once rounding has eaten the conjugacy, steps raise it.
         lost = (value > 1.01 * lowest) | (steepness > DIVERGED * flattest)
         stuck = lost | ~((curvature > 0) & (fresh > 0))
-        direction = conjugate + _each(fresh / xp.where(power > 0, power, 1), conjugate) * direction
+        direction = _added(conjugate, fresh / xp.where(power > 0, power, 1), direction)
         power = fresh
-        batch.finish(finished(slope, value, scale), xp.where(_each(stuck, x), best, x), count, stuck)
+        batch.finish(finished(slope, value, scale), _chosen(stuck, best, x), count, stuck)
     return batch.solution(operator, responses, x)
 
 
@@ -150,17 +153,18 @@ def cgne(
         if not len(x):
             break
         pulled = operator.adjoint(direction)
-        curvature = _dots(pulled, pulled) + damping * _dots(direction, direction)
+        curvature = _dots(pulled, pulled) + (damping * _dots(direction, direction) if damping else 0)
         step = power / xp.where(curvature > 0, curvature, 1)
-        x = x + _each(step, x) * pulled
-        residual = residual - _each(step, residual) * (operator.apply(pulled) + damping * direction)
+        x = _added(x, step, pulled)
+        image = operator.apply(pulled)
+        residual = _added(residual, -step, image + damping * direction if damping else image)
         conjugate = residual if precondition is None else precondition(residual)
         fresh = _dots(residual, conjugate)
         misfit = _norms(residual)
         better = misfit < lowest
-        best, lowest = xp.where(_each(better, x), x, best), xp.where(better, misfit, lowest)
+        best, lowest = _chosen(better, x, best), xp.where(better, misfit, lowest)
         stuck = (misfit > DIVERGED * lowest) | ~((curvature > 0) & (fresh > 0))
-        direction = conjugate + _each(fresh / xp.where(power > 0, power, 1), conjugate) * direction
+        direction = _added(conjugate, fresh / xp.where(power > 0, power, 1), direction)
         power = fresh
         batch.finish(misfit <= limit, best, count, stuck)
     return batch.solution(operator, responses, best)
@@ -217,6 +221,20 @@ def relative_norms(a: Array, b: Array) -> list[float]:
     scale = _norms(b)
     ratios: list[float] = (_norms(a) / arrays.namespace(a).where(scale > 0, scale, 1)).tolist()
     return ratios
+
+
+def _added(a: Array, factors: Array, b: Array) -> Array:
+    """a + factors * b, one factor an image; one new array, where the expression makes two."""
+    product = _each(factors, b) * b
+    product += a
+    return product
+
+
+def _chosen(first: Array, a: Array, b: Array) -> Array:
+    """Images of a where ``first`` holds, else of b: not copied where all come from one."""
+    if first.all():
+        return a
+    return arrays.namespace(a).where(_each(first, a), a, b) if first.any() else b
 
 
 def _each(factors: Array, like: Array) -> Array:

@@ -3,17 +3,20 @@ import itertools
 import numpy
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from reconstruct import invert, load_image
 from reconstruct.errors import CallError, FeatureError
 from reconstruct.images.quality import quality
-from reconstruct.inversion.linear import LayerInverse, damping_factors
+from reconstruct.inversion.linear import EXPONENT, FLOOR, ROUGH_SHIFT, UNEVEN, LayerInverse, damping_factors
 from reconstruct.network.activations import activate
 from reconstruct.network.architecture import Architecture, Layer
 from reconstruct.network.network import Network
 from reconstruct.network.surgery import randomise
-from reconstruct.operators.convolution import Convolution
+from reconstruct.operators.convolution import Convolution, PeriodicConvolution
 from reconstruct.operators.pooling import AvgPool
+from reconstruct.prior.gaussian import Prior
 from reconstruct.zoo.load import load_model
 from tests.builders.networks import dense, operator
 from tests.conftest import SAMPLES
@@ -48,6 +51,71 @@ def test_global_is_the_dense_pseudoinverse(layer: tuple, damping: float) -> None
         expected = z.reshape(2, -1) @ numpy.linalg.pinv(matrix, rcond=1e-9).T
     error = numpy.linalg.norm(found.value.reshape(2, -1) - expected) / numpy.linalg.norm(expected)
     assert error < 1e-4, (error, found.status, numpy.linalg.cond(matrix))
+
+
+def uneven(channels: int, padding: int, size: tuple[int, int], seed: int) -> Convolution:
+    """A tall layer of stride 2 and 3 x 3 filters whose singular values span four decades."""
+    random = torch.Generator().manual_seed(seed)
+    left, _, right = torch.linalg.svd(torch.randn(10 * channels, 9 * channels, generator=random), full_matrices=False)
+    values = torch.logspace(0, -4, 9 * channels)
+    weight = ((left * values) @ right).reshape(10 * channels, channels, 3, 3)
+    return Convolution(weight, 2, padding, size)
+
+
+@settings(max_examples=5, deadline=None)
+@given(
+    channels=st.sampled_from([1, 3]),
+    padding=st.sampled_from([0, 1, 2]),
+    size=st.tuples(st.integers(5, 8), st.integers(5, 8)),
+    damping=st.sampled_from([1e-5, 1e-3]),
+    seed=st.integers(0, 99),
+)
+def test_the_images_own_preconditioner_leaves_the_solution_alone(
+    channels: int, padding: int, size: tuple[int, int], damping: float, seed: int
+) -> None:
+    op = uneven(channels, padding, size, seed)
+    inverse = LayerInverse(op, "global", damping, image=True)
+    assert inverse._evenness() < UNEVEN
+    matrix = dense(op)
+    z = numpy.random.default_rng(seed).standard_normal((1, *op.output_shape))
+    normal = matrix.T @ matrix + damping * inverse.norm**2 * numpy.eye(op.columns)
+    expected = numpy.linalg.pinv(normal, rcond=1e-13, hermitian=True) @ (matrix.T @ z.ravel())
+    found = inverse.solve(z, 1e-10, 500)
+    assert numpy.linalg.norm(found.value.ravel() - expected) < 1e-4 * numpy.linalg.norm(expected)
+
+
+def test_the_images_own_preconditioner_is_the_priors(generator: torch.Generator) -> None:
+    """On a torus of the prior's it is (A^T A + shift C^-1)^-1, a dense matrix's inverse; elsewhere it is positive."""
+    op = uneven(3, 0, (9, 9), 0)
+    inverse = LayerInverse(op, "global", 0.0, image=True)
+    assert inverse.precondition is not None
+    height, width = op.grid
+    prior = Prior((2 * height, 2 * width), 3, step=2, torus=True, exponent=EXPONENT)
+    units = torch.eye(12 * height * width).reshape(-1, 3, 2 * height, 2 * width)
+    covariance = prior.field(prior.field_adjoint(units)).flatten(1).double().numpy()
+    precision = numpy.linalg.inv(covariance)
+    mean = prior.precision(2).diagonal(dim1=-2, dim2=-1).real.mean().item()
+    rough = precision / mean + FLOOR * numpy.eye(len(precision))
+    whole = PeriodicConvolution(op.weight, 2, 0, (2 * height, 2 * width)).convolve(units.double()).flatten(1).numpy()
+    inside = numpy.zeros((3, 2 * height, 2 * width), bool)
+    inside[:, :9, :9] = True
+    torus = numpy.linalg.inv(whole @ whole.T + ROUGH_SHIFT * inverse.norm**2 * rough)
+    expected = torus[inside.ravel()][:, inside.ravel()]
+    found = inverse.precondition(numpy.eye(op.columns).reshape(-1, 3, 9, 9)).reshape(op.columns, -1)
+    numpy.testing.assert_allclose(found, expected, atol=1e-4 * abs(expected).max())
+
+
+def test_an_ill_conditioned_first_layer_needs_fewer_iterations(net: Network, photograph: torch.Tensor) -> None:
+    """Than with the identity in the place of the prior: what a photograph hardly has is left for later."""
+    layer = net.layer("conv1")
+    op = Convolution(net.convolution("conv1").weight, layer.stride, layer.padding, (99, 99), torch.float32)
+    pixels = ((photograph - net.mean) / net.std)[:, :, :99, :99].contiguous()
+    z = op.apply(pixels.numpy())
+    error = {
+        image: numpy.linalg.norm(LayerInverse(op, "global", 0.0, image).solve(z, 1e-6, 10).value - pixels.numpy())
+        for image in (True, False)
+    }
+    assert error[True] < 0.5 * error[False], error
 
 
 @pytest.mark.parametrize("size", [(11, 9), (8, 7), (12, 6)])
