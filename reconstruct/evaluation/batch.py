@@ -16,7 +16,12 @@ import torch
 from PIL import Image
 
 from reconstruct.errors import ReconstructError
+<<<<<<< HEAD
 from reconstruct.evaluation.perceptual import perceptual
+=======
+from reconstruct.evaluation.perceptual import BACKBONES, perceptual
+from reconstruct.evaluation.results import SCHEMA
+>>>>>>> help_c
 from reconstruct.images.batches import in_batches
 from reconstruct.images.files import model_input, pixels_of, to_picture, webp
 from reconstruct.images.names import shown
@@ -235,7 +240,7 @@ def _attempt(net: AnyNetwork, items: Sequence[Item], layer: str, methods: Sequen
                 at, names, images, features, method, noise=noise, perceptually=job.perceptual, **job.options
             )
             for i, (item, record) in enumerate(zip(items, records, strict=True)):
-                row = {"index": item.index, **record, "output": None, "error": None}
+                row = {"index": item.index, **dict.fromkeys(BACKBONES), **record, "output": None, "error": None}
                 if job.thumbnails:
                     row |= {"original": _small(images[i]), "reconstruction": _small(result.image[i])}
                 rows.append(row)
