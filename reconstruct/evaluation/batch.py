@@ -16,12 +16,7 @@ import torch
 from PIL import Image
 
 from reconstruct.errors import ReconstructError
-<<<<<<< HEAD
-from reconstruct.evaluation.perceptual import perceptual
-=======
 from reconstruct.evaluation.perceptual import BACKBONES, perceptual
-from reconstruct.evaluation.results import SCHEMA
->>>>>>> help_c
 from reconstruct.images.batches import in_batches
 from reconstruct.images.files import model_input, pixels_of, to_picture, webp
 from reconstruct.images.names import shown

@@ -44,7 +44,7 @@ def test_rows_are_what_inverting_an_image_alone_gives(small: Network, folder: Pa
         assert row["ssim"] == pytest.approx(judged.ssim[0], abs=1e-4)
         assert row["feature_residual"] == pytest.approx(alone.feature_residual[0], rel=1e-2)
         assert (row["status"], row["forward_passes"]) == (alone.status[0], alone.forward_passes[0])
-        assert set(row) == set(results.SCHEMA.names) - {"lpips", "dists"}  # which nobody has asked for
+        assert set(row) == set(results.SCHEMA.names)
 
 
 def test_what_cannot_be_read_is_a_row_and_no_more(small: Network, folder: Path, tmp_path: Path) -> None:
