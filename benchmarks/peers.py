@@ -51,7 +51,7 @@ RATE = 0.02
 def ours(method: str) -> Solve:
     def solve(net: Network, images: torch.Tensor, layer: str, budget: int) -> torch.Tensor:
         features, size = net.features(images, layer), (images.shape[2], images.shape[3])
-        return reconstruct.invert(net, features, layer, method, size=size, budget=budget, tolerance=1e-6).image
+        return reconstruct.invert(net, features, layer, method, size=size, budget=budget, tolerance=1e-5).image
 
     return solve
 

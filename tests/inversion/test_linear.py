@@ -67,7 +67,7 @@ def uneven(channels: int, padding: int, size: tuple[int, int], seed: int) -> Con
     channels=st.sampled_from([1, 3]),
     padding=st.sampled_from([0, 1, 2]),
     size=st.tuples(st.integers(5, 8), st.integers(5, 8)),
-    damping=st.sampled_from([1e-5, 1e-3]),
+    damping=st.sampled_from([1e-4, 1e-3]),
     seed=st.integers(0, 99),
 )
 def test_the_images_own_preconditioner_leaves_the_solution_alone(
@@ -80,7 +80,7 @@ def test_the_images_own_preconditioner_leaves_the_solution_alone(
     z = numpy.random.default_rng(seed).standard_normal((1, *op.output_shape))
     normal = matrix.T @ matrix + damping * inverse.norm**2 * numpy.eye(op.columns)
     expected = numpy.linalg.pinv(normal, rcond=1e-13, hermitian=True) @ (matrix.T @ z.ravel())
-    found = inverse.solve(z, 1e-10, 500)
+    found = inverse.solve(z, 1e-9, 300)
     assert numpy.linalg.norm(found.value.ravel() - expected) < 1e-4 * numpy.linalg.norm(expected)
 
 
