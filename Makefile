@@ -76,7 +76,7 @@ bench: $(READY)
 
 # Us and others on the same features, into docs/performance.md.
 bench-peers: $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt 'pylops>=2.4' -e '.[deepinv]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt pylops -e '.[deepinv]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt bdpy
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/peers.py samples/chelsea.jpg --output docs/performance.md
 
