@@ -25,6 +25,7 @@ from reconstruct.images.sets import Source
 from reconstruct.inversion.disturb import disturb
 from reconstruct.inversion.invert import invert
 from reconstruct.inversion.linear import Damping, Form
+from reconstruct.inversion.memory import of_values
 from reconstruct.inversion.result import Result, Watch
 from reconstruct.network.architecture import Size, as_area
 from reconstruct.network.protocol import AnyNetwork
@@ -40,10 +41,6 @@ CPU_PIXELS = 450_000
 
 GPU_PIXELS = 8 * CPU_PIXELS
 """How many pixels are inverted together on a GPU, where memory allows. Never measured."""
-
-COPIES = 12
-"""How many copies of an image and all its features a method holds: measured 0.6 (linear, conv4 of the default model) to
-9.6 (gradient, conv1 of a small one)."""
 
 SHARE = 0.4
 """The share of the memory that a batch may take."""
@@ -211,15 +208,10 @@ def measure(
 def batch_size(net: AnyNetwork, job: Job, workers: int = 1) -> int:
     """How many images of the job's size are inverted together, by the memory that the device has for each worker."""
     area = net.input_area if job.size is None else as_area(job.size)
-    pixels = math.prod(area)
     device = net.mean.device
     deepest = max(layers_read(net, job.methods), key=net.index)
-    areas = net.shapes(area, deepest)
-    values = net.channels * pixels + sum(
-        net.layer(name).channels * height * width for name, (height, width) in areas.items()
-    )
-    room = SHARE * arrays.memory(device) / workers / (4 * COPIES * values)
-    most = (CPU_PIXELS if device.type == "cpu" else GPU_PIXELS) / pixels
+    room = SHARE * arrays.memory(device) / workers / of_values(net, deepest, area)
+    most = (CPU_PIXELS if device.type == "cpu" else GPU_PIXELS) / math.prod(area)
     return max(1, int(min(room, most)))
 
 

@@ -15,7 +15,8 @@ LAYER_COPIES, COVARIANCE_COPIES = 5, 7
 """Copies of the matrices, one a frequency, that ``linear`` holds of a layer and ``map`` of a covariance: peaks at
 499 x 639 pixels, less what was there before, were 3.4 times and 7 times the matrices of conv1 of the default model."""
 COPIES = 12
-"""Copies of a picture and all its features that a method holds, as in ``evaluation.batch``."""
+"""How many copies of an image and all its features a method holds: measured 0.6 (linear, conv4 of the default model) to
+9.6 (gradient, conv1 of a small one)."""
 
 
 def of_values(net: AnyNetwork, layer: str, size: Size, **options: object) -> float:

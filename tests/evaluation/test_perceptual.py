@@ -4,7 +4,6 @@ No published weights are here. With the networks behind the measures filled at r
 pictures and grow with the distortion, which is what is ours to get wrong: the range, the order, the clipping.
 """
 
-import importlib.util
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -149,9 +148,8 @@ def test_there_are_these_alone() -> None:
     assert measures_of(None) == ()
 
 
+@pytest.mark.extras
 def test_the_files_are_the_ones_that_torchvision_reads() -> None:
-    if importlib.util.find_spec("torchvision") is None:
-        pytest.skip("torchvision is not installed")
     models = pytest.importorskip("torchvision.models", exc_type=(ImportError, RuntimeError))
     urls = {"lpips": models.AlexNet_Weights.DEFAULT.url, "dists": models.VGG16_Weights.DEFAULT.url}
     assert {name: f"{module.ADDRESS}/{file}" for name, (_, file) in BACKBONES.items()} == urls
