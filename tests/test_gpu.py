@@ -31,7 +31,7 @@ def gpu() -> torch.device:
 
 
 @pytest.mark.parametrize("layer", ["conv1", "conv2", "conv3", "conv4"])
-@pytest.mark.parametrize("form", ["global", "patch"])
+@pytest.mark.parametrize("form", ["global", "patch", "direct"])
 def test_the_gpu_gives_the_cpus_reconstruction(layer: str, form: str, photograph: torch.Tensor) -> None:
     images = {}
     for device in ("cpu", "cuda"):

@@ -40,7 +40,9 @@ Tap = Annotated[
 Methods = Annotated[
     str, typer.Option("--method", help="A method, several with commas, or 'all'; your own: package.module:function.")
 ]
-LinearForm = Annotated[str, typer.Option(help="Pseudoinverse of linear: global or patch.")]
+LinearForm = Annotated[
+    str, typer.Option(help="Pseudoinverse of linear: global, patch, or direct (for many images of a size).")
+]
 Damping = Annotated[
     str, typer.Option(help="Damping of each layer's least squares, by its largest squared singular value; or auto.")
 ]
@@ -108,9 +110,9 @@ def form_of(value: str) -> Form:
     CallError : another name.
     """
     match value:
-        case "global" | "patch":
+        case "global" | "patch" | "direct":
             return value
-    raise CallError(f"--linear-form is 'global' or 'patch', not '{value}'")
+    raise CallError(f"--linear-form is 'global', 'patch' or 'direct', not '{value}'")
 
 
 def damping_of(value: str) -> Any:

@@ -341,7 +341,7 @@ def test_what_cannot_be_inverted_is_refused(net: Network, photograph: torch.Tens
         invert(net, features.int(), "conv3", "linear")
     with pytest.raises(CallError, match="unknown method 'liner', did you mean linear"):
         invert(net, features, "conv3", "liner")
-    with pytest.raises(CallError, match="'global' or 'patch'"):
+    with pytest.raises(CallError, match="'global', 'patch' or 'direct', not 'whole'"):
         invert(net, features, "conv3", "linear", linear_form="whole")
     with pytest.raises(CallError, match="tolerance"):
         invert(net, features, "conv3", "linear", tolerance=0)
@@ -365,3 +365,55 @@ def test_images_beyond_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(CallError, match=r"41 x 38 needs about .* GB .*--size"):
         LayerInverse(op, "global", 0.0)
     LayerInverse(op, "patch", 0.0)
+
+
+@pytest.fixture(scope="module")
+def small() -> torch.Tensor:
+    """Two photographs and a grey one, 63 x 63."""
+    pictures = [load_image(path, 63) for path in SAMPLES if path.stem in ("chelsea", "rocket")]
+    return torch.stack([*pictures, torch.full((3, 63, 63), 0.5)])
+
+
+def test_the_direct_form_gives_what_iterations_go_towards(net: Network, small: torch.Tensor) -> None:
+    """At conv1, undamped: within the same tolerance of the responses, and nearer to the image than 150 iterations."""
+    features = net.features(small, "conv1")
+    found = invert(net, features, "conv1", "linear", size=63, linear_form="direct")
+    slow = invert(net, features, "conv1", "linear", size=63)
+    assert found.status == ["converged"] * 3
+    assert max(found.feature_residual) < 1.1e-4  # 1e-4 when it stopped, and the rounding of features to float32
+    nearer = zip(quality(small, found.image).psnr, quality(small, slow.image).psnr, strict=True)
+    assert all(direct >= iterated for direct, iterated in nearer)
+    again = invert(net, features[1:2], "conv1", "linear", size=63, linear_form="direct")
+    assert again.prepare_seconds < found.prepare_seconds / 10  # kept with the network
+    torch.testing.assert_close(again.image, found.image[1:2], atol=1e-3, rtol=0)
+
+
+def test_the_direct_form_of_responses_that_no_image_gives(net: Network, small: torch.Tensor) -> None:
+    """Conjugate gradients go on from it, and end no further from the responses than they do from nothing."""
+    features = net.features(small[:1], "conv1")
+    noisy = features + 0.05 * torch.rand(features.shape, generator=torch.Generator().manual_seed(0)) * (features > 0)
+    found = invert(net, noisy, "conv1", "linear", size=63, linear_form="direct")
+    slow = invert(net, noisy, "conv1", "linear", size=63)
+    assert found.feature_residual[0] <= slow.feature_residual[0]
+
+
+def test_the_direct_form_of_a_damped_chain_is_the_global_ones(net: Network, small: torch.Tensor) -> None:
+    """Damped by a tenth both solve the same well-conditioned equations, to 1e-4 of their gradient."""
+    features = net.features(small, "conv2")
+    options = {"damping": {"conv1": 0.1, "conv2": 0.1}, "tolerance": 1e-4}
+    found = invert(net, features, "conv2", "linear", size=63, linear_form="direct", **options)
+    slow = invert(net, features, "conv2", "linear", size=63, **options)
+    assert found.status == slow.status == ["converged"] * 3
+    # |A^T r - d x| <= 1e-4 |A| |r| with |r| below |z|: x within 1e-4 / 0.1 of what the normal equations make of z.
+    torch.testing.assert_close(found.image, slow.image, atol=5e-3, rtol=0)
+
+
+def test_the_direct_form_says_where_it_cannot(net: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    padded = load_model("convpool_cnn_c_crelu")
+    picture = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(CallError, match=r"no direct solve: .*no padding.*take the form global"):
+        invert(padded, padded.features(picture, "conv1"), "conv1", "linear", linear_form="direct")
+    monkeypatch.setattr("reconstruct.operators.arrays.memory", lambda device: 2e9)
+    wide = torch.rand(1, 3, 227, 227, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(CallError, match=r"needs about \d+ GB for its factor, and 2 GB are there: take the form global"):
+        invert(net, net.features(wide, "conv1"), "conv1", "linear", linear_form="direct")
